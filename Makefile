@@ -1,0 +1,95 @@
+# The same few commands everywhere: here, on a fresh machine, in CI. Each does its own set-up; a second call is quick.
+# Needs Python 3.11 or later and make. To choose the interpreter: make PYTHON=/path/to/python3 test
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-oldest check format bench clean
+
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+export PYTHON
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+# Folders are listed beside files, so that a file that was removed makes a new wheel too.
+SOURCES := pyproject.toml README.md LICENSE \
+    $(shell find paddock runtime ipc watchdog examples \( -name __pycache__ -prune \) -o \( -type d -o -type f \) -print)
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
+	    || grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST)
+
+demo: .venv/.app  ## install Paddock into .venv and run its demo
+	@.venv/bin/paddock demo
+
+test: check .venv-test/.app  ## check, then run the tests against the installed wheel; PYTEST_ARGS="-k name", WORKERS=0
+	@PADDOCK_TEST_INSTALLED=1 .venv-test/bin/python -P -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+test-oldest: .venv-oldest/.app  ## run the tests with the oldest release of every dependency
+	@PADDOCK_TEST_INSTALLED=1 .venv-oldest/bin/python -P -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+check: .venv/.dev  ## lint, format, strict types
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check .
+	@.venv/bin/python tools/typecheck.py
+
+format: .venv/.dev  ## format the code, and repair what the linter can
+	@.venv/bin/python -m ruff check --fix --exit-zero .
+	@.venv/bin/python -m ruff format .
+
+bench: .venv/.app  ## print the benchmarks; BENCH_ARGS="..."
+	@.venv/bin/python benchmarks/run.py $(BENCH_ARGS)
+
+clean:  ## remove environments, builds and caches
+	rm -rf .venv .venv-test .venv-oldest build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Below, each dot file is a stamp: the time of its last success.
+
+# setuptools adds to build/lib and never removes, so a deleted module would live on in the wheel.
+build/.wheel: $(SOURCES) .venv/.venv
+	@echo "building the wheel"
+	@rm -rf build/lib build/bdist.* build/wheel
+	@.venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	@touch $@
+
+.venv/.venv: tools/venv.sh
+	@echo "making .venv"
+	@bash tools/venv.sh .venv
+	@touch $@
+
+.venv/.dev: .venv/.venv pyproject.toml
+	@echo "installing the tools into .venv"
+	@mkdir -p build
+	@.venv/bin/python tools/requirements.py > build/requirements.txt
+	@.venv/bin/python -m pip install --quiet --upgrade --upgrade-strategy only-if-needed --group dev -r build/requirements.txt
+	@touch $@
+
+.venv/.app: build/.wheel
+	@echo "installing the wheel into .venv"
+	@.venv/bin/python -m pip uninstall --quiet --yes paddock 2>/dev/null
+	@.venv/bin/python -m pip install --quiet build/wheel/*.whl
+	@touch $@
+
+# Made afresh whenever a dependency may have changed: the tests see what a user gets who installs today.
+.venv-test/.venv: tools/venv.sh pyproject.toml
+	@echo "making .venv-test"
+	@bash tools/venv.sh .venv-test
+	@.venv-test/bin/python -m pip install --quiet --group test
+	@touch $@
+
+.venv-test/.app: .venv-test/.venv build/.wheel
+	@echo "installing the wheel into .venv-test"
+	@.venv-test/bin/python -m pip uninstall --quiet --yes paddock 2>/dev/null
+	@.venv-test/bin/python -m pip install --quiet build/wheel/*.whl
+	@.venv-test/bin/python -m pip check --quiet
+	@touch $@
+
+.venv-oldest/.app: tools/venv.sh build/.wheel
+	@echo "making .venv-oldest"
+	@bash tools/venv.sh .venv-oldest
+	@.venv/bin/python tools/requirements.py --oldest > build/oldest.txt
+	@.venv-oldest/bin/python -m pip install --quiet --group test -r build/oldest.txt build/wheel/*.whl
+	@touch $@

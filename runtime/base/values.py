@@ -1,0 +1,145 @@
+"""Payloads and their JSON form.
+
+A value passes through its JSON form before the code sees it, on the first run as on a replay: `Schema.encode` gives the text
+that is stored, `Schema.decode` what the code sees. What JSON cannot carry faithfully is refused at the door: NaN and
+infinities, keys that collide once they are text, lone surrogates, circular structures.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+import pydantic_core
+from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+
+from .errors import InvalidInput, InvalidWorkflow, NotSerializable, PayloadTooLarge
+
+__all__ = ["ANY", "Schema", "describe_validation", "hints_of", "plain_json", "to_json"]
+
+DEFAULT_MAX_PAYLOAD = 4 * 2**20
+
+
+def to_json(value: Any, what: str) -> str:
+    """Return the JSON text of any value that pydantic can serialise.
+
+    Raises:
+        NotSerializable: the value has no faithful JSON form; `what` names it in the message.
+    """
+    try:
+        raw = pydantic_core.to_json(value, inf_nan_mode="constants")
+        plain = pydantic_core.from_json(raw, allow_inf_nan=False)
+        if len(pydantic_core.to_json(plain)) != len(raw):
+            raise NotSerializable(f"{what} has keys that are the same once they are text; use distinct string keys")
+        return raw.decode()
+    except (pydantic_core.PydanticSerializationError, ValueError, RecursionError, TypeError, OverflowError) as error:
+        if isinstance(error, NotSerializable):
+            raise
+        raise NotSerializable(f"{what} cannot be stored as JSON: {str(error)[:300]}") from None
+
+
+def plain_json(text: str) -> Any:
+    """Return the plain Python value of a JSON text."""
+    return pydantic_core.from_json(text)
+
+
+def describe_validation(error: ValidationError) -> str:
+    """Return pydantic's findings in one line, fields first, without the rejected values."""
+    parts = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False)[:5]:
+        where = ".".join(str(part) for part in item["loc"])
+        parts.append(f"{where}: {item['msg']}" if where else str(item["msg"]))
+    more = error.error_count() - len(parts)
+    return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
+
+
+class Schema:
+    """One type as a gate between Python values and JSON text; without a type, plain JSON.
+
+    Adapters are made at the first use: building pydantic cores is the dearest part of importing a workflow.
+    """
+
+    __slots__ = ("_adapter", "annotation")
+
+    def __init__(self, annotation: Any = None) -> None:
+        """Hold a type that pydantic's `TypeAdapter` takes; None, `Any` and a missing annotation mean plain JSON."""
+        self.annotation = None if annotation in (None, Any, inspect.Parameter.empty) else annotation
+        self._adapter: TypeAdapter[Any] | None = annotation if isinstance(annotation, TypeAdapter) else None
+
+    @property
+    def typed(self) -> bool:
+        """Tell whether a type was named."""
+        return self.annotation is not None
+
+    def adapter(self) -> TypeAdapter[Any]:
+        """Return the adapter, made at the first use.
+
+        Raises:
+            InvalidWorkflow: pydantic has no schema for the annotation.
+        """
+        if self._adapter is None:
+            try:
+                self._adapter = TypeAdapter(Any if self.annotation is None else self.annotation)
+            except (PydanticSchemaGenerationError, PydanticUserError) as error:
+                raise InvalidWorkflow(f"{self.annotation!r} cannot be a schema: {str(error).splitlines()[0]}") from None
+        return self._adapter
+
+    def encode(self, value: Any, what: str, limit: int = DEFAULT_MAX_PAYLOAD) -> str:
+        """Return the JSON text that is stored for `value`.
+
+        Raises:
+            NotSerializable: the value has no faithful JSON form.
+            PayloadTooLarge: the text is longer than `limit` bytes.
+        """
+        if not self.typed or isinstance(value, BaseModel):
+            text = to_json(value, what)
+        else:
+            try:
+                text = self.adapter().dump_json(value, by_alias=True, warnings=False).decode()
+            except (pydantic_core.PydanticSerializationError, ValueError, RecursionError, TypeError):
+                text = to_json(value, what)
+        size = len(text) if text.isascii() else len(text.encode())
+        if size > limit:
+            raise PayloadTooLarge(what, size, limit)
+        return text
+
+    def decode(self, text: str, what: str) -> Any:
+        """Return the value that the code sees for a stored text.
+
+        Raises:
+            InvalidInput: the text does not fit the type; `what` and the fields are named.
+        """
+        if not self.typed:
+            return plain_json(text)
+        try:
+            return self.adapter().validate_json(text)
+        except ValidationError as error:
+            raise InvalidInput(f"{what} does not fit {self.name}: {describe_validation(error)}") from None
+
+    @property
+    def name(self) -> str:
+        """Return the type's name for messages."""
+        return getattr(self.annotation, "__name__", None) or str(self.annotation)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the JSON schema of the type (`{}` for plain JSON)."""
+        return self.adapter().json_schema() if self.typed else {}
+
+
+#: Plain JSON.
+ANY = Schema()
+
+
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the resolved annotations of a callable, `{}` where it has none.
+
+    Raises:
+        InvalidWorkflow: an annotation names something that cannot be resolved.
+    """
+    target = function if inspect.isfunction(function) or inspect.ismethod(function) else type(function).__call__
+    try:
+        return get_type_hints(target, include_extras=True)
+    except (NameError, TypeError, AttributeError) as error:
+        name = getattr(function, "__qualname__", repr(function))
+        raise InvalidWorkflow(f"the annotations of {name} cannot be resolved: {error}") from None

@@ -1,0 +1,222 @@
+"""Admission: who may run now, decided inside one transaction; and what becomes of an instance whose executor is dead.
+
+A slot is a row of `paddock_leases`: made by the claim, removed when the executor's death was seen. What runs is counted from these rows,
+so no slot can leak, and a process that has committed its end but not yet exited still holds its slot: a limit holds for live
+processes too, not only for statuses.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..base.records import ErrorInfo, Status
+from . import events, instances
+from .ops import Lease
+
+__all__ = ["Claim", "Death", "Held", "Settlement", "Wanted", "claim", "held", "release_due", "settle"]
+
+_COUNT = "SELECT workflow_name, count(*), sum(isolated) FROM paddock_leases GROUP BY workflow_name"
+_QUEUED = """
+SELECT seq, id, priority, epoch FROM paddock_instances
+WHERE status = 'pending' AND wake_at IS NULL AND workflow_name = ? AND seq > ?
+  AND NOT EXISTS (SELECT 1 FROM paddock_leases WHERE instance = seq)
+ORDER BY priority DESC, seq LIMIT ?
+"""
+_CLAIM = "UPDATE paddock_instances SET epoch = epoch + 1 WHERE seq = ? RETURNING epoch"
+_LEASE = """
+INSERT INTO paddock_leases (instance, workflow_name, limit_key, isolated, epoch, claimed_at)
+SELECT seq, workflow_name, limit_key, ?, epoch, ? FROM paddock_instances WHERE seq = ?
+"""
+_HELD = """
+SELECT l.instance, l.epoch, i.id, i.workflow_name, i.status, l.isolated, l.pid, l.pid_start, l.boot_id, l.out_position, l.err_position
+FROM paddock_leases l JOIN paddock_instances i ON i.seq = l.instance
+"""
+_RELEASE = "DELETE FROM paddock_leases WHERE instance = ? AND epoch = ?"
+_OPEN_STEP = """
+SELECT key, attempts FROM paddock_steps WHERE instance = ? AND status IN ('running', 'retrying', 'waiting') ORDER BY seq DESC LIMIT 1
+"""
+_MARK = """
+SELECT count(*) FILTER (WHERE status = 'completed') + coalesce(sum(failures + poll_count + loop_count), 0)
+FROM paddock_steps WHERE instance = ?
+"""
+_CRASH = "SELECT crash_step, crash_mark, crash_count, executions FROM paddock_instances WHERE seq = ?"
+_CRASHED = "UPDATE paddock_instances SET crash_step = ?, crash_mark = ?, crash_count = ? WHERE seq = ?"
+_TIMED_OUT_STEP = """
+UPDATE paddock_steps SET failures = failures + 1, error = ? WHERE instance = ? AND status = 'running' AND deadline_at <= ?
+"""
+_DUE = """
+SELECT seq, status FROM paddock_instances WHERE wake_at <= ? AND status IN ('pending', 'sleeping', 'waiting') ORDER BY wake_at LIMIT 500
+"""
+_READY = "UPDATE paddock_instances SET wake_at = NULL WHERE seq = ?"
+_NEXT = """
+SELECT min(wake_at) FROM paddock_instances WHERE wake_at IS NOT NULL AND status IN ('pending', 'sleeping', 'waiting')
+"""
+_BACKOFF_FIRST, _BACKOFF_LAST = 0.25, 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the dispatcher can run: each registered name's limit (0 = none) and whether it is isolated.
+
+    `capacity` is how many more processes may live; `after` leaves out instances up to that row, for `resume="skip"`.
+    """
+
+    limits: Mapping[str, int]
+    isolated: frozenset[str]
+    capacity: int
+    after: int = 0
+    names: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An instance that may run now."""
+
+    lease: Lease
+    id: str
+    workflow_name: str
+    isolated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lease as its row has it, with the identity of its executor as far as it is known."""
+
+    lease: Lease
+    id: str
+    workflow_name: str
+    status: Status
+    isolated: bool
+    pid: int | None
+    pid_start: int | None
+    boot_id: str | None
+    out_position: int = 0
+    err_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How an executor ended. `planned` ends (drain, a step's timeout) count as no crash.
+
+    `leftover` holds what it printed and nobody read: (source, line) pairs.
+    """
+
+    planned: bool = False
+    step_timed_out: bool = False
+    error: ErrorInfo | None = None
+    fatal: bool = False
+    leftover: tuple[tuple[str, str], ...] = ()
+    verdicts: tuple[tuple[str, dict[str, object]], ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of the instance: its status now, and when it may run again."""
+
+    status: Status
+    wake_at: float | None = None
+    crashes: int = 0
+
+
+def claim(tx: sqlite3.Connection, wanted: Wanted, now: float) -> list[Claim]:
+    """Give slots to pending instances, the highest priority first, then the oldest; return those that got one."""
+    held: dict[str, int] = {}
+    processes = 0
+    for name, count, isolated in tx.execute(_COUNT):
+        held[name] = count
+        processes += isolated or 0
+    capacity = max(0, wanted.capacity - processes)
+    queue: list[tuple[int, int, str, str, bool]] = []
+    for name, limit in wanted.limits.items():
+        if wanted.names is not None and name not in wanted.names:
+            continue
+        isolated = name in wanted.isolated
+        room = limit - held.get(name, 0) if limit else (capacity if isolated else 64)
+        if isolated:
+            room = min(room, capacity)
+        if room > 0:
+            rows = tx.execute(_QUEUED, (name, wanted.after, room))
+            queue.extend((-priority, seq, ident, name, isolated) for seq, ident, priority, _ in rows)
+    queue.sort()
+    claims = []
+    for _, seq, ident, name, isolated in queue:
+        if isolated:
+            if capacity <= 0:
+                continue
+            capacity -= 1
+        instances.move(tx, seq, Status.PENDING, Status.RUNNING, now)
+        epoch = tx.execute(_CLAIM, (seq,)).fetchone()[0]
+        tx.execute(_LEASE, (int(isolated), now, seq))
+        claims.append(Claim(Lease(seq, epoch), ident, name, isolated))
+    return claims
+
+
+def held(tx: sqlite3.Connection) -> list[Held]:
+    """Return every lease there is."""
+    return [Held(Lease(row[0], row[1]), row[2], row[3], Status(row[4]), bool(row[5]), *row[6:]) for row in tx.execute(_HELD)]
+
+
+def settle(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: int, now: float) -> Settlement | None:
+    """Release the lease of a dead executor and decide what becomes of its instance; None where another holds it.
+
+    An instance that still stands at `running` has lost its executor: it goes back to the queue, later at each crash without
+    progress, and fails as a `CrashLoop` after `max_resumes` of them.
+    """
+    row = tx.execute("SELECT i.status FROM paddock_leases l JOIN paddock_instances i ON i.seq = l.instance WHERE instance = ? AND l.epoch = ?",
+                     (lease.instance, lease.epoch)).fetchone()
+    if row is None:
+        return None
+    status = Status(row[0])
+    for name, data in death.verdicts:
+        events.append(tx, lease.instance, name, now, dict(data))
+    settlement = Settlement(status)
+    if status is Status.RUNNING:
+        settlement = _crashed(tx, lease, death, max_resumes, now)
+    tx.execute(_RELEASE, (lease.instance, lease.epoch))
+    return settlement
+
+
+def _crashed(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: int, now: float) -> Settlement:
+    seq = lease.instance
+    if death.fatal and death.error is not None:
+        instances.move(tx, seq, Status.RUNNING, Status.FAILED, now, error=death.error)
+        return Settlement(Status.FAILED)
+    if death.step_timed_out:
+        spent = ErrorInfo(type="StepTimeout", message="the step outran its timeout and its process was ended")
+        tx.execute(_TIMED_OUT_STEP, (spent.model_dump_json(exclude_none=True), seq, now))
+    if death.planned:
+        instances.move(tx, seq, Status.RUNNING, Status.PENDING, now)
+        return Settlement(Status.PENDING)
+    step = tx.execute(_OPEN_STEP, (seq,)).fetchone()
+    key = step[0] if step else "(boot)"
+    mark = tx.execute(_MARK, (seq,)).fetchone()[0]
+    crash_step, crash_mark, count, _ = tx.execute(_CRASH, (seq,)).fetchone()
+    count = count + 1 if (crash_step, crash_mark) == (key, mark) else 1
+    tx.execute(_CRASHED, (key, mark, count, seq))
+    if count > max_resumes:
+        error = _crash_loop(death.error, key if step else None, count)
+        instances.move(tx, seq, Status.RUNNING, Status.FAILED, now, error=error)
+        return Settlement(Status.FAILED, crashes=count)
+    wake_at = None if count == 1 else now + min(_BACKOFF_FIRST * 2.0 ** (count - 2), _BACKOFF_LAST)
+    instances.move(tx, seq, Status.RUNNING, Status.PENDING, now, error=death.error, wake_at=wake_at)
+    return Settlement(Status.PENDING, wake_at, count)
+
+
+def _crash_loop(last: ErrorInfo | None, step: str | None, count: int) -> ErrorInfo:
+    how = f"; the last: {last.message}" if last is not None else ""
+    facts = last.model_dump(exclude={"type", "message", "step"}) if last is not None else {}
+    where = f"at step {step!r}" if step else "before its first step"
+    return ErrorInfo(type="CrashLoop", message=f"the process died {count} times {where} without progress{how}", step=step, **facts)
+
+
+def release_due(tx: sqlite3.Connection, now: float) -> tuple[int, float | None]:
+    """Put what is due into the queue; return how many, and when the next is due."""
+    rows = tx.execute(_DUE, (now,)).fetchall()
+    for seq, status in rows:
+        if status == Status.PENDING:
+            tx.execute(_READY, (seq,))
+        else:
+            instances.move(tx, seq, Status(status), Status.PENDING, now)
+    return len(rows), tx.execute(_NEXT).fetchone()[0]

@@ -1,0 +1,121 @@
+"""The journal of one instance: loaded whole when an executor begins, written by operations under its lease."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..base.errors import LeaseLost
+from ..base.records import TERMINAL, Status
+from ..base.values import plain_json
+from . import events
+from .apply import apply
+from .ops import Lease, Op
+
+__all__ = ["Journal", "StepRow", "commit", "load"]
+
+_LEASE = """
+SELECT l.epoch, i.status FROM paddock_leases l JOIN paddock_instances i ON i.seq = l.instance WHERE l.instance = ?
+"""
+_LOAD = """
+SELECT i.id, i.workflow_name, i.status, i.priority, i.created_at, i.started_at, i.deadline_at, i.executions, i.parent_id, i.version,
+       l.epoch, l.out_position, l.err_position
+FROM paddock_instances i JOIN paddock_leases l ON l.instance = i.seq WHERE i.seq = ?
+"""
+_LOAD_STEPS = """
+SELECT key, name, kind, status, attempts, failures, output, error, started_at, wake_at, deadline_at, poll_count, loop_count,
+       event_name, child_id, input
+FROM paddock_steps WHERE instance = ? ORDER BY seq
+"""
+_LOAD_METADATA = "SELECT key, value FROM paddock_metadata WHERE instance = ?"
+
+
+@dataclass(slots=True)
+class StepRow:
+    """One step as the journal holds it; payloads are JSON texts, times seconds since the epoch."""
+
+    key: str
+    name: str
+    kind: str
+    status: str
+    attempts: int = 0
+    failures: int = 0
+    output: str | None = None
+    error: str | None = None
+    started_at: float | None = None
+    wake_at: float | None = None
+    deadline_at: float | None = None
+    poll_count: int = 0
+    loop_count: int = 0
+    event_name: str | None = None
+    child_id: str | None = None
+    input: str | None = None
+
+
+@dataclass(slots=True)
+class Journal:
+    """All that an executor needs of its instance."""
+
+    lease: Lease
+    id: str
+    workflow_name: str
+    priority: int
+    created_at: float
+    started_at: float | None
+    deadline_at: float | None
+    executions: int
+    parent_id: str | None
+    version: str | None
+    input: str
+    steps: dict[str, StepRow] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def load(tx: sqlite3.Connection, lease: Lease) -> Journal:
+    """Return the journal of a leased instance.
+
+    Raises:
+        LeaseLost: the instance is not ours, or not running any more.
+    """
+    row = tx.execute(_LOAD, (lease.instance,)).fetchone()
+    if row is None or row[10] != lease.epoch or row[2] != Status.RUNNING:
+        raise LeaseLost(f"epoch {lease.epoch} does not hold this instance any more")
+    held = tx.execute("SELECT value FROM paddock_payloads WHERE instance = ? AND kind = 'input'", (lease.instance,)).fetchone()
+    steps = [StepRow(*step) for step in tx.execute(_LOAD_STEPS, (lease.instance,))]
+    metadata = {key: plain_json(value) for key, value in tx.execute(_LOAD_METADATA, (lease.instance,))}
+    return Journal(
+        lease=lease,
+        id=row[0],
+        workflow_name=row[1],
+        priority=row[3],
+        created_at=row[4],
+        started_at=row[5],
+        deadline_at=row[6],
+        executions=row[7],
+        parent_id=row[8],
+        version=row[9],
+        input=held[0],
+        steps={step.key: step for step in steps},
+        metadata=metadata,
+    )
+
+
+def commit(tx: sqlite3.Connection, lease: Lease, ops: Sequence[Op], now: float) -> int:
+    """Apply operations under a lease, in the open transaction; return the id of the newest event.
+
+    The lease is checked here, in the same transaction: an executor that was replaced, or whose instance has ended, writes nothing.
+
+    Raises:
+        LeaseLost: the epoch is not the lease's, or the instance does not run.
+    """
+    row = tx.execute(_LEASE, (lease.instance,)).fetchone()
+    if row is None or row[0] != lease.epoch:
+        raise LeaseLost(f"epoch {lease.epoch} does not hold this instance any more")
+    if row[1] != Status.RUNNING:
+        state = "has ended" if row[1] in TERMINAL else "is " + row[1]
+        raise LeaseLost(f"the instance {state}")
+    for op in ops:
+        apply(op, tx, lease.instance, now)
+    return events.last_event_id(tx)

@@ -1,0 +1,107 @@
+"""What the runtime asks of a store. `tests/conformance` runs one suite against every one there is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from ..base.records import ErrorInfo, Event, Instance, LogRecord, Status
+from .admission import Claim, Death, Held, Settlement, Wanted
+from .instances import NewInstance
+from .journal import Journal
+from .ops import Lease, Op
+
+__all__ = ["JournalStore", "Store"]
+
+
+
+class JournalStore(Protocol):
+    """What an executor asks: its journal, and commits under its lease."""
+
+    async def load(self, lease: Lease) -> Journal:
+        """Return the journal of a leased instance; raises LeaseLost."""
+        ...
+
+    async def commit(self, lease: Lease, ops: Sequence[Op], now: float) -> int:
+        """Apply operations in one transaction and return the newest event's id; raises LeaseLost."""
+        ...
+
+
+class Store(JournalStore, Protocol):
+    """What the server asks. Every call is one transaction; `now` is wall-clock seconds since the epoch."""
+
+    async def create(self, new: NewInstance, now: float) -> bool:
+        """Insert an instance; False where the same one is there; raises InstanceIdConflict."""
+        ...
+
+    async def claim(self, wanted: Wanted, now: float) -> list[Claim]:
+        """Give free slots to pending instances."""
+        ...
+
+    async def held(self) -> list[Held]:
+        """Return every lease."""
+        ...
+
+    async def settle(self, lease: Lease, death: Death, max_resumes: int, now: float) -> Settlement | None:
+        """Release a dead executor's lease and decide what becomes of its instance."""
+        ...
+
+    async def release_due(self, now: float) -> tuple[int, float | None]:
+        """Queue what is due; return how many and when the next is due."""
+        ...
+
+    async def end(self, instance_id: str, status: Status, now: float, error: ErrorInfo | None = None) -> tuple[bool, Lease | None]:
+        """End an instance from outside; return whether this call did, and the lease of its executor where one lives."""
+        ...
+
+    async def overdue(self, now: float) -> tuple[list[str], float | None]:
+        """Return the ids whose workflow deadline has passed, and when the next passes."""
+        ...
+
+    async def unblock(self, now: float, instance_id: str | None = None) -> int:
+        """Put blocked instances back into the queue, one or all; return how many."""
+        ...
+
+    async def block_unknown(self, names: frozenset[str], now: float) -> int:
+        """Park queued instances whose workflow is not among `names`; return how many."""
+        ...
+
+    async def get(self, instance_id: str) -> Instance | None:
+        """Return one instance."""
+        ...
+
+    async def find(self, *, name: str | None, status: Status | None, limit: int, after: str | None) -> list[Instance]:
+        """Return instances in the order of their ids."""
+        ...
+
+    async def merge_metadata(self, instance_id: str, values: Sequence[tuple[str, str]]) -> None:
+        """Set metadata keys; raises InstanceNotFound."""
+        ...
+
+    async def remove(self, instance_id: str) -> None:
+        """Delete an ended instance with all that is its own; raises InstanceNotFound, InvalidTransition."""
+        ...
+
+    async def remove_older(self, before: float, limit: int) -> int:
+        """Delete up to `limit` instances that ended before a time; return how many."""
+        ...
+
+    async def events(self, after: int, limit: int, *, pattern: str | None = None, instance_id: str | None = None) -> list[Event]:
+        """Return events after a cursor."""
+        ...
+
+    async def last_event_id(self) -> int:
+        """Return the newest event's id."""
+        ...
+
+    async def logs(self, after: int, limit: int, *, level: str | None = None, instance_id: str | None = None) -> list[LogRecord]:
+        """Return log records after a cursor."""
+        ...
+
+    async def count_by_status(self) -> dict[str, dict[str, int]]:
+        """Return how many instances of each workflow have each status."""
+        ...
+
+    def health(self) -> dict[str, Any]:
+        """Return what is wrong with the store now; `{}` when nothing is."""
+        ...

@@ -1,0 +1,325 @@
+"""The SQLite store: the statements of this package, run as whole transactions in a thread."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..base.config import SqlitePragmas
+from ..base.errors import DatabaseUnavailable, InvalidTransition
+from ..base.records import TERMINAL, ErrorInfo, Event, Instance, LogRecord, Status
+from . import admission, events, instances, journal
+from .admission import Claim, Death, Held, Settlement, Wanted
+from .instances import NewInstance
+from .journal import Journal
+from .migrations import migrate, read_version
+from .ops import Lease, Op
+from .turn import LockFile
+from .worker import Worker, explain, open_connection
+
+__all__ = ["MemoryStore", "SqliteStore", "real_path"]
+
+_OVERDUE = """
+SELECT id FROM paddock_instances WHERE deadline_at <= ? AND completed_at IS NULL ORDER BY deadline_at LIMIT 100
+"""
+_NEXT_DEADLINE = "SELECT min(deadline_at) FROM paddock_instances WHERE deadline_at IS NOT NULL AND completed_at IS NULL"
+_BLOCKED = "SELECT seq FROM paddock_instances WHERE status = 'blocked'"
+_WAITING_NAMES = "SELECT DISTINCT workflow_name FROM paddock_instances WHERE status = 'pending'"
+_PENDING_OF = "SELECT seq FROM paddock_instances WHERE status = 'pending' AND workflow_name = ?"
+_LEASE_OF = "SELECT epoch FROM paddock_leases WHERE instance = ?"
+_OLD = "SELECT seq FROM paddock_instances WHERE completed_at < ? ORDER BY completed_at LIMIT ?"
+_COUNTS = "SELECT workflow_name, status, count(*) FROM paddock_instances GROUP BY workflow_name, status"
+
+
+def real_path(database: str | Path) -> str:
+    """Return the one name of a database: a symlink or a relative path to it is that database."""
+    return os.path.realpath(os.fspath(database))
+
+
+class SqliteStore:
+    """One database file, opened by one process.
+
+    Args:
+        path: the database's real path.
+        pragmas: how it is opened.
+        reader: have a second connection for reads, so that they never wait for the write lock (the server's way).
+        patient: wait while the disk is full instead of raising (a child's way).
+    """
+
+    def __init__(self, path: str, pragmas: SqlitePragmas, *, reader: bool = True, patient: bool = False) -> None:
+        """Open the database; see `open_store` for the server's checks.
+
+        Raises:
+            DatabaseDamaged: it is not a database.
+            DatabaseUnavailable: it cannot be opened.
+        """
+        self.path = path
+        turn = LockFile.of(path) if path != ":memory:" else None
+        self._writer = Worker(open_connection(path, pragmas), path, turn=turn, patient=patient)
+        self._reader = self._writer
+        if reader and path != ":memory:":
+            self._reader = Worker(open_connection(path, pragmas, read_only=True), path, turn=None)
+
+    @classmethod
+    def open(cls, path: str, pragmas: SqlitePragmas) -> SqliteStore:
+        """Make or open a database, bring its schema to this version, and check what it is. For the server.
+
+        Raises:
+            DatabaseTooNew: a later Paddock wrote it.
+            DatabaseDamaged: it is not a database, or its structure is broken; the file is left as it is.
+            DatabaseUnavailable: it cannot be made or opened.
+        """
+        _make_private(path)
+        connection = open_connection(path, pragmas)
+        try:
+            found = read_version(connection)
+            if found:
+                _check(connection, path)
+            migrate(connection, path)
+        except sqlite3.Error as error:
+            raise explain(error, path) from None
+        finally:
+            connection.close()
+        return cls(path, pragmas)
+
+    def close(self) -> None:
+        """Finish what is under way and close the connections."""
+        self._writer.close()
+        if self._reader is not self._writer:
+            self._reader.close()
+
+    def health(self) -> dict[str, Any]:
+        """Return what is wrong with the store now; `{}` when nothing is."""
+        return {"database": self._writer.trouble} if self._writer.trouble else {}
+
+    async def _write(self, function: Callable[..., Any], *values: Any) -> Any:
+        return await self._writer.call(lambda tx: function(tx, *values))
+
+    async def _read(self, function: Callable[..., Any], *values: Any, **named: Any) -> Any:
+        return await self._reader.call(functools.partial(_in_snapshot, function, values, named))
+
+    # --- executors ---
+
+    async def load(self, lease: Lease) -> Journal:
+        """Return the journal of a leased instance; raises LeaseLost."""
+        return await self._write(journal.load, lease)  # type: ignore[no-any-return]
+
+    def load_now(self, lease: Lease) -> Journal:
+        """Return the journal in the calling thread, before the first `commit`: a child has no loop yet."""
+        return self._writer.call_now(lambda tx: journal.load(tx, lease))  # type: ignore[no-any-return]
+
+    async def commit(self, lease: Lease, ops: Sequence[Op], now: float) -> int:
+        """Apply operations in one transaction and return the newest event's id; raises LeaseLost."""
+        return await self._write(journal.commit, lease, ops, now)  # type: ignore[no-any-return]
+
+    # --- admission ---
+
+    async def create(self, new: NewInstance, now: float) -> bool:
+        """Insert an instance; False where the same one is there; raises InstanceIdConflict."""
+        return await self._write(instances.create, new, now)  # type: ignore[no-any-return]
+
+    async def claim(self, wanted: Wanted, now: float) -> list[Claim]:
+        """Give free slots to pending instances."""
+        return await self._write(admission.claim, wanted, now)  # type: ignore[no-any-return]
+
+    async def held(self) -> list[Held]:
+        """Return every lease."""
+        return await self._write(admission.held)  # type: ignore[no-any-return]
+
+    async def settle(self, lease: Lease, death: Death, max_resumes: int, now: float) -> Settlement | None:
+        """Release a dead executor's lease and decide what becomes of its instance."""
+        return await self._write(admission.settle, lease, death, max_resumes, now)  # type: ignore[no-any-return]
+
+    async def record(self, lease: Lease, name: str, data: dict[str, Any], now: float) -> None:
+        """Add an event about a leased instance from outside its executor (the watchdog's findings)."""
+        await self._write(_record, lease, name, data, now)
+
+    async def release_due(self, now: float) -> tuple[int, float | None]:
+        """Queue what is due; return how many and when the next is due."""
+        return await self._write(admission.release_due, now)  # type: ignore[no-any-return]
+
+    async def end(self, instance_id: str, status: Status, now: float, error: ErrorInfo | None = None) -> tuple[bool, Lease | None]:
+        """End an instance from outside; return whether this call did, and the lease of its executor where one lives."""
+        return await self._write(_end, instance_id, status, now, error)  # type: ignore[no-any-return]
+
+    async def overdue(self, now: float) -> tuple[list[str], float | None]:
+        """Return the ids whose workflow deadline has passed, and when the next passes."""
+        return await self._read(_overdue, now)  # type: ignore[no-any-return]
+
+    async def unblock(self, now: float, instance_id: str | None = None) -> int:
+        """Put blocked instances back into the queue, one or all; return how many."""
+        return await self._write(_unblock, now, instance_id)  # type: ignore[no-any-return]
+
+    async def block_unknown(self, names: frozenset[str], now: float) -> int:
+        """Park queued instances whose workflow is not among `names`; return how many."""
+        return await self._write(_block_unknown, names, now)  # type: ignore[no-any-return]
+
+    # --- records ---
+
+    async def get(self, instance_id: str) -> Instance | None:
+        """Return one instance."""
+        found = await self._read(instances.load_instances, "WHERE i.id = ?", (instance_id,))
+        return found[0] if found else None
+
+    async def find(self, *, name: str | None, status: Status | None, limit: int, after: str | None) -> list[Instance]:
+        """Return instances in the order of their ids."""
+        clauses, values = ["1 = 1"], []
+        for clause, value in (("i.workflow_name = ?", name), ("i.status = ?", status), ("i.id > ?", after)):
+            if value is not None:
+                clauses.append(clause)
+                values.append(value)
+        where = f"WHERE {' AND '.join(clauses)} ORDER BY i.id LIMIT ?"
+        return await self._read(instances.load_instances, where, (*values, limit))  # type: ignore[no-any-return]
+
+    async def merge_metadata(self, instance_id: str, values: Sequence[tuple[str, str]]) -> None:
+        """Set metadata keys; raises InstanceNotFound."""
+        await self._write(_merge_metadata, instance_id, values)
+
+    async def remove(self, instance_id: str) -> None:
+        """Delete an ended instance with all that is its own; raises InstanceNotFound, InvalidTransition."""
+        await self._write(_remove, instance_id)
+
+    async def remove_older(self, before: float, limit: int) -> int:
+        """Delete up to `limit` instances that ended before a time; return how many."""
+        return await self._write(_remove_older, before, limit)  # type: ignore[no-any-return]
+
+    async def events(self, after: int, limit: int, *, pattern: str | None = None, instance_id: str | None = None) -> list[Event]:
+        """Return events after a cursor."""
+        return await self._read(_events, after, limit, pattern, instance_id)  # type: ignore[no-any-return]
+
+    async def last_event_id(self) -> int:
+        """Return the newest event's id."""
+        return await self._read(events.last_event_id)  # type: ignore[no-any-return]
+
+    async def logs(self, after: int, limit: int, *, level: str | None = None, instance_id: str | None = None) -> list[LogRecord]:
+        """Return log records after a cursor."""
+        return await self._read(_logs, after, limit, level, instance_id)  # type: ignore[no-any-return]
+
+    async def count_by_status(self) -> dict[str, dict[str, int]]:
+        """Return how many instances of each workflow have each status."""
+        counts: dict[str, dict[str, int]] = {}
+        for name, status, count in await self._read(lambda tx: tx.execute(_COUNTS).fetchall()):
+            counts.setdefault(name, {})[status] = count
+        return counts
+
+
+class MemoryStore(SqliteStore):
+    """The same store on a database in memory, for inline work and tests: nothing outlives the process."""
+
+    def __init__(self) -> None:
+        """Make an empty database."""
+        super().__init__(":memory:", SqlitePragmas())
+        self._writer.call_now(_migrate_memory)
+
+
+def _migrate_memory(tx: sqlite3.Connection) -> None:
+    tx.execute("COMMIT")
+    migrate(tx, ":memory:")
+    tx.execute("BEGIN IMMEDIATE")
+
+
+def _make_private(path: str) -> None:
+    """Create the file 0600 where it is missing: SQLite would leave it to the umask, and -wal and -shm follow its mode."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise DatabaseUnavailable(f"{path} cannot be created: {error.strerror}. Name a file in a folder that exists and is writable.") from None
+
+
+def _check(connection: sqlite3.Connection, path: str) -> None:
+    names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    missing = {"paddock_instances", "paddock_steps", "paddock_events", "paddock_leases"} - names
+    if missing:
+        from ..base.errors import DatabaseDamaged
+
+        raise DatabaseDamaged(f"{path} lacks {', '.join(sorted(missing))}: it was damaged. Restore a backup.")
+
+
+def _in_snapshot(function: Callable[..., Any], values: Sequence[Any], named: dict[str, Any], tx: sqlite3.Connection) -> Any:
+    """Read several tables as of one moment."""
+    if tx.in_transaction:
+        return function(tx, *values, **named)
+    tx.execute("BEGIN")
+    try:
+        return function(tx, *values, **named)
+    finally:
+        tx.execute("ROLLBACK")
+
+
+def _record(tx: sqlite3.Connection, lease: Lease, name: str, data: dict[str, Any], now: float) -> None:
+    row = tx.execute(_LEASE_OF, (lease.instance,)).fetchone()
+    if row is not None and row[0] == lease.epoch:
+        events.append(tx, lease.instance, name, now, data)
+
+
+def _end(tx: sqlite3.Connection, instance_id: str, status: Status, now: float, error: ErrorInfo | None) -> tuple[bool, Lease | None]:
+    seq, current = instances.find(tx, instance_id)
+    row = tx.execute(_LEASE_OF, (seq,)).fetchone()
+    lease = Lease(seq, row[0]) if row else None
+    if current in TERMINAL:
+        return False, lease
+    instances.move(tx, seq, current, status, now, error=error)
+    return True, lease
+
+
+def _overdue(tx: sqlite3.Connection, now: float) -> tuple[list[str], float | None]:
+    ids = [row[0] for row in tx.execute(_OVERDUE, (now,))]
+    return ids, tx.execute(_NEXT_DEADLINE).fetchone()[0]
+
+
+def _unblock(tx: sqlite3.Connection, now: float, instance_id: str | None) -> int:
+    if instance_id is not None:
+        seq, status = instances.find(tx, instance_id)
+        numbers = [seq] if status is Status.BLOCKED else []
+    else:
+        numbers = [row[0] for row in tx.execute(_BLOCKED)]
+    for seq in numbers:
+        instances.move(tx, seq, Status.BLOCKED, Status.PENDING, now)
+    return len(numbers)
+
+
+def _block_unknown(tx: sqlite3.Connection, names: frozenset[str], now: float) -> int:
+    count = 0
+    for (name,) in tx.execute(_WAITING_NAMES).fetchall():
+        if name in names:
+            continue
+        error = ErrorInfo(type="WorkflowNotFound", message=f"no workflow {name!r} is registered; register it and start the server again")
+        for (seq,) in tx.execute(_PENDING_OF, (name,)).fetchall():
+            instances.move(tx, seq, Status.PENDING, Status.BLOCKED, now, error=error)
+            count += 1
+    return count
+
+
+def _merge_metadata(tx: sqlite3.Connection, instance_id: str, values: Sequence[tuple[str, str]]) -> None:
+    seq, _ = instances.find(tx, instance_id)
+    instances.merge_metadata(tx, seq, values)
+
+
+def _remove(tx: sqlite3.Connection, instance_id: str) -> None:
+    seq, status = instances.find(tx, instance_id)
+    if status not in TERMINAL:
+        raise InvalidTransition(f"instance {instance_id} is {status.value}; only one that has ended can be cleaned up. Cancel it first.")
+    instances.remove(tx, seq)
+
+
+def _remove_older(tx: sqlite3.Connection, before: float, limit: int) -> int:
+    numbers = [row[0] for row in tx.execute(_OLD, (before, limit))]
+    for seq in numbers:
+        instances.remove(tx, seq)
+    return len(numbers)
+
+
+def _events(tx: sqlite3.Connection, after: int, limit: int, pattern: str | None, instance_id: str | None) -> list[Event]:
+    instance = instances.find(tx, instance_id)[0] if instance_id is not None else None
+    return events.read_events(tx, after, limit, pattern=pattern, instance=instance)
+
+
+def _logs(tx: sqlite3.Connection, after: int, limit: int, level: str | None, instance_id: str | None) -> list[LogRecord]:
+    instance = instances.find(tx, instance_id)[0] if instance_id is not None else None
+    return events.read_logs(tx, after, limit, level=level, instance=instance)

@@ -1,0 +1,206 @@
+"""Find and end everything that an instance's process has started.
+
+No single mark finds a whole tree. Parenthood is lost when a parent dies, the process group and the session when somebody calls
+`setsid`, the environment's marker when a program is started with an empty one or forks without an exec. So all three are followed,
+each from every member found: the children of a daemon that carries the marker are members too.
+
+Strangers: a start earlier than the root's rules a process out. While a living process is in session N or group N, the kernel gives
+N to no new process (pid_namespaces keep a number while any of pid, tgid, pgid, sid uses it), so where the root's pid belongs to a
+later process now, no session or group of that number is the root's, and none is touched. A session whose leader is gone and of which
+a member carries another instance's marker is not the root's either.
+
+Ending: everything found is stopped first and searched again until nobody new shows up, because a stopped process neither forks nor
+orphans anybody; then all of it is killed. A kill right away would cut the lines by which a child forked meanwhile is found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+
+from .identity import ProcessHandle, ProcessIdentity, boot_id
+from .procstat import ProcessStat, environ_entries, list_pids, read_stat
+
+__all__ = ["end_tree", "find_tree"]
+
+_GONE = frozenset("ZXx")
+_STOPPED = frozenset("Tt")
+_MARKER_NAME = b"PADDOCK_INSTANCE="
+_FREEZE_ROUNDS = 5
+_RESCAN_INTERVAL = 0.02
+
+
+@dataclass
+class _Search:
+    """What is known of one tree, kept from scan to scan: a member that is dead by now still names its session and group."""
+
+    root: ProcessIdentity
+    marker: bytes | None
+    seen: dict[int, int] = field(default_factory=dict)  # pid → start time of every member ever found
+    groups: set[int] = field(default_factory=set)  # sessions and groups that only members can be in
+
+    def scan(self) -> list[ProcessIdentity]:
+        """Return the living members as of now."""
+        if self.root.boot_id != boot_id():
+            return []
+        table = _process_table()
+        excluded = _own_line(table)
+        candidates = {
+            pid: stat for pid, stat in table.items() if pid not in excluded and stat.start_time >= self.root.start_time
+        }
+        found = self._seeds(table, candidates)
+        self._close(found, candidates)
+        self.seen.update((pid, candidates[pid].start_time) for pid in found)
+        return [
+            ProcessIdentity(pid, candidates[pid].start_time, self.root.boot_id)
+            for pid in sorted(found)
+            if candidates[pid].state not in _GONE
+        ]
+
+    def _seeds(self, table: dict[int, ProcessStat], candidates: dict[int, ProcessStat]) -> set[int]:
+        marked, foreign = self._marked(candidates)
+        found = {pid for pid, start_time in self.seen.items() if pid in candidates and candidates[pid].start_time == start_time}
+        found |= marked
+        holder = table.get(self.root.pid)
+        if holder is not None and holder.start_time == self.root.start_time:
+            if self.root.pid in candidates:
+                found.add(self.root.pid)  # a zombie too: its pid is still its own, so its group is
+            self.groups.add(self.root.pid)
+        elif holder is None and not any(self.root.pid in (candidates[pid].sid, candidates[pid].pgid) for pid in foreign):
+            self.groups.add(self.root.pid)
+        else:
+            self.groups.discard(self.root.pid)
+        return found
+
+    def _marked(self, candidates: dict[int, ProcessStat]) -> tuple[set[int], set[int]]:
+        """Return who carries our marker, and who another instance's."""
+        ours: set[int] = set()
+        foreign: set[int] = set()
+        if self.marker is None:
+            return ours, foreign
+        for pid in candidates:
+            markers = [entry for entry in environ_entries(pid) if entry.startswith(_MARKER_NAME)]
+            if self.marker in markers:
+                ours.add(pid)
+            elif markers:
+                foreign.add(pid)
+        return ours, foreign
+
+    def _close(self, found: set[int], candidates: dict[int, ProcessStat]) -> None:
+        """Add children and fellows of sessions and groups until nobody new turns up."""
+        while True:
+            # A member that leads a session or a group of its own has nobody but its descendants in it.
+            self.groups |= {pid for pid in found if pid in (candidates[pid].sid, candidates[pid].pgid)}
+            new = {
+                pid
+                for pid, stat in candidates.items()
+                if pid not in found and (stat.sid in self.groups or stat.pgid in self.groups or _is_child(stat, found, candidates))
+            }
+            if not new:
+                return
+            found |= new
+
+
+def _is_child(stat: ProcessStat, found: set[int], candidates: dict[int, ProcessStat]) -> bool:
+    # A child that is older than its parent is a line read before and a line read after a pid changed hands.
+    return stat.ppid in found and stat.start_time >= candidates[stat.ppid].start_time
+
+
+def _process_table() -> dict[int, ProcessStat]:
+    table: dict[int, ProcessStat] = {}
+    for pid in list_pids():
+        with contextlib.suppress(ProcessLookupError):
+            table[pid] = read_stat(pid)
+    return table
+
+
+def _own_line(table: dict[int, ProcessStat]) -> set[int]:
+    line: set[int] = {0, 1}
+    pid = os.getpid()
+    while pid not in line:
+        line.add(pid)
+        pid = table[pid].ppid if pid in table else 0
+    return line
+
+
+def find_tree(root: ProcessIdentity, *, marker: str | None = None) -> list[ProcessIdentity]:
+    """Return all living members of an instance's tree, the root included while it lives.
+
+    Args:
+        root: the instance's process; it may be dead.
+        marker: the entry `PADDOCK_INSTANCE=<id>:<epoch>` that its programs have in their environment.
+
+    Never returns the calling process, nor one of its ancestors.
+    """
+    return _Search(root, os.fsencode(marker) if marker is not None else None).scan()
+
+
+def end_tree(
+    root: ProcessIdentity, *, marker: str | None = None, grace: float = 0.0, deadline: float = 10.0
+) -> list[ProcessIdentity]:
+    """End an instance's tree and return those that could not be ended. Blocks.
+
+    With a grace, the root is asked first (SIGTERM; a stopped one is continued to hear it) and given `grace` seconds. Then all
+    members are killed, until no scan finds one or `deadline` further seconds have passed. What sleeps in the kernel (state D) dies
+    when it wakes, and is returned if that is later.
+    """
+    search = _Search(root, os.fsencode(marker) if marker is not None else None)
+    search.scan()  # before anybody dies: the lines of descent are whole now
+    if grace > 0:
+        _ask(root, grace)
+    until = time.monotonic() + deadline
+    members = _freeze(search)
+    while members:
+        _kill(members, until)
+        members = search.scan()
+        if not members or time.monotonic() >= until:
+            break
+        time.sleep(_RESCAN_INTERVAL)
+    return members
+
+
+def _ask(root: ProcessIdentity, grace: float) -> None:
+    handle = ProcessHandle.open(root)
+    if handle is None:
+        return
+    with handle, contextlib.suppress(PermissionError):
+        handle.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            if read_stat(root.pid).state in _STOPPED:
+                handle.send_signal(signal.SIGCONT)  # a signal to a stopped process stays pending
+        handle.wait(grace)
+
+
+def _freeze(search: _Search) -> list[ProcessIdentity]:
+    members = search.scan()
+    known: set[ProcessIdentity] = set()
+    for _ in range(_FREEZE_ROUNDS):
+        new = [member for member in members if member not in known]
+        if not new:
+            break
+        for member in new:
+            _send(member, signal.SIGSTOP)
+        known.update(new)
+        members = search.scan()
+    return members
+
+
+def _send(member: ProcessIdentity, number: int) -> None:
+    handle = ProcessHandle.open(member)
+    if handle is not None:
+        with handle, contextlib.suppress(PermissionError):
+            handle.send_signal(number)
+
+
+def _kill(members: list[ProcessIdentity], until: float) -> None:
+    for member in members:
+        _send(member, signal.SIGKILL)
+    for member in members:
+        handle = ProcessHandle.open(member)
+        if handle is not None:
+            with handle:
+                handle.wait(min(1.0, until - time.monotonic()))  # one that cannot die must not hold up the search for others
+    # A zombie that nobody has reaped is dead; whoever still lives is seen by the next scan.
