@@ -25,7 +25,7 @@ _BACKLOG_RETRY = 0.005
 _NO_SIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
-async def connect(address: Address, hello: Hello, *, timeout: float = 5.0) -> Connection:  # noqa: ASYNC109  covers several awaits
+async def connect(address: Address, hello: Hello, *, timeout: float = 5.0) -> Connection:
     """Connect, say hello and return the connection once it is welcomed, within `timeout` seconds.
 
     Raises:
@@ -123,7 +123,7 @@ def _open_sync(address: Address, deadline: float) -> socket.socket:
         sock.setblocking(False)
         while not _try_unix(sock, address):
             if time.monotonic() > deadline:
-                raise TimeoutError("the listener's backlog is full")  # noqa: TRY301  caught to close the socket
+                raise TimeoutError("the listener's backlog is full")
             time.sleep(_BACKLOG_RETRY)
     except BaseException:
         sock.close()

@@ -120,7 +120,7 @@ class Connection:
             self._closed = True
             self._writer.close()
 
-    async def wait_closed(self, timeout: float = _CLOSE_TIMEOUT) -> None:  # noqa: ASYNC109  a bound on the peer, not on the caller
+    async def wait_closed(self, timeout: float = _CLOSE_TIMEOUT) -> None:
         """Wait until what was sent has gone out, at most `timeout` seconds; then drop the rest. Never raises for the peer's doing."""
         try:
             async with asyncio.timeout(timeout):

@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import pytest
 from leftovers import MARKER, Watch
 
 _ROOT = "PADDOCK_TEST_ROOT"
 _KEEP = "PADDOCK_TEST_KEEP"
+
+# A busy machine is no failure, and a database of examples would be a file that outlives the test.
+hypothesis.settings.register_profile("paddock", deadline=None, database=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("paddock")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest decides where tmp_path lies

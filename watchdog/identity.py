@@ -47,7 +47,7 @@ def boot_id() -> str:
                 return file.read().strip()
         except OSError:
             pass
-    import psutil  # noqa: PLC0415  only where /proc does not tell
+    import psutil
 
     return str(int(psutil.boot_time()))
 

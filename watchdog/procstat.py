@@ -90,7 +90,7 @@ def read_stat(pid: int) -> ProcessStat:
 
 
 def _read_stat_psutil(pid: int) -> ProcessStat:
-    import psutil  # noqa: PLC0415  only where there is no /proc
+    import psutil
 
     try:
         process = psutil.Process(pid)
@@ -110,7 +110,7 @@ def list_pids() -> list[int]:
     """Return the pids of all processes that exist now."""
     if LINUX:
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    import psutil  # noqa: PLC0415  only where there is no /proc
+    import psutil
 
     return list(psutil.pids())
 
@@ -147,7 +147,7 @@ def environ_entries(pid: int) -> list[bytes]:
                 return file.read().split(b"\0")
         except OSError:
             return []
-    import psutil  # noqa: PLC0415  only where there is no /proc
+    import psutil
 
     try:
         return [os.fsencode(f"{key}={value}") for key, value in psutil.Process(pid).environ().items()]

@@ -8,15 +8,14 @@ infinities, keys that collide once they are text, lone surrogates, circular stru
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Any
 
 import pydantic_core
 from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from .errors import InvalidInput, InvalidWorkflow, NotSerializable, PayloadTooLarge
 
-__all__ = ["ANY", "Schema", "describe_validation", "hints_of", "plain_json", "to_json"]
+__all__ = ["ANY", "Schema", "describe_validation", "plain_json", "to_json"]
 
 DEFAULT_MAX_PAYLOAD = 4 * 2**20
 
@@ -29,7 +28,12 @@ def to_json(value: Any, what: str) -> str:
     """
     try:
         raw = pydantic_core.to_json(value, inf_nan_mode="constants")
-        plain = pydantic_core.from_json(raw, allow_inf_nan=False)
+        try:
+            plain = pydantic_core.from_json(raw, allow_inf_nan=False)
+        except ValueError as error:
+            if b"NaN" in raw or b"Infinity" in raw:
+                raise NotSerializable(f"{what} holds NaN or an infinity, which JSON has not; use None or text") from None
+            raise error from None
         if len(pydantic_core.to_json(plain)) != len(raw):
             raise NotSerializable(f"{what} has keys that are the same once they are text; use distinct string keys")
         return raw.decode()
@@ -129,17 +133,3 @@ class Schema:
 
 #: Plain JSON.
 ANY = Schema()
-
-
-def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the resolved annotations of a callable, `{}` where it has none.
-
-    Raises:
-        InvalidWorkflow: an annotation names something that cannot be resolved.
-    """
-    target = function if inspect.isfunction(function) or inspect.ismethod(function) else type(function).__call__
-    try:
-        return get_type_hints(target, include_extras=True)
-    except (NameError, TypeError, AttributeError) as error:
-        name = getattr(function, "__qualname__", repr(function))
-        raise InvalidWorkflow(f"the annotations of {name} cannot be resolved: {error}") from None

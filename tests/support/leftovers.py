@@ -123,7 +123,7 @@ def _end(pid: int) -> str:
             command = " ".join(process.cmdline()) or command
         process.kill()  # psutil compares the start time: never a stranger that got the pid since
         with contextlib.suppress(psutil.TimeoutExpired):
-            process.wait(timeout=1)
+            process.wait(timeout=0.2)
     except psutil.Error:
         return f"process {pid}, which ended at last"
     return f"process {pid} ({state}): {command[:200]}"

@@ -1,0 +1,418 @@
+"""The kinds of step that a graph is made of. Each knows how to run at one place of a walk, and where the walk goes next."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Literal, TypeVar
+
+from ..base.errors import InterruptError, InvalidWorkflow, StepFailed
+from ..base.values import ANY, Schema, plain_json
+from ..engine.context import Context, Frame
+from ..engine.execution import GiveBack, StepCall
+from ..engine.handler import Handler
+from ..engine.retry import ONCE, Retry
+from ..engine.waits import LoopState, PollCall, abandon, loop_back, poll, sleep
+from ..store.journal import StepRow
+
+__all__ = ["Branch", "ChoiceNode", "EndNode", "LoopNode", "Node", "ParallelNode", "PassNode", "Poll", "PollNode", "SleepNode", "TaskNode", "count_steps", "walk"]
+
+_KEEP_INPUT = 4096
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Poll(Generic[T]):
+    """What a poll's check returns: `Poll.done(value)` or `Poll.pending()`."""
+
+    is_done: bool
+    value: T | None = None
+
+    @classmethod
+    def done(cls, value: T | None = None) -> Poll[T]:
+        """Say that what was waited for is there."""
+        return cls(True, value)
+
+    @classmethod
+    def pending(cls) -> Poll[T]:
+        """Say that it is not there yet."""
+        return cls(False)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where a node leaves the walk: its output, or `transparent` for none of its own, and the next node if it chose one."""
+
+    output: Any = None
+    chosen: str | None = None
+    transparent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One step of a graph. `next` is where it goes; None is the end."""
+
+    name: str
+    next: str | None = None
+    end: bool = False
+    kind: str = field(default="", init=False)
+
+    def targets(self) -> tuple[str | None, ...]:
+        """Return every place that this node can go to; None is the end."""
+        return (self.next,)
+
+    def shape(self) -> list[Any]:
+        """Return what the fingerprint is made of."""
+        return [self.kind, self.name, self.next, self.end]
+
+    async def run(self, place: Place) -> Arrival:
+        """Run at a place of a walk."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a walk stands: its frame, and the loops that it is in."""
+
+    frame: Frame
+    outputs: dict[str, Any]
+    loops: dict[str, LoopState] = field(default_factory=dict)
+
+    def context(self, key: str = "", attempt: int = 1) -> Context:
+        """Return a handler's view from here."""
+        return Context(replace(self.frame, key=key, attempt=attempt))
+
+    def key(self, name: str) -> str:
+        """Hand out the journal key of the next visit of a step."""
+        return self.frame.execution.key(self.frame.scope, name)
+
+
+async def walk(nodes: Mapping[str, Node], start: str, frame: Frame) -> Any:
+    """Go through a graph from `start` and return the last output."""
+    outputs: dict[str, Any] = {}
+    steps = ChainMap(outputs, *([frame.steps] if frame.steps else []))  # type: ignore[list-item]
+    place = Place(replace(frame, steps=steps), outputs)
+    name: str | None = start
+    while name is not None:
+        node = nodes[name]
+        arrival = await node.run(place)
+        if not arrival.transparent:
+            outputs[name] = place.frame.prev = arrival.output
+        name = arrival.chosen if arrival.chosen is not None else node.next
+    return place.frame.prev
+
+
+@dataclass(frozen=True, slots=True)
+class TaskNode(Node):
+    """Run a handler."""
+
+    handler: Handler = None  # type: ignore[assignment]
+    mapper: Callable[..., Any] | None = None
+    input: Schema = ANY
+    output: Schema = ANY
+    retry: Retry = ONCE
+    timeout: float | None = None
+    kind: str = field(default="task", init=False)
+
+    async def run(self, place: Place) -> Arrival:
+        """Map the input, run the handler as a durable step, hand on its output."""
+        execution = place.frame.execution
+        key = place.key(self.name)
+        text: str | None = None
+        row = execution.recall(key, self.kind)
+        if row is None or row.status not in ("completed", "failed"):
+            text = await self._input(place, key, row)
+
+        async def call(attempt: int) -> Any:
+            value = self.input.decode(text or "null", f"the input of step {key!r}") if self.handler.takes_input else None
+            return await self.handler.call(value, place.context(key, attempt), execution.pool)
+
+        kept = text if self.mapper is not None or (text and len(text) <= _KEEP_INPUT) else None
+        step = StepCall(
+            key, self.name, self.kind, call, self.output, kept, self.retry, self.timeout, stoppable=self.handler.is_async
+        )
+        return Arrival(await execution.step(step))
+
+    async def _input(self, place: Place, key: str, row: StepRow | None) -> str:
+        execution = place.frame.execution
+        if self.mapper is None:
+            return execution.journal.input
+        try:
+            value = _mapped(self.mapper, place.frame.prev, place.frame.input)
+            if inspect.isawaitable(value):
+                value = await value
+            return ANY.encode(value, f"the input of step {key!r}", execution.max_payload)
+        except Exception as error:  # noqa: BLE001  a mapper's failure is the step's
+            row = row or execution.open(key, self.name, self.kind)
+            row.failures += 1
+            await execution.fail(row, error)
+
+
+def _mapped(mapper: Callable[..., Any], prev: Any, workflow_input: Any) -> Any:
+    """Call a mapper with as many of (prev, workflow_input) as it takes."""
+    try:
+        inspect.signature(mapper).bind(prev, workflow_input)
+    except TypeError:
+        return mapper(prev)
+    except ValueError:
+        pass
+    return mapper(prev, workflow_input)
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceNode(Node):
+    """Go to the first target whose condition holds."""
+
+    choices: tuple[tuple[Callable[[Context], Any], str], ...] = ()
+    default: str | None = None
+    kind: str = field(default="choice", init=False)
+
+    def targets(self) -> tuple[str | None, ...]:
+        """Return the targets of all choices and the default."""
+        return (*(target for _, target in self.choices), *([self.default] if self.default else []))
+
+    def shape(self) -> list[Any]:
+        """Return the targets with the rest."""
+        return [self.kind, self.name, list(self.targets())]
+
+    async def run(self, place: Place) -> Arrival:
+        """Choose once; the choice is journaled, so a replay takes the same path."""
+        key = place.key(self.name)
+
+        async def choose() -> str:
+            context = place.context(key)
+            for condition, target in self.choices:
+                holds = condition(context)
+                if await holds if inspect.isawaitable(holds) else holds:
+                    return target
+            if self.default is None:
+                raise InvalidWorkflow(f"no choice of step {key!r} matches, and it has no default")
+            return self.default
+
+        chosen = await place.frame.execution.evaluate(key, self.name, self.kind, choose, ANY)
+        if chosen not in self.targets():
+            raise InvalidWorkflow(f"step {key!r} chose {chosen!r} before, which is no target of it any more")
+        return Arrival(chosen=chosen, transparent=True)
+
+
+@dataclass(frozen=True, slots=True)
+class PassNode(Node):
+    """Transform data, give a fixed result, or hand on the previous output."""
+
+    transform: Callable[[Context], Any] | None = None
+    result: Any = None
+    has_result: bool = False
+    kind: str = field(default="pass", init=False)
+
+    async def run(self, place: Place) -> Arrival:
+        """Compute once; the result is journaled."""
+        key = place.key(self.name)
+
+        def compute() -> Any:
+            if self.transform is not None:
+                return self.transform(place.context(key))
+            return self.result if self.has_result else place.frame.prev
+
+        schema = ANY
+        if self.transform is None and not self.has_result:
+            value = place.frame.prev  # handed on as it is: typed as its step has it
+            await place.frame.execution.evaluate(key, self.name, self.kind, lambda: value, ANY)
+            return Arrival(value)
+        return Arrival(await place.frame.execution.evaluate(key, self.name, self.kind, compute, schema))
+
+
+@dataclass(frozen=True, slots=True)
+class EndNode(PassNode):
+    """End the workflow with the previous output."""
+
+    kind: str = field(default="end", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PollNode(Node):
+    """Check now and then until something is there."""
+
+    handler: Handler = None  # type: ignore[assignment]
+    mapper: Callable[..., Any] | None = None
+    input: Schema = ANY
+    output: Schema = ANY
+    interval: float = 1.0
+    timeout: float | None = None
+    max_attempts: int | None = None
+    backoff: float = 1.0
+    kind: str = field(default="poll", init=False)
+
+    async def run(self, place: Place) -> Arrival:
+        """Poll; the count and the times are durable."""
+        execution = place.frame.execution
+        key = place.key(self.name)
+
+        async def check(attempt: int) -> tuple[bool, Any]:
+            text = execution.journal.input
+            if self.mapper is not None:
+                text = ANY.encode(_mapped(self.mapper, place.frame.prev, place.frame.input), f"the input of step {key!r}")
+            value = self.input.decode(text, f"the input of step {key!r}") if self.handler.takes_input else None
+            found = await self.handler.call(value, place.context(key, attempt), execution.pool)
+            if not isinstance(found, Poll):
+                raise InvalidWorkflow(f"the check of poll {key!r} must return Poll.done(value) or Poll.pending(), not {type(found).__name__}")
+            return found.is_done, found.value
+
+        call = PollCall(key, self.name, check, self.output, self.interval, self.timeout, self.max_attempts, self.backoff)
+        return Arrival(await poll(execution, call))
+
+
+@dataclass(frozen=True, slots=True)
+class SleepNode(Node):
+    """Wait for a fixed time."""
+
+    seconds: float = 0.0
+    kind: str = field(default="sleep", init=False)
+
+    async def run(self, place: Place) -> Arrival:
+        """Sleep; the time of waking is durable."""
+        await sleep(place.frame.execution, place.key(self.name), self.name, self.seconds)
+        return Arrival(transparent=True)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopNode(Node):
+    """Jump back to an earlier step while a condition holds."""
+
+    condition: Callable[[Context], Any] = None  # type: ignore[assignment]
+    target: str = ""
+    interval: float = 0.0
+    max_iterations: int | None = None
+    timeout: float | None = None
+    kind: str = field(default="loop", init=False)
+
+    def targets(self) -> tuple[str | None, ...]:
+        """Return the target of the jump and the way on."""
+        return (self.target, self.next)
+
+    def shape(self) -> list[Any]:
+        """Return the target with the rest."""
+        return [self.kind, self.name, self.target, self.next]
+
+    async def run(self, place: Place) -> Arrival:
+        """Decide; the count of jumps is durable."""
+        state = place.loops.get(self.name)
+        if state is None:
+            state = place.loops[self.name] = LoopState(place.key(self.name))
+
+        async def holds() -> bool:
+            found = self.condition(place.context(state.key))
+            return bool(await found if inspect.isawaitable(found) else found)
+
+        again = await loop_back(
+            place.frame.execution,
+            state,
+            self.name,
+            holds,
+            interval=self.interval,
+            max_iterations=self.max_iterations,
+            timeout=self.timeout,
+        )
+        if not again:
+            del place.loops[self.name]  # a later visit is a loop of its own
+        return Arrival(chosen=self.target if again else None, transparent=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One branch of a `parallel`: a graph without a life of its own."""
+
+    name: str
+    nodes: Mapping[str, Node]
+    start: str
+
+    def count(self) -> int:
+        """Return how many steps it has, those of inner branches included."""
+        return sum(count_steps(node) for node in self.nodes.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelNode(Node):
+    """Run branches side by side. Its output maps each branch's name to the branch's output, as plain JSON."""
+
+    branches: tuple[Branch, ...] = ()
+    on_error: Literal["fail-fast", "wait-all"] = "fail-fast"
+    kind: str = field(default="parallel", init=False)
+
+    def shape(self) -> list[Any]:
+        """Return the branches' shapes with the rest."""
+        return [self.kind, self.name, self.next, [[b.name, *(n.shape() for n in b.nodes.values())] for b in self.branches]]
+
+    async def run(self, place: Place) -> Arrival:
+        """Run the branches; each step of theirs is journaled under the branch's path."""
+        execution = place.frame.execution
+        key = place.key(self.name)
+        row = execution.open(key, self.name, self.kind)
+        if row.status == "completed":
+            return Arrival(plain_json(row.output or "null"))
+        tasks = {branch.name: asyncio.create_task(self._branch(branch, key, place.frame)) for branch in self.branches}
+        try:
+            await self._settle(list(tasks.values()))
+        except asyncio.CancelledError:
+            await _cancel(list(tasks.values()))
+            raise
+        except StepFailed as error:
+            await _cancel(list(tasks.values()))
+            abandon(execution, f"{key}/", f"stopped because step {error.step!r} failed")
+            await self._fail(place, row, [error])
+        errors = [error for task in tasks.values() if (error := task.exception()) is not None]
+        if errors:
+            await self._fail(place, row, errors)
+        text = ANY.encode({name: task.result() for name, task in tasks.items()}, f"the output of step {key!r}", execution.max_payload)
+        execution.complete(row, text)
+        return Arrival(plain_json(text))
+
+    async def _branch(self, branch: Branch, key: str, frame: Frame) -> Any:
+        return await walk(branch.nodes, branch.start, replace(frame, scope=f"{key}/{branch.name}/"))
+
+    async def _settle(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
+        """Wait for all branches; raise at once what ends them all: a failure under `fail-fast`, or the end of the process."""
+        pending = set(tasks)
+        leaving: BaseException | None = None
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                error = task.exception() if not task.cancelled() else asyncio.CancelledError()
+                if isinstance(error, InterruptError | GiveBack):
+                    leaving = leaving or error  # the others stop at their own boundaries
+                elif isinstance(error, StepFailed) and self.on_error == "fail-fast" and leaving is None:
+                    raise error
+                elif error is not None and not isinstance(error, StepFailed):
+                    await _cancel(list(pending))
+                    raise error
+        if leaving is not None:
+            raise leaving
+
+    async def _fail(self, place: Place, row: StepRow, errors: Sequence[BaseException]) -> None:
+        """Fail the step with the branches' failures; the error that the instance shows is the inner step's."""
+        first = next(error for error in errors if isinstance(error, StepFailed))
+        more = [error for error in errors if error is not first]
+        message = "; ".join([first.message, *(f"{e.step}: {e.type}: {e.message}" for e in more if isinstance(e, StepFailed))])
+        combined = StepFailed(first.step, first.type, message, first.attempts, first.traceback)
+        row.failures += 1
+        try:
+            await place.frame.execution.fail(row, combined)
+        except StepFailed:
+            raise combined from first
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
+
+
+def count_steps(node: Node) -> int:
+    """Return how many steps a node stands for: itself, and those in its branches."""
+    return 1 + (sum(branch.count() for branch in node.branches) if isinstance(node, ParallelNode) else 0)

@@ -1,0 +1,149 @@
+"""Log records of handlers: structlog in front, the journal's writer behind.
+
+A record is scoped by what the running code belongs to (instance, workflow, step, attempt), is committed with the next commit, and is
+never written twice: a replay does not run the step that wrote it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import structlog
+
+from ..base.clock import Clock
+from ..base.records import LEVELS, LogSource
+from ..base.errors import NotSerializable
+from ..base.values import to_json
+from ..store.ops import Logged
+from .execution import CURRENT_STEP
+from .writer import JournalWriter
+
+__all__ = ["LogSink", "StepLogger", "step_logger"]
+
+_MESSAGE_LIMIT = 64 * 1024
+
+
+class StepLogger(Protocol):
+    """A structlog bound logger, as handlers use it: text, and data as keywords."""
+
+    def debug(self, event: str, **data: Any) -> Any:
+        """Log at level debug."""
+        ...
+
+    def info(self, event: str, **data: Any) -> Any:
+        """Log at level info."""
+        ...
+
+    def warning(self, event: str, **data: Any) -> Any:
+        """Log at level warning."""
+        ...
+
+    def error(self, event: str, **data: Any) -> Any:
+        """Log at level error."""
+        ...
+
+    def critical(self, event: str, **data: Any) -> Any:
+        """Log at level critical."""
+        ...
+
+    def exception(self, event: str, **data: Any) -> Any:
+        """Log at level error, with the exception that is being handled."""
+        ...
+
+    def bind(self, **data: Any) -> StepLogger:
+        """Return a logger that adds these data to each record."""
+        ...
+
+
+class LogSink:
+    """Take records from any thread of this process and hand them to the writer on its loop.
+
+    Args:
+        writer: the journal's writer.
+        clock: stamps the records.
+        loop: the writer's loop.
+        limit: how many bytes of records an instance may keep in one execution; past it they are dropped, and one record says so.
+        muted: tells whether the code is replaying what was logged before.
+    """
+
+    def __init__(
+        self, writer: JournalWriter, clock: Clock, loop: asyncio.AbstractEventLoop, limit: int, muted: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Hold the parts."""
+        self._writer = writer
+        self._clock = clock
+        self._loop = loop
+        self._left = limit
+        self._muted = muted
+        self._thread = threading.get_ident()
+
+    def put(self, level: str, message: str, data: dict[str, Any], source: LogSource = "handler", position: int | None = None) -> None:
+        """Keep one record."""
+        step = CURRENT_STEP.get()
+        if source == "handler" and step is None and self._muted():
+            return
+        message = message[:_MESSAGE_LIMIT]
+        self._left -= len(message) + 100
+        if self._left < 0:
+            if self._left + len(message) + 100 < 0:
+                return
+            level, message, data, source, position = "warning", "the limit of this execution's log is reached; the rest is dropped", {}, "runtime", None
+        name, attempt = step or (None, None)
+        op = Logged(LEVELS[level], level, message, _plain(data), name, attempt, source, self._clock.now(), position)
+        if threading.get_ident() == self._thread:
+            self._writer.add(op)
+        else:
+            self._loop.call_soon_threadsafe(self._writer.add, op)
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """Return data as plain JSON; what has no JSON form is shown by its `repr`, for a log must not fail its handler."""
+    if not data:
+        return {}
+    try:
+        return cast("dict[str, Any]", json.loads(to_json(data, "log data")))
+    except NotSerializable:
+        return {str(key): _plain_value(value) for key, value in data.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    try:
+        return json.loads(to_json(value, "log data"))
+    except NotSerializable:
+        return repr(value).encode(errors="replace").decode()[:1000]
+
+
+class _Output:
+    """The end of structlog's chain: a method for each level that hands the record to the sink."""
+
+    def __init__(self, sink: LogSink) -> None:
+        self._sink = sink
+
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        known = {"warn": "warning", "fatal": "critical", "exception": "error", "msg": "info", "log": "info"}.get(level, level)
+        if known not in LEVELS:
+            raise AttributeError(level)
+
+        def put(event: str, **data: Any) -> None:
+            self._sink.put(known, event, data)
+
+        return put
+
+
+def _render(_logger: Any, _method: str, event: dict[str, Any]) -> tuple[tuple[str], dict[str, Any]]:
+    data = dict(event)
+    message = str(data.pop("event", ""))
+    if data.pop("exc_info", None):
+        data["exception"] = traceback.format_exc()
+    return (message.encode(errors="replace").decode(),), data
+
+
+def step_logger(sink: LogSink) -> StepLogger:
+    """Return a structlog logger whose records go to the sink. The user's own structlog configuration is left alone."""
+    logger = structlog.wrap_logger(_Output(sink), processors=[_render], wrapper_class=structlog.BoundLogger)
+    return cast("StepLogger", logger)

@@ -1,0 +1,347 @@
+"""The listener and both clients over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+import struct
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from paddock.ipc.address import Address, TcpAddress, UnixAddress
+from paddock.ipc.client import Channel, connect, connect_sync
+from paddock.ipc.connection import Connection, adopt_socket
+from paddock.ipc.errors import (
+    AddressInUse,
+    FrameTooLarge,
+    HandshakeRefused,
+    IpcError,
+    PeerGone,
+    ProtocolError,
+    SocketPathTooLong,
+)
+from paddock.ipc.frames import encode
+from paddock.ipc.handshake import PROTOCOL_VERSION
+from paddock.ipc.listener import Listener, peer_uid
+from paddock.ipc.messages import Committed, Hello, Message, Nudge, Ready, Refused, encode_message
+
+DEADLINE = 10.0
+HELLO = Hello(version=PROTOCOL_VERSION, role="client", token="t", pid=os.getpid(), start_time=1)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Not tmp_path: its name may be too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="pd") as path:
+        yield Path(path)
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/dev/fd"))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def echo(connection: Connection, hello: Hello) -> None:
+    assert connection.peer == hello
+    while (message := await connection.receive()) is not None:
+        connection.send(message)
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    address: Address, on_peer: Callable[[Connection, Hello], Awaitable[None]] = echo, timeout: float = 5.0
+) -> AsyncIterator[Address]:
+    listener = Listener(address, token="t", on_peer=on_peer, handshake_timeout=timeout)
+    try:
+        yield await listener.start()
+    finally:
+        await listener.stop()
+        await listener.stop()
+
+
+async def ask(address: Address, message: Message) -> Message | None:
+    connection = await connect(address, HELLO)
+    connection.send(message)
+    answer = await connection.receive()
+    connection.close()
+    await connection.wait_closed()
+    return answer
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def address(request: pytest.FixtureRequest, folder: Path) -> Address:
+    return UnixAddress(str(folder / "hub")) if request.param == "unix" else TcpAddress("127.0.0.1", 0)
+
+
+async def test_echo_over_both_clients(address: Address):
+    def in_a_thread(real: Address) -> list[Message]:
+        channel = connect_sync(real, HELLO)
+        try:
+            assert channel.receive() == []
+            channel.send(Ready())
+            return channel.wait(DEADLINE)
+        finally:
+            channel.close()
+
+    async with listening(address) as real:
+        big = Refused(reason="ü" * 2_000_000)
+        assert await ask(real, big) == big
+        assert await asyncio.to_thread(in_a_thread, real) == [Ready()]
+
+
+async def test_wrong_token_and_silence(address: Address):
+    wrong = HELLO.model_copy(update={"token": "x"})
+    async with listening(address, timeout=0.1) as real:
+        with pytest.raises(HandshakeRefused, match="token"):
+            await connect(real, wrong)
+        with pytest.raises(HandshakeRefused, match="token"):
+            await asyncio.to_thread(connect_sync, real, wrong)
+        quiet = await adopt_socket(await asyncio.to_thread(raw, real))
+        assert await asyncio.wait_for(quiet.receive(), DEADLINE) is None
+        quiet.close()
+        await quiet.wait_closed()
+        assert await ask(real, Nudge()) == Nudge()
+
+
+def raw(address: Address) -> socket.socket:
+    if isinstance(address, TcpAddress):
+        return socket.create_connection((address.host, address.port))
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(address.path)
+    return sock
+
+
+HOSTILE = {
+    "garbage": b"GET / HTTP/1.1\r\n\r\n",
+    "no json": encode(b"\xff\xff\xff"),
+    "not a hello": encode_message(Nudge()),
+    "endless": struct.pack(">I", 2**32 - 1) + b"x" * 1000,
+    "a large hello": struct.pack(">I", 100_000),
+    "half a frame": encode_message(HELLO)[:-5],
+    "nothing": b"",
+    "garbage after the hello": encode_message(HELLO) + encode(b"{}"),
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
+async def test_a_hostile_peer_harms_only_itself(address: Address, data: bytes):
+    async with listening(address, timeout=0.2) as real:
+        good = await connect(real, HELLO)
+        before = open_descriptors()
+        for _ in range(5):
+            sock = await asyncio.to_thread(raw, real)
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_sendall(sock, data)
+            with contextlib.suppress(ConnectionError):
+                async with asyncio.timeout(DEADLINE):
+                    while await asyncio.get_running_loop().sock_recv(sock, 4096):
+                        pass
+            sock.close()
+        await until(lambda: open_descriptors() <= before)
+        good.send(Nudge())
+        assert await good.receive() == Nudge()
+        good.close()
+        await good.wait_closed()
+
+
+async def test_a_failing_handler_is_reported_and_loses_only_its_peer(folder: Path):
+    async def fail(connection: Connection, hello: Hello) -> None:
+        raise RuntimeError("boom")
+
+    reports: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    async with listening(UnixAddress(str(folder / "hub")), fail) as real:
+        for _ in range(2):
+            connection = await connect(real, HELLO)
+            assert await connection.receive() is None
+            connection.close()
+            await connection.wait_closed()
+    assert [str(report["exception"]) for report in reports] == ["boom", "boom"]
+
+
+async def test_three_hundred_at_once(folder: Path):
+    before = open_descriptors()
+    async with listening(UnixAddress(str(folder / "hub"))) as real:
+        answers = await asyncio.gather(*(ask(real, Committed(event_id=number)) for number in range(300)))
+        assert answers == [Committed(event_id=number) for number in range(300)]
+    await until(lambda: open_descriptors() <= before)
+
+
+async def test_stop_ends_the_peers_and_leaves_nothing(folder: Path):
+    before = open_descriptors()
+    path = folder / "hub"
+    listener = Listener(UnixAddress(str(path)), token="t", on_peer=echo)
+    for _ in range(3):
+        real = await listener.start()
+        assert await listener.start() == real
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        connections = [await connect(real, HELLO) for _ in range(3)]
+        half_open = await asyncio.to_thread(raw, real)
+        await asyncio.gather(listener.stop(), listener.stop())
+        assert os.listdir(folder) == []
+        for connection in connections:
+            assert await asyncio.wait_for(connection.receive(), DEADLINE) is None
+            connection.close()
+            await connection.wait_closed()
+        half_open.close()
+    await until(lambda: open_descriptors() <= before)
+
+
+async def test_a_stale_socket_is_replaced_and_a_successors_is_left(folder: Path):
+    path = folder / "hub"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        dead.listen()
+    first = Listener(UnixAddress(str(path)), token="t", on_peer=echo)
+    await first.start()
+    path.unlink()
+    async with listening(UnixAddress(str(path))) as real:
+        await first.stop()
+        assert await ask(real, Nudge()) == Nudge()
+
+
+async def test_what_is_not_ours_at_the_path_is_refused(folder: Path):
+    (folder / "directory").mkdir()
+    (folder / "file").write_text("precious")
+    async with listening(UnixAddress(str(folder / "live"))):
+        (folder / "link").symlink_to(folder / "live")
+        (folder / "dangling").symlink_to(folder / "nothing")
+        for name in ("directory", "file", "link", "dangling", "live"):
+            with pytest.raises(AddressInUse):
+                await Listener(UnixAddress(str(folder / name)), token="t", on_peer=echo).start()
+        assert (folder / "file").read_text() == "precious"
+        assert sorted(os.listdir(folder)) == ["dangling", "directory", "file", "link", "live"]
+    with pytest.raises(SocketPathTooLong):
+        await Listener(UnixAddress(str(folder / ("x" * 110))), token="t", on_peer=echo).start()
+    with pytest.raises(FileNotFoundError):
+        await Listener(UnixAddress(str(folder / "no" / "hub")), token="t", on_peer=echo).start()
+
+
+async def test_of_many_that_race_for_a_stale_path_one_wins(folder: Path):
+    path = folder / "hub"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    listeners = [Listener(UnixAddress(str(path)), token="t", on_peer=echo) for _ in range(8)]
+    results = await asyncio.gather(*(listener.start() for listener in listeners), return_exceptions=True)
+    assert sum(isinstance(result, UnixAddress) for result in results) == 1
+    assert sum(isinstance(result, AddressInUse) for result in results) == 7
+    assert await ask(UnixAddress(str(path)), Nudge()) == Nudge()
+    for listener in listeners:
+        await listener.stop()
+
+
+async def test_a_taken_port_is_refused():
+    async with listening(TcpAddress("127.0.0.1", 0)) as real:
+        with pytest.raises(AddressInUse):
+            await Listener(real, token="t", on_peer=echo).start()
+
+
+async def test_nobody_there(folder: Path):
+    for address in (UnixAddress(str(folder / "hub")), TcpAddress("127.0.0.1", 1)):
+        with pytest.raises(PeerGone):
+            await connect(address, HELLO)
+        with pytest.raises(PeerGone):
+            await asyncio.to_thread(connect_sync, address, HELLO)
+
+
+async def test_a_listener_that_never_answers_and_a_full_backlog(folder: Path):
+    path = str(folder / "hub")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+        sock.listen(0)
+        for _ in range(3):  # the first ones fill the backlog
+            with pytest.raises(PeerGone):
+                await connect(UnixAddress(path), HELLO, timeout=0.05)
+            with pytest.raises(PeerGone):
+                await asyncio.to_thread(connect_sync, UnixAddress(path), HELLO, 0.05)
+
+
+async def test_a_peer_that_does_not_read_is_dropped():
+    ours, theirs = socket.socketpair()
+    connection = await adopt_socket(ours, max_buffer=100_000)
+    message = Refused(reason="x" * 10_000)
+    with pytest.raises(PeerGone, match="does not read"):
+        for _ in range(1000):
+            connection.send(message)
+    assert connection.closed
+    with pytest.raises(PeerGone):
+        connection.send(Nudge())
+    assert await connection.receive() is None
+    await connection.wait_closed()
+    theirs.close()
+
+
+async def test_reading_is_bounded_by_not_reading():
+    ours, theirs = socket.socketpair()
+    connection = await adopt_socket(ours)
+    theirs.setblocking(False)
+    sent = 0
+    frame = encode_message(Refused(reason="x" * 10_000))
+    for _ in range(50):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sent += theirs.send(frame)
+        await asyncio.sleep(0)
+    assert sent < 2_000_000
+    connection.close()
+    await connection.wait_closed()
+    theirs.close()
+
+
+async def test_bad_frames_raise_at_the_receiver():
+    for data, error in ((encode(b"?"), ProtocolError), (b"\xff" * 4, FrameTooLarge)):
+        ours, theirs = socket.socketpair()
+        connection = await adopt_socket(ours)
+        theirs.sendall(data)
+        with pytest.raises(error):
+            await connection.receive()
+        connection.close()
+        await connection.wait_closed()
+        theirs.close()
+
+
+def test_a_channel_is_bounded_in_time_and_sees_the_end():
+    ours, theirs = socket.socketpair()
+    channel = Channel(ours)
+    assert channel.wait(0.01) == []
+    stream = encode_message(Nudge()) + encode_message(Ready())
+    theirs.sendall(stream[:7])
+    assert channel.wait(0.01) == []
+    theirs.sendall(stream[7:])
+    assert channel.wait(DEADLINE) == [Nudge(), Ready()]
+    with pytest.raises(PeerGone):
+        channel.send(Refused(reason="x" * 5_000_000), timeout=0.05)
+    assert channel.fileno() == -1
+    theirs.close()
+    ours, theirs = socket.socketpair()
+    channel = Channel(ours)
+    theirs.close()
+    with pytest.raises(PeerGone):
+        channel.receive()
+    with pytest.raises(PeerGone):
+        channel.send(Nudge())
+    channel.close()
+
+
+def test_the_kernel_names_the_peer():
+    left, right = socket.socketpair()
+    with left, right:
+        assert peer_uid(left) == os.geteuid()
+    with socket.socket(socket.AF_INET) as tcp:
+        assert peer_uid(tcp) is None
+
+
+def test_every_error_is_an_ipc_error():
+    for error in (AddressInUse, FrameTooLarge, HandshakeRefused, PeerGone, ProtocolError, SocketPathTooLong):
+        assert issubclass(error, IpcError)

@@ -1,0 +1,391 @@
+"""The table through which children show life: a file of fixed slots that every process of ours maps.
+
+A beat is one store into shared memory (0.2 µs), so it needs no socket, no lock and no living server, a busy or dead server delays no
+verdict, and the table outlives them all. Beats must not travel through the database either: a stopped holder of its write lock would
+silence everybody.
+
+Who writes what: the server claims and releases slots; the fork server assigns a process to a slot and records its exit; the child
+beats; the watchdog sets the verdict. Every number is one aligned 64-bit store through a cast memoryview, so no reader sees half of
+one. A reader that sees a text while it is written takes it again (`_TEXT_SEQUENCE` is odd meanwhile). `claim` clears a slot, and `pid`
+is assigned last, so a slot with a pid is whole.
+
+The file is allocated in full when it is created: a hole in it would be a SIGBUS in every process once the disk is full.
+
+Careful with forks: Python's `mmap` keeps a duplicate of the file's descriptor. A forked child that closes foreign descriptors must
+open the table anew by its path and keep the inherited object alive and unclosed, or it closes a number that is another file's by then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import time
+from dataclasses import dataclass
+from enum import IntEnum
+
+from .identity import boot_id
+
+__all__ = ["BeatTable", "BeatTableError", "NoFreeSlot", "SlotView", "SlotWriter", "Verdict"]
+
+_MAGIC = int.from_bytes(b"PADBEATS", "little")
+_VERSION = 1
+_WORD = 8
+_SLOT_WORDS = 64
+_SLOT_SIZE = _SLOT_WORDS * _WORD
+_MASK = 2**64 - 1
+_NO_NUMBER = 2**63  # an exit code or a signal that is not known
+
+# Words of the header, which takes the place of one slot. The boot id follows as text.
+_H_MAGIC, _H_VERSION, _H_SLOTS, _H_SLOT_SIZE, _H_WATCHDOG_PID, _H_WATCHDOG_START, _H_WATCHDOG_BEATS = range(7)
+_H_BOOT, _H_BOOT_SIZE = 64, 64
+
+# Words of a slot.
+(
+    _STATE,
+    _PID,
+    _START_TIME,
+    _EPOCH,
+    _THREAD_BEATS,
+    _LOOP_BEATS,
+    _PROGRESS,
+    _STEP_DEADLINE,
+    _LAST_BEAT,
+    _VERDICT,
+    _EXIT_RECORDED,
+    _EXIT_CODE,
+    _SIGNAL,
+    _MAX_RSS,
+    _USER_US,
+    _SYS_US,
+    _TEXT_SEQUENCE,
+) = range(17)
+# Texts of a slot, in bytes from its beginning: the length in one byte, then UTF-8.
+_ID_AT, _ID_SIZE = 144, 200
+_STEP_AT, _STEP_SIZE = 352, 120
+_TEXT_TRIES = 8
+
+
+class BeatTableError(Exception):
+    """The file is no beat table of this version. Remove it once no child that uses it lives."""
+
+
+class NoFreeSlot(Exception):
+    """Every slot is taken; the table is as large as `max_processes` allows."""
+
+
+class Verdict(IntEnum):
+    """Why the watchdog ends a process; it sets the verdict before it acts, whoever settles the exit reads it."""
+
+    NONE = 0  # nothing against it
+    STALE_SILENT = 1  # no beat and no CPU time for heartbeat_timeout
+    STALE_STOPPED = 2  # stopped (SIGSTOP, a debugger) for heartbeat_timeout
+    STALLED = 3  # its event loop did not turn for stall_timeout
+    STEP_TIMEOUT = 4  # a step is past its deadline and the process did not end it itself
+
+
+@dataclass(frozen=True, slots=True)
+class SlotView:
+    """What one slot said at one moment.
+
+    Attributes:
+        slot: its number.
+        used: whether it is claimed.
+        pid: its process, 0 before one is assigned.
+        start_time: see `ProcessIdentity`.
+        epoch: the lease that the process runs under.
+        instance_id: the instance.
+        thread_beats: count of the beat thread's beats.
+        loop_beats: count of the event loop's beats, 0 before the loop runs.
+        progress: count of commits.
+        step: the step that runs, or an empty text.
+        step_deadline_ns: CLOCK_MONOTONIC nanoseconds at which that step should be over, 0 for none.
+        last_beat_ns: CLOCK_MONOTONIC nanoseconds of the last beat by the child's own word, for display.
+        verdict: the watchdog's.
+        exit_recorded: whether the following fields hold.
+        exit_code: its exit code, None if a signal ended it.
+        signal: the signal that ended it, or None.
+        max_rss: the largest resident set in bytes.
+        user_us: CPU time in user mode, microseconds.
+        sys_us: CPU time in the kernel, microseconds.
+    """
+
+    slot: int
+    used: bool
+    pid: int
+    start_time: int
+    epoch: int
+    instance_id: str
+    thread_beats: int
+    loop_beats: int
+    progress: int
+    step: str
+    step_deadline_ns: int
+    last_beat_ns: int
+    verdict: Verdict
+    exit_recorded: bool
+    exit_code: int | None
+    signal: int | None
+    max_rss: int
+    user_us: int
+    sys_us: int
+
+
+def _pack(text: str, size: int) -> bytes:
+    """Return length and UTF-8 of the text, cut between characters so that it fits."""
+    data = text.encode("utf-8", "replace")[:size].decode("utf-8", "ignore").encode()
+    return bytes([len(data)]) + data
+
+
+def _signed(word: int) -> int | None:
+    if word == _NO_NUMBER:
+        return None
+    return word - 2**64 if word > _NO_NUMBER else word
+
+
+def _unsigned(number: int | None) -> int:
+    return _NO_NUMBER if number is None else number & _MASK
+
+
+class SlotWriter:
+    """The child's side of its slot. One thread beats for the threads, the loop's thread does the rest."""
+
+    __slots__ = ("_bytes", "_words")
+
+    def __init__(self, words: memoryview, data: memoryview) -> None:
+        """Write through these two views of one slot: as 64-bit words, and as bytes."""
+        self._words = words
+        self._bytes = data
+
+    def beat_thread(self) -> None:
+        """Show that the process can run a thread."""
+        words = self._words
+        words[_THREAD_BEATS] += 1
+        words[_LAST_BEAT] = time.monotonic_ns()
+
+    def beat_loop(self) -> None:
+        """Show that the event loop turns."""
+        words = self._words
+        words[_LOOP_BEATS] += 1
+        words[_LAST_BEAT] = time.monotonic_ns()
+
+    def bump_progress(self) -> None:
+        """Show that something was committed."""
+        self._words[_PROGRESS] += 1
+
+    def set_step(self, text: str, deadline_ns: int | None = None) -> None:
+        """Name the step that runs (cut to 120 bytes) and when it must be over, in CLOCK_MONOTONIC nanoseconds (None or 0: never)."""
+        words = self._words
+        words[_STEP_DEADLINE] = 0  # never the old deadline with the new name, nor the reverse
+        words[_TEXT_SEQUENCE] += 1
+        packed = _pack(text, _STEP_SIZE)
+        self._bytes[_STEP_AT : _STEP_AT + len(packed)] = packed
+        words[_TEXT_SEQUENCE] += 1
+        words[_STEP_DEADLINE] = deadline_ns or 0
+
+    def clear_step(self) -> None:
+        """Say that no step runs."""
+        self.set_step("")
+
+    def close(self) -> None:
+        """Give the views back, so that the table can be closed; idempotent."""
+        self._words.release()
+        self._bytes.release()
+
+
+class BeatTable:
+    """The mapped table. One object per process; `close` it last, after every `SlotWriter`."""
+
+    def __init__(self, mapping: mmap.mmap, path: str) -> None:
+        """Wrap a mapping that was checked; use `create` or `open`."""
+        self.path = path
+        self._mapping = mapping
+        self._bytes = memoryview(mapping)
+        self._words = self._bytes.cast("Q")
+        self.slots: int = self._words[_H_SLOTS]
+
+    @classmethod
+    def create(cls, path: str, slots: int = 1024) -> BeatTable:
+        """Make a new table with free slots, 0600, and put it at the path in one step, in place of any older file.
+
+        Raises:
+            OSError: the disk is full, or the directory is not writable. Nothing is left behind.
+        """
+        size = (slots + 1) * _SLOT_SIZE
+        draft = f"{path}.{os.getpid()}"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft)
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _allocate(descriptor, size)
+            mapping = mmap.mmap(descriptor, size)
+            with memoryview(mapping) as data, data.cast("Q") as words:
+                words[_H_VERSION], words[_H_SLOTS], words[_H_SLOT_SIZE] = _VERSION, slots, _SLOT_SIZE
+                packed = _pack(boot_id(), _H_BOOT_SIZE - 1)
+                data[_H_BOOT : _H_BOOT + len(packed)] = packed
+                words[_H_MAGIC] = _MAGIC
+            os.replace(draft, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(draft)
+            raise
+        finally:
+            os.close(descriptor)
+        return cls(mapping, path)
+
+    @classmethod
+    def open(cls, path: str) -> BeatTable:
+        """Map an existing table.
+
+        Raises:
+            BeatTableError: the file is none.
+            OSError: it is missing or not ours to write.
+        """
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size < _SLOT_SIZE:
+                raise BeatTableError(f"{path} is no beat table: it has {size} bytes")
+            mapping = mmap.mmap(descriptor, size)
+        finally:
+            os.close(descriptor)
+        with memoryview(mapping) as data, data.cast("Q") as words:
+            header = (words[_H_MAGIC], words[_H_VERSION], words[_H_SLOT_SIZE], (words[_H_SLOTS] + 1) * _SLOT_SIZE)
+        if header != (_MAGIC, _VERSION, _SLOT_SIZE, size):
+            mapping.close()
+            raise BeatTableError(f"{path} is no beat table of version {_VERSION}")
+        return cls(mapping, path)
+
+    def close(self) -> None:
+        """Unmap the table; idempotent. Writers must be closed first."""
+        self._words.release()
+        self._bytes.release()
+        self._mapping.close()
+
+    @property
+    def boot_id(self) -> str:
+        """Return the boot in which the table was made; its processes are those of that boot."""
+        return self._text(_H_BOOT)
+
+    # --- slots ------------------------------------------------------------------------------------------------------
+
+    def claim(self) -> int:
+        """Take the first free slot, cleared. For the server alone, on one thread.
+
+        Raises:
+            NoFreeSlot: there is none.
+        """
+        for slot in range(self.slots):
+            at = self._word(slot)
+            if self._words[at + _STATE] == 0:
+                self._bytes[at * _WORD : at * _WORD + _SLOT_SIZE] = bytes(_SLOT_SIZE)
+                self._words[at + _STATE] = 1
+                return slot
+        raise NoFreeSlot(f"all {self.slots} slots of {self.path} are taken")
+
+    def release(self, slot: int) -> None:
+        """Free a slot whose process is known to be gone."""
+        at = self._word(slot)
+        self._words[at + _PID] = 0  # the watchdog looks at no slot without a pid
+        self._words[at + _STATE] = 0
+
+    def used(self) -> list[int]:
+        """Return the numbers of all claimed slots."""
+        states = [self._words[(slot + 1) * _SLOT_WORDS + _STATE] for slot in range(self.slots)]  # word 0 of each slot, the header skipped
+        return [slot for slot, state in enumerate(states) if state]
+
+    def assign(self, slot: int, *, pid: int, start_time: int, epoch: int, instance_id: str) -> None:
+        """Name the process of a claimed slot. Leaves the beats: the child may beat before its parent comes to this."""
+        at = self._word(slot)
+        packed = _pack(instance_id, _ID_SIZE)
+        self._bytes[at * _WORD + _ID_AT : at * _WORD + _ID_AT + len(packed)] = packed
+        self._words[at + _START_TIME] = start_time
+        self._words[at + _EPOCH] = epoch
+        self._words[at + _PID] = pid
+
+    def writer(self, slot: int) -> SlotWriter:
+        """Return the child's side of a slot."""
+        at = self._word(slot)
+        return SlotWriter(self._words[at : at + _SLOT_WORDS], self._bytes[at * _WORD : at * _WORD + _SLOT_SIZE])
+
+    def read(self, slot: int) -> SlotView:
+        """Return what a slot says now."""
+        at = self._word(slot)
+        step = ""
+        for _ in range(_TEXT_TRIES):
+            before = self._words[at + _TEXT_SEQUENCE]
+            step = self._text(at * _WORD + _STEP_AT)
+            if before % 2 == 0 and before == self._words[at + _TEXT_SEQUENCE]:
+                break
+        words = self._words[at : at + _SLOT_WORDS].tolist()
+        verdict = words[_VERDICT]
+        return SlotView(
+            slot=slot,
+            used=words[_STATE] != 0,
+            pid=words[_PID],
+            start_time=words[_START_TIME],
+            epoch=words[_EPOCH],
+            instance_id=self._text(at * _WORD + _ID_AT),
+            thread_beats=words[_THREAD_BEATS],
+            loop_beats=words[_LOOP_BEATS],
+            progress=words[_PROGRESS],
+            step=step,
+            step_deadline_ns=words[_STEP_DEADLINE],
+            last_beat_ns=words[_LAST_BEAT],
+            verdict=Verdict(verdict) if verdict in Verdict._value2member_map_ else Verdict.NONE,
+            exit_recorded=words[_EXIT_RECORDED] != 0,
+            exit_code=_signed(words[_EXIT_CODE]) if words[_EXIT_RECORDED] else None,
+            signal=_signed(words[_SIGNAL]) if words[_EXIT_RECORDED] else None,
+            max_rss=words[_MAX_RSS],
+            user_us=words[_USER_US],
+            sys_us=words[_SYS_US],
+        )
+
+    def set_verdict(self, slot: int, verdict: Verdict) -> None:
+        """Say why a process is about to be ended; `Verdict.NONE` takes it back."""
+        self._words[self._word(slot) + _VERDICT] = int(verdict)
+
+    def record_exit(
+        self, slot: int, *, exit_code: int | None, signal: int | None, max_rss: int = 0, user_us: int = 0, sys_us: int = 0
+    ) -> None:
+        """Keep how a process ended, for a server that was not there to be told. Bytes and microseconds."""
+        at = self._word(slot)
+        self._words[at + _EXIT_CODE] = _unsigned(exit_code)
+        self._words[at + _SIGNAL] = _unsigned(signal)
+        self._words[at + _MAX_RSS] = max_rss
+        self._words[at + _USER_US] = user_us
+        self._words[at + _SYS_US] = sys_us
+        self._words[at + _EXIT_RECORDED] = 1
+
+    # --- the watchdog's own life ------------------------------------------------------------------------------------
+
+    def set_watchdog(self, pid: int, start_time: int) -> None:
+        """Name the watchdog in charge; another one that finds itself replaced here ends."""
+        self._words[_H_WATCHDOG_START] = start_time
+        self._words[_H_WATCHDOG_PID] = pid
+
+    def watchdog(self) -> tuple[int, int, int]:
+        """Return pid and start time of the watchdog in charge (0 for none yet) and its count of rounds."""
+        return self._words[_H_WATCHDOG_PID], self._words[_H_WATCHDOG_START], self._words[_H_WATCHDOG_BEATS]
+
+    def beat_watchdog(self) -> None:
+        """Count a round of the watchdog."""
+        self._words[_H_WATCHDOG_BEATS] += 1
+
+    def _word(self, slot: int) -> int:
+        if not 0 <= slot < self.slots:
+            raise IndexError(f"slot {slot} of {self.slots}")
+        return (slot + 1) * _SLOT_WORDS
+
+    def _text(self, at: int) -> str:
+        length = self._bytes[at]
+        return bytes(self._bytes[at + 1 : at + 1 + length]).decode("utf-8", "replace")
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+        return
+    zeros = memoryview(bytes(size))  # macOS: written bytes are allocated too
+    while zeros:
+        zeros = zeros[os.write(descriptor, zeros) :]

@@ -1,0 +1,113 @@
+"""End one stale process, as a thread of its own: a kill that hangs must not stop the watching of others.
+
+The order is what others rely on: verdict into the slot (whoever settles the exit knows it was us), `Stale` to the server and its
+acknowledgement (`.stale` is stored before the death is), a last look (who was continued meanwhile is spared), stacks, the tree's end,
+`Killed`. Without a server nothing is waited for.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from ..ipc.messages import Killed, Stale
+from .beats import BeatTable, Verdict
+from .identity import ProcessHandle, is_alive
+from .stacks import take_stacks, trace_path_of
+from .tree import end_tree
+
+if TYPE_CHECKING:
+    from .hub import HubLine
+    from .observer import Finding, Observer
+
+__all__ = ["REASONS", "end_stale"]
+
+#: The words of the messages for each verdict.
+REASONS = {
+    Verdict.STALE_SILENT: "silent",
+    Verdict.STALE_STOPPED: "stopped",
+    Verdict.STALLED: "stalled",
+    Verdict.STEP_TIMEOUT: "step_timeout",
+}
+
+_ACK_TIMEOUT = 1.0
+_EXIT_TIMEOUT = 0.5
+_POLL_INTERVAL = 0.02
+# Who can still run gets the chance to end by itself; a stopped process hears nothing, a step's time is up.
+_ASKED_FIRST = frozenset({Verdict.STALE_SILENT, Verdict.STALLED})
+
+
+def end_stale(finding: Finding, *, table: BeatTable, hub: HubLine, observer: Observer, trace_dir: str) -> bool:
+    """End the process of a finding with its tree; False when it was spared, died by itself or could not be ended. Blocks."""
+    view, identity = finding.view, finding.identity
+    handle = ProcessHandle.open(identity)
+    if handle is None:
+        return False
+    with handle:
+        table.set_verdict(view.slot, finding.verdict)
+        _announce(finding, hub)
+        if not observer.still_stale(finding, time.monotonic()):
+            _take_back(finding, table)
+            return False
+        stack = take_stacks(handle, identity, trace_path_of(trace_dir, identity.pid), state=finding.state)
+        grace = observer.thresholds.kill_grace if finding.verdict in _ASKED_FIRST else 0.0
+        begun = time.monotonic()
+        end_tree(identity, marker=f"PADDOCK_INSTANCE={view.instance_id}:{view.epoch}", grace=grace)
+        if is_alive(identity):
+            return False  # it sleeps in the kernel; the next round finds it again
+        asked = grace > 0 and time.monotonic() - begun < grace
+        number = _signal_of(finding, table, asked=asked)
+    hub.send(
+        Killed(
+            slot=view.slot,
+            pid=identity.pid,
+            start_time=identity.start_time,
+            instance_id=view.instance_id,
+            epoch=view.epoch,
+            reason=REASONS[finding.verdict],
+            stack=stack,
+            signal=number,
+        )
+    )
+    return True
+
+
+def _announce(finding: Finding, hub: HubLine) -> None:
+    view = finding.view
+    connected = hub.connected
+    acknowledged = hub.expect_ack(view.slot)
+    hub.send(
+        Stale(
+            slot=view.slot,
+            pid=view.pid,
+            start_time=view.start_time,
+            instance_id=view.instance_id,
+            epoch=view.epoch,
+            reason=REASONS[finding.verdict],
+            silent_for=finding.silent_for,
+            timeout=finding.timeout,
+        )
+    )
+    if connected:
+        acknowledged.wait(_ACK_TIMEOUT)
+    hub.forget_ack(view.slot)
+
+
+def _take_back(finding: Finding, table: BeatTable) -> None:
+    view = table.read(finding.view.slot)
+    if (view.pid, view.start_time) == (finding.identity.pid, finding.identity.start_time):
+        table.set_verdict(view.slot, Verdict.NONE)
+
+
+def _signal_of(finding: Finding, table: BeatTable, *, asked: bool) -> int | None:
+    """Return the signal that the parent saw; failing that, SIGKILL unless the process ended while it was only asked to."""
+    deadline = time.monotonic() + _EXIT_TIMEOUT
+    while time.monotonic() < deadline:
+        view = table.read(finding.view.slot)
+        if (view.pid, view.start_time) != (finding.identity.pid, finding.identity.start_time):
+            break
+        if view.exit_recorded:
+            return view.signal
+        time.sleep(_POLL_INTERVAL)
+    return None if asked else int(signal.SIGKILL)

@@ -1,0 +1,100 @@
+"""Take the stacks of all threads of a process that is about to be ended.
+
+The child has called `faulthandler.register(STACK_SIGNAL, file=…, all_threads=True)` with a file of its own in the trace directory.
+faulthandler's handler is C: it answers while other C code holds the GIL or a deadlock holds everything else. What it cannot do is run
+in a stopped process, so that one is continued for the moment it takes and stopped again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+from .identity import ProcessHandle, ProcessIdentity
+from .procstat import catches_signal
+
+__all__ = ["MAX_STACKS", "STACK_SIGNAL", "take_stacks", "trace_path_of"]
+
+#: What makes a child write its stacks.
+STACK_SIGNAL = signal.SIGUSR2
+
+#: Bytes of the longest text returned; the end is kept.
+MAX_STACKS = 64 * 1024
+
+_STOPPED = frozenset("Tt")
+_POLL_INTERVAL = 0.01
+_SETTLED_AFTER = 0.06
+
+
+def trace_path_of(trace_dir: str, pid: int) -> str:
+    """Return the file into which the child with this pid writes its stacks."""
+    return os.path.join(trace_dir, f"{pid}.trace")
+
+
+def take_stacks(
+    handle: ProcessHandle, identity: ProcessIdentity, trace_path: str, *, state: str, timeout: float = 1.0
+) -> str | None:
+    """Make a process write its stacks and return them, within about `timeout` seconds; None when it does not.
+
+    Args:
+        handle: a hold on the process.
+        identity: the process.
+        trace_path: the file that its handler writes to.
+        state: its state letter; a stopped one is continued meanwhile and stopped again.
+    """
+    # The default action of the signal is death, without grace: a child that has not come to register its handler gets none.
+    if catches_signal(identity.pid, STACK_SIGNAL) is False:
+        return None
+    before = _size(trace_path)
+    if before is None:
+        return None
+    stopped = state in _STOPPED
+    try:
+        if not handle.send_signal(STACK_SIGNAL):
+            return None
+        if stopped:
+            handle.send_signal(signal.SIGCONT)
+        _wait_settled(trace_path, before, timeout)
+    except PermissionError:
+        return None
+    finally:
+        if stopped:
+            with contextlib.suppress(PermissionError):
+                handle.send_signal(signal.SIGSTOP)
+    return _read_from(trace_path, before)
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path, follow_symlinks=False).st_size
+    except OSError:
+        return None
+
+
+def _wait_settled(path: str, before: int, timeout: float) -> None:
+    now = time.monotonic()
+    deadline, last, changed_at = now + timeout, before, now
+    while now < deadline:
+        size = _size(path)
+        if size is None:
+            return
+        if size != last:
+            last, changed_at = size, now
+        elif size > before and now - changed_at >= _SETTLED_AFTER:
+            return
+        time.sleep(_POLL_INTERVAL)
+        now = time.monotonic()
+
+
+def _read_from(path: str, begin: int) -> str | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as file:
+        end = os.fstat(descriptor).st_size
+        file.seek(max(begin, end - MAX_STACKS))
+        text = file.read(MAX_STACKS).decode("utf-8", "replace")
+    return text or None
