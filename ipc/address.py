@@ -18,7 +18,8 @@ __all__ = [
     "parse_address",
 ]
 
-#: Bytes of the longest path that can be bound: `sun_path` has 108 on Linux (unix(7)) and 104 on macOS, one is the final zero.
+#: Bytes of the longest path that can be bound: `sun_path` has 108 on Linux (unix(7)) and 104 on macOS, and one is the
+#: final zero.
 MAX_SOCKET_PATH = 107 if sys.platform.startswith("linux") else 103
 
 _MAX_PORT = 65535

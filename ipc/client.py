@@ -1,7 +1,8 @@
 """Reach the hub: `connect` on an event loop, `connect_sync` and `Channel` in processes that have none.
 
-Everything has one deadline. A connect may "succeed" against a listener that is stopped or whose backlog is full, so only a `Welcome`
-counts. Whatever stands in the way of reaching a peer is a `PeerGone`; the system's own error is its cause.
+Everything has one deadline. A connect may "succeed" against a listener that is stopped or whose backlog is full, so
+only a `Welcome` counts. Whatever stands in the way of reaching a peer is a `PeerGone`; the system's own error is its
+cause.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ async def _open(address: Address) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        while not _try_unix(sock, address):
+        while not _try_unix(sock, address):  # noqa: ASYNC110  the kernel does not tell when a backlog has room
             await asyncio.sleep(_BACKLOG_RETRY)
     except BaseException:
         sock.close()
@@ -138,7 +139,8 @@ def _tcp_socket(address: TcpAddress) -> socket.socket:
 
 
 def _try_unix(sock: socket.socket, address: UnixAddress) -> bool:
-    # connect(2): a Unix socket never connects "in progress"; EAGAIN means that the backlog is full and nothing has begun.
+    # connect(2): a Unix socket never connects "in progress"; EAGAIN means that the backlog is full and nothing has
+    # begun.
     try:
         sock.connect(address.path)
     except BlockingIOError:
@@ -168,7 +170,8 @@ class Channel:
         """Send a whole message, blocking for at most `timeout` seconds.
 
         Raises:
-            PeerGone: the peer closed, or did not take it in time; the stream is cut inside a frame then, so it is closed.
+            PeerGone: the peer closed, or did not take it in time; the stream is cut inside a frame then, so it is
+                closed.
         """
         view = memoryview(encode_message(msg))
         deadline = time.monotonic() + timeout
@@ -205,7 +208,10 @@ class Channel:
         return [decode_message(payload) for payload in self._decoder.feed(data)]
 
     def wait(self, timeout: float) -> list[Message]:
-        """Wait up to `timeout` seconds for at least one message; an empty list means that none came. Raises like `receive`."""
+        """Wait up to `timeout` seconds for at least one message; an empty list means that none came.
+
+        Raises what `receive` raises.
+        """
         deadline = time.monotonic() + timeout
         while True:
             messages = self.receive()
@@ -217,7 +223,8 @@ class Channel:
         self._sock.close()
 
     def _poll(self, events: int, deadline: float) -> bool:
-        # poll, not select: a descriptor over 1023 must not fail. An error or a hang-up counts as ready, the call will tell.
+        # poll, not select: a descriptor over 1023 must not fail. An error or a hang-up counts as ready, the call will
+        # tell.
         poller = select.poll()
         poller.register(self._sock, events)
         return bool(poller.poll(max(0.0, deadline - time.monotonic()) * 1000))

@@ -1,8 +1,9 @@
 """Carry messages over an asyncio stream, with bounded buffers in both directions.
 
-Sending never waits: a hub that awaited its slowest peer would be as slow. Left alone, asyncio buffers without a bound (a reader that
-stopped reading cost 19.8 MB when it was tried), so a peer whose backlog passes `max_buffer` is dropped; it comes back and reads the
-store. Receiving is bounded by not reading: asyncio stops at twice its stream limit, and the kernel then stops the sender.
+Sending never waits: a hub that awaited its slowest peer would be as slow. Left alone, asyncio buffers without a bound
+(a reader that stopped reading cost 19.8 MB when it was tried), so a peer whose backlog passes `max_buffer` is
+dropped; it comes back and reads the store. Receiving is bounded by not reading: asyncio stops at twice its stream
+limit, and the kernel then stops the sender.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class Connection:
         """Queue a message; returns at once.
 
         Raises:
-            PeerGone: the connection is closed, or its backlog was over `max_buffer` before this message; then it is closed now.
+            PeerGone: the connection is closed, or its backlog was over `max_buffer` before this message; then it is
+                closed now.
             FrameTooLarge: the message is too long for any peer; the connection stays.
         """
         if self.closed:
@@ -121,7 +123,10 @@ class Connection:
             self._writer.close()
 
     async def wait_closed(self, timeout: float = _CLOSE_TIMEOUT) -> None:
-        """Wait until what was sent has gone out, at most `timeout` seconds; then drop the rest. Never raises for the peer's doing."""
+        """Wait until what was sent has gone out, at most `timeout` seconds; then drop the rest.
+
+        Never raises for the peer's doing.
+        """
         try:
             async with asyncio.timeout(timeout):
                 await self._writer.wait_closed()
@@ -137,10 +142,11 @@ class Connection:
             transport.abort()
 
 
-async def adopt_socket(
-    sock: socket.socket, *, max_frame: int = MAX_FRAME, max_buffer: int = MAX_BUFFER
-) -> Connection:
-    """Return a connection over a socket that is connected already (one end of a socket pair); it owns the socket from here on."""
+async def adopt_socket(sock: socket.socket, *, max_frame: int = MAX_FRAME, max_buffer: int = MAX_BUFFER) -> Connection:
+    """Return a connection over a socket that is connected already, such as one end of a socket pair.
+
+    It owns the socket from here on. Sizes in bytes.
+    """
     sock.setblocking(False)
     if sock.family == socket.AF_UNIX:
         reader, writer = await asyncio.open_unix_connection(sock=sock)

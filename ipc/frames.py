@@ -1,8 +1,8 @@
 """Cut a byte stream into frames, and nothing else: bytes in, bytes out, no I/O.
 
-A frame is a big-endian length of four bytes and as many bytes of payload. A length prefix, not a line: `readline` of asyncio fails
-over 64 KiB, and a decoder that splits text at chunk borders breaks multi-byte characters. The length is judged as soon as it is
-known, so an endless frame costs its reader four bytes.
+A frame is a big-endian length of four bytes and as many bytes of payload. A length prefix, not a line: `readline` of
+asyncio fails over 64 KiB, and a decoder that splits text at chunk borders breaks multi-byte characters. The length is
+judged as soon as it is known, so an endless frame costs its reader four bytes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class FrameDecoder:
         """Take bytes from the stream and return the payloads that they completed, in order.
 
         Raises:
-            FrameTooLarge: a header announces more than `max_frame`. The stream cannot be read any further: every later call raises
+            FrameTooLarge: a header announces more than `max_frame`. The stream cannot be read any further: every
+                later call raises
                 too, and whole frames before it in the same bytes are dropped with the connection.
         """
         if self._broken is not None:

@@ -6,8 +6,8 @@
 | `ACCEPTED` | raises | raises | raises |
 | `REFUSED` | raises | raises | raises |
 
-A hello is right when the kernel names our own user for the peer, the protocol version is ours, and the token is the server's. A
-connection over TCP has no peer user (`None`); there the token alone decides.
+A hello is right when the kernel names our own user for the peer, the protocol version is ours, and the token is the
+server's. A connection over TCP has no peer user (`None`); there the token alone decides.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Listen for peers, and let in only our own.
 
-Whoever connects gets a task of its own that reads one hello under a deadline and with a small frame limit, so a peer that never
-speaks, speaks garbage or announces an endless frame costs a few kilobytes for a few seconds and nobody else anything.
+Whoever connects gets a task of its own that reads one hello under a deadline and with a small frame limit, so a peer
+that never speaks, speaks garbage or announces an endless frame costs a few kilobytes for a few seconds and nobody
+else anything.
 
-A Unix socket is guarded by its directory (0700), its mode (0600), the peer's uid as the kernel tells it, and the token. asyncio
-takes over a living socket's path in silence, so the path is taken here: under a lock on the directory, a socket that nobody answers
-on is removed, and anything else (a living socket, a directory, a symlink) is refused.
+A Unix socket is guarded by its directory (0700), its mode (0600), the peer's uid as the kernel tells it, and the
+token. asyncio takes over a living socket's path in silence, so the path is taken here: under a lock on the directory,
+a socket that nobody answers on is removed, and anything else (a living socket, a directory, a symlink) is refused.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ class Listener:
         check_socket_path(address.path)
         directory = os.open(os.path.dirname(address.path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            # Two servers that find the same stale socket must not remove each other's new one. The lock dies with its process.
+            # Two servers that find the same stale socket must not remove each other's new one. The lock dies with its
+            # process.
             await _lock(directory, address)
             _clear_path(address)
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -167,9 +169,10 @@ class Listener:
 
 
 def peer_uid(sock: socket.socket) -> int | None:
-    """Return the user on the other side of a Unix socket as it was when it connected, None for TCP or where it is not told.
+    """Return the user on the other side of a Unix socket as it was when it connected.
 
-    SO_PEERCRED: unix(7), `struct ucred` of pid, uid, gid. LOCAL_PEERCRED: macOS `sys/un.h`, `struct xucred` of version, uid, groups.
+    None for TCP and where the system does not tell. SO_PEERCRED: unix(7), `struct ucred` of pid, uid, gid.
+    LOCAL_PEERCRED: macOS `sys/un.h`, `struct xucred` of version, uid, groups.
     """
     if sock.family != socket.AF_UNIX:
         return None
@@ -201,7 +204,9 @@ def _clear_path(address: UnixAddress) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise AddressInUse(format_address(address), "something that is no socket stands there; remove it or choose another path")
+        raise AddressInUse(
+            format_address(address), "something that is no socket stands there; remove it or choose another path"
+        )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE_TIMEOUT)
         try:
@@ -215,8 +220,9 @@ def _clear_path(address: UnixAddress) -> None:
 
 
 def _bind_private(sock: socket.socket, path: str) -> None:
-    # Not by umask: it belongs to the whole process, and a directory that another thread made meanwhile would lose its x bits.
-    # On Linux the file takes the mode of the unbound socket; elsewhere nobody can connect before listen, so a chmod in between does.
+    # Not by umask: it belongs to the whole process, and a directory that another thread made meanwhile would lose its
+    # x bits. On Linux the file takes the mode of the unbound socket; elsewhere nobody can connect before listen, so a
+    # chmod in between does.
     with contextlib.suppress(OSError):
         os.fchmod(sock.fileno(), 0o600)
     sock.bind(path)
@@ -228,7 +234,9 @@ def _bind_private(sock: socket.socket, path: str) -> None:
 def _bind_tcp(address: TcpAddress) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the last server's connections in TIME_WAIT do not block us
+        sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # the last server's connections in TIME_WAIT do not block us
         sock.bind((address.host, address.port))
         sock.setblocking(False)
     except OSError as error:

@@ -10,11 +10,11 @@
 | `Stale`, `Killed` | watchdog → server | about to end a process, the store should know first; it is ended |
 | `StaleAck`, `Policy` | server → watchdog | the store knows; new thresholds |
 | `Boot`, `Warm`, `Fork`, `Shutdown` | server → fork server | once; again at a registration; one per child; end |
-| `Warmed`, `Forked`, `ForkFailed`, `Exited` | fork server → server | one per `Warm` or `Boot`, one per `Fork`, one per child's end |
+| `Warmed`, `Forked`, `ForkFailed`, `Exited` | fork server → server | one per `Boot`, `Warm`, `Fork`, child's end |
 
-No message carries an event, a result or a log: those are committed to the store, and messages only say that there is something to
-read. So a lost message costs time, never data. Times are seconds, sizes bytes. Secrets are kept out of every `repr` and of the
-errors of bad messages.
+No message carries an event, a result or a log: those are committed to the store, and messages only say that there is
+something to read. So a lost message costs time, never data. Times are seconds, sizes bytes. Secrets are kept out of
+every `repr` and of the errors of bad messages.
 """
 
 from __future__ import annotations
@@ -234,7 +234,10 @@ class Shutdown(_Message):
 
 
 class Warmed(_Message):
-    """Tell how the imports went. `threads` are alive after them and make forking unsafe; `failures` maps module to error."""
+    """Tell how the imports went.
+
+    `threads` are alive after them and make forking unsafe; `failures` maps a module to its error.
+    """
 
     type: Literal["warmed"] = "warmed"
     ok: bool

@@ -1,18 +1,19 @@
 """The table through which children show life: a file of fixed slots that every process of ours maps.
 
-A beat is one store into shared memory (0.2 µs), so it needs no socket, no lock and no living server, a busy or dead server delays no
-verdict, and the table outlives them all. Beats must not travel through the database either: a stopped holder of its write lock would
-silence everybody.
+A beat is one store into shared memory (0.2 µs), so it needs no socket, no lock and no living server, a busy or dead
+server delays no verdict, and the table outlives them all. Beats must not travel through the database either: a
+stopped holder of its write lock would silence everybody.
 
-Who writes what: the server claims and releases slots; the fork server assigns a process to a slot and records its exit; the child
-beats; the watchdog sets the verdict. Every number is one aligned 64-bit store through a cast memoryview, so no reader sees half of
-one. A reader that sees a text while it is written takes it again (`_TEXT_SEQUENCE` is odd meanwhile). `claim` clears a slot, and `pid`
-is assigned last, so a slot with a pid is whole.
+Who writes what: the server claims and releases slots; the fork server assigns a process to a slot and records its
+exit; the child beats; the watchdog sets the verdict. Every number is one aligned 64-bit store through a cast
+memoryview, so no reader sees half of one. A reader that sees a text while it is written takes it again
+(`TEXT_SEQUENCE` is odd meanwhile). `claim` clears a slot, and `pid` is assigned last, so a slot with a pid is whole.
 
 The file is allocated in full when it is created: a hole in it would be a SIGBUS in every process once the disk is full.
 
-Careful with forks: Python's `mmap` keeps a duplicate of the file's descriptor. A forked child that closes foreign descriptors must
-open the table anew by its path and keep the inherited object alive and unclosed, or it closes a number that is another file's by then.
+Careful with forks: Python's `mmap` keeps a duplicate of the file's descriptor. A forked child that closes foreign
+descriptors must open the table anew by its path and keep the inherited object alive and unclosed, or it closes a
+number that is another file's by then.
 """
 
 from __future__ import annotations
@@ -21,10 +22,36 @@ import contextlib
 import mmap
 import os
 import time
-from dataclasses import dataclass
-from enum import IntEnum
 
 from .identity import boot_id
+from .slots import (
+    EPOCH,
+    EXIT_CODE,
+    EXIT_RECORDED,
+    ID_AT,
+    ID_SIZE,
+    LAST_BEAT,
+    LOOP_BEATS,
+    MAX_RSS,
+    PID,
+    PROGRESS,
+    SIGNAL,
+    START_TIME,
+    STATE,
+    STEP_AT,
+    STEP_DEADLINE,
+    STEP_SIZE,
+    SYS_US,
+    TEXT_SEQUENCE,
+    THREAD_BEATS,
+    USER_US,
+    VERDICT,
+    SlotView,
+    Verdict,
+    pack,
+    signed,
+    unsigned,
+)
 
 __all__ = ["BeatTable", "BeatTableError", "NoFreeSlot", "SlotView", "SlotWriter", "Verdict"]
 
@@ -33,37 +60,11 @@ _VERSION = 1
 _WORD = 8
 _SLOT_WORDS = 64
 _SLOT_SIZE = _SLOT_WORDS * _WORD
-_MASK = 2**64 - 1
-_NO_NUMBER = 2**63  # an exit code or a signal that is not known
+_TEXT_TRIES = 8
 
 # Words of the header, which takes the place of one slot. The boot id follows as text.
 _H_MAGIC, _H_VERSION, _H_SLOTS, _H_SLOT_SIZE, _H_WATCHDOG_PID, _H_WATCHDOG_START, _H_WATCHDOG_BEATS = range(7)
 _H_BOOT, _H_BOOT_SIZE = 64, 64
-
-# Words of a slot.
-(
-    _STATE,
-    _PID,
-    _START_TIME,
-    _EPOCH,
-    _THREAD_BEATS,
-    _LOOP_BEATS,
-    _PROGRESS,
-    _STEP_DEADLINE,
-    _LAST_BEAT,
-    _VERDICT,
-    _EXIT_RECORDED,
-    _EXIT_CODE,
-    _SIGNAL,
-    _MAX_RSS,
-    _USER_US,
-    _SYS_US,
-    _TEXT_SEQUENCE,
-) = range(17)
-# Texts of a slot, in bytes from its beginning: the length in one byte, then UTF-8.
-_ID_AT, _ID_SIZE = 144, 200
-_STEP_AT, _STEP_SIZE = 352, 120
-_TEXT_TRIES = 8
 
 
 class BeatTableError(Exception):
@@ -72,79 +73,6 @@ class BeatTableError(Exception):
 
 class NoFreeSlot(Exception):
     """Every slot is taken; the table is as large as `max_processes` allows."""
-
-
-class Verdict(IntEnum):
-    """Why the watchdog ends a process; it sets the verdict before it acts, whoever settles the exit reads it."""
-
-    NONE = 0  # nothing against it
-    STALE_SILENT = 1  # no beat and no CPU time for heartbeat_timeout
-    STALE_STOPPED = 2  # stopped (SIGSTOP, a debugger) for heartbeat_timeout
-    STALLED = 3  # its event loop did not turn for stall_timeout
-    STEP_TIMEOUT = 4  # a step is past its deadline and the process did not end it itself
-
-
-@dataclass(frozen=True, slots=True)
-class SlotView:
-    """What one slot said at one moment.
-
-    Attributes:
-        slot: its number.
-        used: whether it is claimed.
-        pid: its process, 0 before one is assigned.
-        start_time: see `ProcessIdentity`.
-        epoch: the lease that the process runs under.
-        instance_id: the instance.
-        thread_beats: count of the beat thread's beats.
-        loop_beats: count of the event loop's beats, 0 before the loop runs.
-        progress: count of commits.
-        step: the step that runs, or an empty text.
-        step_deadline_ns: CLOCK_MONOTONIC nanoseconds at which that step should be over, 0 for none.
-        last_beat_ns: CLOCK_MONOTONIC nanoseconds of the last beat by the child's own word, for display.
-        verdict: the watchdog's.
-        exit_recorded: whether the following fields hold.
-        exit_code: its exit code, None if a signal ended it.
-        signal: the signal that ended it, or None.
-        max_rss: the largest resident set in bytes.
-        user_us: CPU time in user mode, microseconds.
-        sys_us: CPU time in the kernel, microseconds.
-    """
-
-    slot: int
-    used: bool
-    pid: int
-    start_time: int
-    epoch: int
-    instance_id: str
-    thread_beats: int
-    loop_beats: int
-    progress: int
-    step: str
-    step_deadline_ns: int
-    last_beat_ns: int
-    verdict: Verdict
-    exit_recorded: bool
-    exit_code: int | None
-    signal: int | None
-    max_rss: int
-    user_us: int
-    sys_us: int
-
-
-def _pack(text: str, size: int) -> bytes:
-    """Return length and UTF-8 of the text, cut between characters so that it fits."""
-    data = text.encode("utf-8", "replace")[:size].decode("utf-8", "ignore").encode()
-    return bytes([len(data)]) + data
-
-
-def _signed(word: int) -> int | None:
-    if word == _NO_NUMBER:
-        return None
-    return word - 2**64 if word > _NO_NUMBER else word
-
-
-def _unsigned(number: int | None) -> int:
-    return _NO_NUMBER if number is None else number & _MASK
 
 
 class SlotWriter:
@@ -160,28 +88,31 @@ class SlotWriter:
     def beat_thread(self) -> None:
         """Show that the process can run a thread."""
         words = self._words
-        words[_THREAD_BEATS] += 1
-        words[_LAST_BEAT] = time.monotonic_ns()
+        words[THREAD_BEATS] += 1
+        words[LAST_BEAT] = time.monotonic_ns()
 
     def beat_loop(self) -> None:
         """Show that the event loop turns."""
         words = self._words
-        words[_LOOP_BEATS] += 1
-        words[_LAST_BEAT] = time.monotonic_ns()
+        words[LOOP_BEATS] += 1
+        words[LAST_BEAT] = time.monotonic_ns()
 
     def bump_progress(self) -> None:
         """Show that something was committed."""
-        self._words[_PROGRESS] += 1
+        self._words[PROGRESS] += 1
 
     def set_step(self, text: str, deadline_ns: int | None = None) -> None:
-        """Name the step that runs (cut to 120 bytes) and when it must be over, in CLOCK_MONOTONIC nanoseconds (None or 0: never)."""
+        """Name the step that runs, cut to 120 bytes.
+
+        `deadline_ns` is when it must be over, in CLOCK_MONOTONIC nanoseconds; None or 0 for never.
+        """
         words = self._words
-        words[_STEP_DEADLINE] = 0  # never the old deadline with the new name, nor the reverse
-        words[_TEXT_SEQUENCE] += 1
-        packed = _pack(text, _STEP_SIZE)
-        self._bytes[_STEP_AT : _STEP_AT + len(packed)] = packed
-        words[_TEXT_SEQUENCE] += 1
-        words[_STEP_DEADLINE] = deadline_ns or 0
+        words[STEP_DEADLINE] = 0  # never the old deadline with the new name, nor the reverse
+        words[TEXT_SEQUENCE] += 1
+        packed = pack(text, STEP_SIZE)
+        self._bytes[STEP_AT : STEP_AT + len(packed)] = packed
+        words[TEXT_SEQUENCE] += 1
+        words[STEP_DEADLINE] = deadline_ns or 0
 
     def clear_step(self) -> None:
         """Say that no step runs."""
@@ -221,7 +152,7 @@ class BeatTable:
             mapping = mmap.mmap(descriptor, size)
             with memoryview(mapping) as data, data.cast("Q") as words:
                 words[_H_VERSION], words[_H_SLOTS], words[_H_SLOT_SIZE] = _VERSION, slots, _SLOT_SIZE
-                packed = _pack(boot_id(), _H_BOOT_SIZE - 1)
+                packed = pack(boot_id(), _H_BOOT_SIZE - 1)
                 data[_H_BOOT : _H_BOOT + len(packed)] = packed
                 words[_H_MAGIC] = _MAGIC
             os.replace(draft, path)
@@ -244,7 +175,7 @@ class BeatTable:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             size = os.fstat(descriptor).st_size
-            if size < _SLOT_SIZE:
+            if size < _SLOT_SIZE or size % _SLOT_SIZE:
                 raise BeatTableError(f"{path} is no beat table: it has {size} bytes")
             mapping = mmap.mmap(descriptor, size)
         finally:
@@ -277,31 +208,30 @@ class BeatTable:
         """
         for slot in range(self.slots):
             at = self._word(slot)
-            if self._words[at + _STATE] == 0:
+            if self._words[at + STATE] == 0:
                 self._bytes[at * _WORD : at * _WORD + _SLOT_SIZE] = bytes(_SLOT_SIZE)
-                self._words[at + _STATE] = 1
+                self._words[at + STATE] = 1
                 return slot
         raise NoFreeSlot(f"all {self.slots} slots of {self.path} are taken")
 
     def release(self, slot: int) -> None:
         """Free a slot whose process is known to be gone."""
         at = self._word(slot)
-        self._words[at + _PID] = 0  # the watchdog looks at no slot without a pid
-        self._words[at + _STATE] = 0
+        self._words[at + PID] = 0  # the watchdog looks at no slot without a pid
+        self._words[at + STATE] = 0
 
     def used(self) -> list[int]:
         """Return the numbers of all claimed slots."""
-        states = [self._words[(slot + 1) * _SLOT_WORDS + _STATE] for slot in range(self.slots)]  # word 0 of each slot, the header skipped
-        return [slot for slot, state in enumerate(states) if state]
+        return [slot for slot in range(self.slots) if self._words[self._word(slot) + STATE]]
 
     def assign(self, slot: int, *, pid: int, start_time: int, epoch: int, instance_id: str) -> None:
         """Name the process of a claimed slot. Leaves the beats: the child may beat before its parent comes to this."""
         at = self._word(slot)
-        packed = _pack(instance_id, _ID_SIZE)
-        self._bytes[at * _WORD + _ID_AT : at * _WORD + _ID_AT + len(packed)] = packed
-        self._words[at + _START_TIME] = start_time
-        self._words[at + _EPOCH] = epoch
-        self._words[at + _PID] = pid
+        packed = pack(instance_id, ID_SIZE)
+        self._bytes[at * _WORD + ID_AT : at * _WORD + ID_AT + len(packed)] = packed
+        self._words[at + START_TIME] = start_time
+        self._words[at + EPOCH] = epoch
+        self._words[at + PID] = pid
 
     def writer(self, slot: int) -> SlotWriter:
         """Return the child's side of a slot."""
@@ -313,49 +243,56 @@ class BeatTable:
         at = self._word(slot)
         step = ""
         for _ in range(_TEXT_TRIES):
-            before = self._words[at + _TEXT_SEQUENCE]
-            step = self._text(at * _WORD + _STEP_AT)
-            if before % 2 == 0 and before == self._words[at + _TEXT_SEQUENCE]:
+            before = self._words[at + TEXT_SEQUENCE]
+            step = self._text(at * _WORD + STEP_AT)
+            if before % 2 == 0 and before == self._words[at + TEXT_SEQUENCE]:
                 break
         words = self._words[at : at + _SLOT_WORDS].tolist()
-        verdict = words[_VERDICT]
+        verdict = words[VERDICT]
         return SlotView(
             slot=slot,
-            used=words[_STATE] != 0,
-            pid=words[_PID],
-            start_time=words[_START_TIME],
-            epoch=words[_EPOCH],
-            instance_id=self._text(at * _WORD + _ID_AT),
-            thread_beats=words[_THREAD_BEATS],
-            loop_beats=words[_LOOP_BEATS],
-            progress=words[_PROGRESS],
+            used=words[STATE] != 0,
+            pid=words[PID],
+            start_time=words[START_TIME],
+            epoch=words[EPOCH],
+            instance_id=self._text(at * _WORD + ID_AT),
+            thread_beats=words[THREAD_BEATS],
+            loop_beats=words[LOOP_BEATS],
+            progress=words[PROGRESS],
             step=step,
-            step_deadline_ns=words[_STEP_DEADLINE],
-            last_beat_ns=words[_LAST_BEAT],
+            step_deadline_ns=words[STEP_DEADLINE],
+            last_beat_ns=words[LAST_BEAT],
             verdict=Verdict(verdict) if verdict in Verdict._value2member_map_ else Verdict.NONE,
-            exit_recorded=words[_EXIT_RECORDED] != 0,
-            exit_code=_signed(words[_EXIT_CODE]) if words[_EXIT_RECORDED] else None,
-            signal=_signed(words[_SIGNAL]) if words[_EXIT_RECORDED] else None,
-            max_rss=words[_MAX_RSS],
-            user_us=words[_USER_US],
-            sys_us=words[_SYS_US],
+            exit_recorded=words[EXIT_RECORDED] != 0,
+            exit_code=signed(words[EXIT_CODE]) if words[EXIT_RECORDED] else None,
+            signal=signed(words[SIGNAL]) if words[EXIT_RECORDED] else None,
+            max_rss=words[MAX_RSS],
+            user_us=words[USER_US],
+            sys_us=words[SYS_US],
         )
 
     def set_verdict(self, slot: int, verdict: Verdict) -> None:
         """Say why a process is about to be ended; `Verdict.NONE` takes it back."""
-        self._words[self._word(slot) + _VERDICT] = int(verdict)
+        self._words[self._word(slot) + VERDICT] = int(verdict)
 
     def record_exit(
-        self, slot: int, *, exit_code: int | None, signal: int | None, max_rss: int = 0, user_us: int = 0, sys_us: int = 0
+        self,
+        slot: int,
+        *,
+        exit_code: int | None,
+        signal: int | None,
+        max_rss: int = 0,
+        user_us: int = 0,
+        sys_us: int = 0,
     ) -> None:
         """Keep how a process ended, for a server that was not there to be told. Bytes and microseconds."""
         at = self._word(slot)
-        self._words[at + _EXIT_CODE] = _unsigned(exit_code)
-        self._words[at + _SIGNAL] = _unsigned(signal)
-        self._words[at + _MAX_RSS] = max_rss
-        self._words[at + _USER_US] = user_us
-        self._words[at + _SYS_US] = sys_us
-        self._words[at + _EXIT_RECORDED] = 1
+        self._words[at + EXIT_CODE] = unsigned(exit_code)
+        self._words[at + SIGNAL] = unsigned(signal)
+        self._words[at + MAX_RSS] = max_rss
+        self._words[at + USER_US] = user_us
+        self._words[at + SYS_US] = sys_us
+        self._words[at + EXIT_RECORDED] = 1
 
     # --- the watchdog's own life ------------------------------------------------------------------------------------
 

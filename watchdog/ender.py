@@ -1,8 +1,8 @@
 """End one stale process, as a thread of its own: a kill that hangs must not stop the watching of others.
 
-The order is what others rely on: verdict into the slot (whoever settles the exit knows it was us), `Stale` to the server and its
-acknowledgement (`.stale` is stored before the death is), a last look (who was continued meanwhile is spared), stacks, the tree's end,
-`Killed`. Without a server nothing is waited for.
+The order is what others rely on: verdict into the slot (whoever settles the exit knows it was us), `Stale` to the
+server and its acknowledgement (`.stale` is stored before the death is), a last look (who was continued meanwhile is
+spared), stacks, the tree's end, `Killed`. Without a server nothing is waited for.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ _ASKED_FIRST = frozenset({Verdict.STALE_SILENT, Verdict.STALLED})
 
 
 def end_stale(finding: Finding, *, table: BeatTable, hub: HubLine, observer: Observer, trace_dir: str) -> bool:
-    """End the process of a finding with its tree; False when it was spared, died by itself or could not be ended. Blocks."""
+    """End the process of a finding with its tree. Blocks.
+
+    Returns False when it was spared, died by itself or could not be ended.
+    """
     view, identity = finding.view, finding.identity
     handle = ProcessHandle.open(identity)
     if handle is None:
@@ -101,7 +104,10 @@ def _take_back(finding: Finding, table: BeatTable) -> None:
 
 
 def _signal_of(finding: Finding, table: BeatTable, *, asked: bool) -> int | None:
-    """Return the signal that the parent saw; failing that, SIGKILL unless the process ended while it was only asked to."""
+    """Return the signal that the parent saw.
+
+    Where no parent tells in time it is SIGKILL, or unknown for a process that ended while it was only asked to.
+    """
     deadline = time.monotonic() + _EXIT_TIMEOUT
     while time.monotonic() < deadline:
         view = table.read(finding.view.slot)

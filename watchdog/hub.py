@@ -1,4 +1,7 @@
-"""The watchdog's line to the server, on a thread of its own: a server that is busy, stopped or gone delays no look at the children."""
+"""The watchdog's line to the server, on a thread of its own.
+
+So a server that is busy, stopped or gone delays no look at the children.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ _STOP_TIMEOUT = 2.0
 
 
 class HubLine:
-    """Keep connected, send what is given, and pass on what comes. `start` and `stop` once each; the rest from any thread."""
+    """Keep connected, send what is given, and pass on what comes.
+
+    `start` and `stop` once each; the rest from any thread.
+    """
 
     def __init__(self, address: Address, hello: Hello, on_policy: Callable[[Policy], None]) -> None:
         """Prepare to connect with this hello; `on_policy` is called on the line's thread."""

@@ -1,8 +1,9 @@
 """Know a process again, and signal no other.
 
-A pid alone names nobody: it is used again after the process is gone, and after a reboot. With its start time and the boot it names
-one process. Checking both and then calling `kill` leaves a moment between the two; a pidfd (Linux 5.3) closes it: it is opened
-first, the identity is verified through the pid after that, and from then on the descriptor stands for that one process for ever.
+A pid alone names nobody: it is used again after the process is gone, and after a reboot. With its start time and the
+boot it names one process. Checking both and then calling `kill` leaves a moment between the two; a pidfd (Linux 5.3)
+closes it: it is opened first, the identity is verified through the pid after that, and from then on the descriptor
+stands for that one process for ever.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
+from typing import Self
 
 from .procstat import LINUX, read_stat
 
@@ -103,9 +105,11 @@ class ProcessHandle:
                 descriptor = os.pidfd_open(identity.pid)
             except ProcessLookupError:
                 return None
-            except OSError:  # no descriptors left, or a sandbox without the call: the identity is checked before each signal then
+            except OSError:
+                # No descriptors left, or a sandbox without the call: the identity is checked before each signal then.
                 descriptor = -1
-        # The order matters: verified after the pidfd was opened, the identity is that of the process which the pidfd holds.
+        # The order matters: verified after the pidfd was opened, the identity is that of the process which the pidfd
+        # holds.
         if is_alive(identity):
             return cls(identity, descriptor)
         if descriptor >= 0:
@@ -136,7 +140,10 @@ class ProcessHandle:
         return True
 
     def wait(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds for the process to end; True when it has, whoever its parent is and reaped or not."""
+        """Wait up to `timeout` seconds for the process to end; True when it has.
+
+        It need not be a child of the caller, nor be reaped.
+        """
         if self._descriptor >= 0:
             poller = select.poll()
             poller.register(self._descriptor, select.POLLIN)
@@ -155,10 +162,12 @@ class ProcessHandle:
         if descriptor >= 0:
             os.close(descriptor)
 
-    def __enter__(self) -> ProcessHandle:
+    def __enter__(self) -> Self:
         """Return the handle itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close it."""
         self.close()

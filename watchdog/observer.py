@@ -44,8 +44,8 @@ def take_sample(view: SlotView, boot: str, *, silent: bool) -> Sample:
     Args:
         view: the slot.
         boot: the boot that the table belongs to.
-        silent: whether all threads should be looked at: the state of a process is that of its main thread, but the disk or the CPU
-            may keep another one waiting that holds the GIL.
+        silent: whether to look at all threads. The state of a process is that of its main thread, but it may be
+            another one that holds the GIL and waits for the disk or for a CPU.
     """
     state, ticks, identity_ok = "X", 0, False
     try:
@@ -75,7 +75,9 @@ class Observer:
         self._last: float | None = None
 
     def scan(self, now: float) -> list[Finding]:
-        """Look at all processes and return those that are stale; a stale one is returned by each round until it is gone.
+        """Look at all processes and return those that are stale.
+
+        A stale one is returned by each round until it is gone.
 
         Args:
             now: CLOCK_MONOTONIC in seconds.
@@ -101,9 +103,16 @@ class Observer:
         return findings
 
     def still_stale(self, finding: Finding, now: float) -> bool:
-        """Look again at a process that was found stale; it may have been continued, have come to life or be gone. Any thread may call."""
+        """Look again at a process that was found stale. Any thread may call.
+
+        It may have been continued, have come to life or be gone by now.
+        """
         view = self._table.read(finding.view.slot)
-        if (view.pid, view.start_time, view.epoch) != (finding.identity.pid, finding.identity.start_time, finding.view.epoch):
+        if (view.pid, view.start_time, view.epoch) != (
+            finding.identity.pid,
+            finding.identity.start_time,
+            finding.view.epoch,
+        ):
             return False
         sample = take_sample(view, self._table.boot_id, silent=True)
         if not sample.identity_ok:

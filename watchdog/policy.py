@@ -3,7 +3,7 @@
 | what is seen | for how long | verdict |
 |---|---|---|
 | the process is stopped (state T, t) | `heartbeat_timeout` | `STALE_STOPPED` |
-| no beat of its thread, and in that whole time no CPU (under 1 %), never runnable, never in state D | `heartbeat_timeout` | `STALE_SILENT` |
+| no beat, and all that time no CPU (under 1 %), never runnable, never in state D | `heartbeat_timeout` | `STALE_SILENT` |
 | a step is past its deadline | 1 s | `STEP_TIMEOUT` |
 | its loop has beaten once and does no more | `stall_timeout`, where it is set | `STALLED` |
 | no beat, but it uses CPU (a loop in C that holds the GIL) | for ever | none: busy |
@@ -13,16 +13,17 @@
 | the observer itself overslept | | none: all counts begin again, three intervals pass before any verdict |
 | its pid is another process now, or none | | none: whoever waits for its exit will tell |
 
-All durations are counted by the observer, on its own monotonic clock, from when *it* last saw a change. The children's clocks and the
-wall clock decide nothing, and CLOCK_MONOTONIC does not count a suspended machine on Linux. A watchdog that was itself stopped or starved
-sees everybody silent at once: that shows as a gap between two of its rounds.
+All durations are counted by the observer, on its own monotonic clock, from when *it* last saw a change. The
+children's clocks and the wall clock decide nothing, and CLOCK_MONOTONIC does not count a suspended machine on Linux.
+A watchdog that was itself stopped or starved sees everybody silent at once: that shows as a gap between two of its
+rounds.
 
-A step's deadline is the exception, it is absolute (CLOCK_MONOTONIC is one clock for all processes). The child ends its step itself
-when it can; the second on top is the time that it has for that.
+A step's deadline is the exception, it is absolute (CLOCK_MONOTONIC is one clock for all processes). The child ends
+its step itself when it can; the second on top is the time that it has for that.
 
-CPU is watched in a window of its own, not since the last beat: a process that computed for an hour and then deadlocked is silent for
-an hour but idle only since then. One or two ticks are noise, and threads that wait for the GIL wake up every 5 ms, which costs a few
-tenths of a percent.
+CPU is watched in a window of its own, not since the last beat: a process that computed for an hour and then
+deadlocked is silent for an hour but idle only since then. One or two ticks are noise, and threads that wait for the
+GIL wake up every 5 ms, which costs a few tenths of a percent.
 """
 
 from __future__ import annotations
@@ -138,7 +139,8 @@ def overslept(last: float, now: float, thresholds: Thresholds) -> bool:
 def observe(track: Track, sample: Sample, now: float) -> Track:
     """Return the track after one more look."""
     if sample.state == "D" or (track.stopped_since is not None and sample.state not in _STOPPED):
-        # Slept in the kernel, or just continued: whatever it did not do meanwhile was not its fault, and it has had no time yet.
+        # Slept in the kernel, or just continued: whatever it did not do meanwhile was not its fault, and it has had
+        # no time yet.
         return begin(sample, now, grace=max(0.0, track.grace_until - now))
     track = replace(
         track,
@@ -155,7 +157,9 @@ def observe(track: Track, sample: Sample, now: float) -> Track:
     return track
 
 
-def decide(track: Track, sample: Sample, now: float, thresholds: Thresholds) -> Verdict | None:
+def decide(  # noqa: PLR0911  one return per row of the table
+    track: Track, sample: Sample, now: float, thresholds: Thresholds
+) -> Verdict | None:
     """Return the verdict on a process as of this sample, None while nothing is against it.
 
     Args:

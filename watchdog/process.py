@@ -1,7 +1,7 @@
 """The watchdog process: look, find, end, report; without an event loop, and with or without a server.
 
-Three kinds of threads: this one looks once per interval, `HubLine` talks to the server, and each kill has one. So neither a stopped
-server nor a process that cannot die keeps the others from being watched.
+Three kinds of threads: this one looks once per interval, `HubLine` talks to the server, and each kill has one. So
+neither a stopped server nor a process that cannot die keeps the others from being watched.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ class Watchdog:
         for finding in self._observer.scan(now):
             key = (finding.view.slot, finding.identity.pid, finding.identity.start_time)
             if key not in self._active:
-                thread = threading.Thread(target=self._end, args=(finding,), name=f"end-{finding.identity.pid}", daemon=True)
+                thread = threading.Thread(
+                    target=self._end, args=(finding,), name=f"end-{finding.identity.pid}", daemon=True
+                )
                 self._active[key] = thread
                 thread.start()
 

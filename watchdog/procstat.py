@@ -1,7 +1,7 @@
 """Read what the kernel says of processes: /proc on Linux, psutil elsewhere.
 
-The watchdog looks at every child once per interval and a child at itself at start, so on Linux `/proc/PID/stat` is parsed by hand
-(about 15 µs, psutil takes ten times that and 20 ms to import).
+The watchdog looks at every child once per interval and a child at itself at start, so on Linux `/proc/PID/stat` is
+parsed by hand (about 15 µs, psutil takes ten times that and 20 ms to import).
 """
 
 from __future__ import annotations
@@ -10,7 +10,16 @@ import os
 import sys
 from typing import NamedTuple
 
-__all__ = ["LINUX", "TICKS_PER_SECOND", "ProcessStat", "catches_signal", "environ_entries", "list_pids", "read_stat", "thread_states"]
+__all__ = [
+    "LINUX",
+    "TICKS_PER_SECOND",
+    "ProcessStat",
+    "catches_signal",
+    "environ_entries",
+    "list_pids",
+    "read_stat",
+    "thread_states",
+]
 
 LINUX = sys.platform.startswith("linux")
 
@@ -116,7 +125,10 @@ def list_pids() -> list[int]:
 
 
 def thread_states(pid: int) -> set[str]:
-    """Return the states of all threads; the process's own letter where threads cannot be seen; empty for a process that is gone."""
+    """Return the states of all threads; empty for a process that is gone.
+
+    Where threads cannot be seen it is the letter of the process alone.
+    """
     if not LINUX:
         try:
             return {read_stat(pid).state}

@@ -1,4 +1,7 @@
-"""What a watchdog is told at its start: one line of JSON on its standard input, because argv and environment are for all to read."""
+"""What a watchdog is told at its start.
+
+It is one line of JSON on its standard input, because argv and environment are for all to read.
+"""
 
 from __future__ import annotations
 

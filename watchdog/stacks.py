@@ -1,8 +1,9 @@
 """Take the stacks of all threads of a process that is about to be ended.
 
-The child has called `faulthandler.register(STACK_SIGNAL, file=…, all_threads=True)` with a file of its own in the trace directory.
-faulthandler's handler is C: it answers while other C code holds the GIL or a deadlock holds everything else. What it cannot do is run
-in a stopped process, so that one is continued for the moment it takes and stopped again.
+The child has called `faulthandler.register(STACK_SIGNAL, file=…, all_threads=True)` with a file of its own in the
+trace directory. faulthandler's handler is C: it answers while other C code holds the GIL or a deadlock holds
+everything else. What it cannot do is run in a stopped process, so that one is continued for the moment it takes and
+stopped again.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ def take_stacks(
         identity: the process.
         trace_path: the file that its handler writes to.
         state: its state letter; a stopped one is continued meanwhile and stopped again.
+        timeout: seconds to wait for the text.
     """
-    # The default action of the signal is death, without grace: a child that has not come to register its handler gets none.
+    # The default action of the signal is death, without grace: a child that has not come to register its handler gets
+    # none.
     if catches_signal(identity.pid, STACK_SIGNAL) is False:
         return None
     before = _size(trace_path)

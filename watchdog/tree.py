@@ -1,16 +1,20 @@
 """Find and end everything that an instance's process has started.
 
-No single mark finds a whole tree. Parenthood is lost when a parent dies, the process group and the session when somebody calls
-`setsid`, the environment's marker when a program is started with an empty one or forks without an exec. So all three are followed,
-each from every member found: the children of a daemon that carries the marker are members too.
+No single mark finds a whole tree. Parenthood is lost when a parent dies, the process group and the session when
+somebody calls `setsid`, the environment's marker when a program is started with an empty one or forks without an
+exec. So all three are followed, each from every member found: the children of a daemon that carries the marker are
+members too.
 
-Strangers: a start earlier than the root's rules a process out. While a living process is in session N or group N, the kernel gives
-N to no new process (pid_namespaces keep a number while any of pid, tgid, pgid, sid uses it), so where the root's pid belongs to a
-later process now, no session or group of that number is the root's, and none is touched. A session whose leader is gone and of which
-a member carries another instance's marker is not the root's either.
+Strangers: a start earlier than the root's rules a process out. The kernel gives a number to no new process while it is
+somebody's pid, group or session (kernel/pid.c frees it with its last use), so where the root's pid belongs to a later
+process now, no session or group of that number is the root's, and none is touched. A session whose leader is gone and
+of which a member carries another instance's marker is not the root's either. What remains open: the pid was used again
+by a stranger that led a session, died, and left members. To close it, end a tree before its root is reaped: a zombie
+holds its number.
 
-Ending: everything found is stopped first and searched again until nobody new shows up, because a stopped process neither forks nor
-orphans anybody; then all of it is killed. A kill right away would cut the lines by which a child forked meanwhile is found.
+Ending: everything found is stopped first and searched again until nobody new shows up, because a stopped process
+neither forks nor orphans anybody; then all of it is killed. A kill right away would cut the lines by which a child
+forked meanwhile is found.
 """
 
 from __future__ import annotations
@@ -35,7 +39,10 @@ _RESCAN_INTERVAL = 0.02
 
 @dataclass
 class _Search:
-    """What is known of one tree, kept from scan to scan: a member that is dead by now still names its session and group."""
+    """What is known of one tree.
+
+    It is kept from scan to scan: a member that is dead by now still names its session and its group.
+    """
 
     root: ProcessIdentity
     marker: bytes | None
@@ -62,14 +69,20 @@ class _Search:
 
     def _seeds(self, table: dict[int, ProcessStat], candidates: dict[int, ProcessStat]) -> set[int]:
         marked, foreign = self._marked(candidates)
-        found = {pid for pid, start_time in self.seen.items() if pid in candidates and candidates[pid].start_time == start_time}
+        found = {
+            pid
+            for pid, start_time in self.seen.items()
+            if pid in candidates and candidates[pid].start_time == start_time
+        }
         found |= marked
         holder = table.get(self.root.pid)
         if holder is not None and holder.start_time == self.root.start_time:
             if self.root.pid in candidates:
                 found.add(self.root.pid)  # a zombie too: its pid is still its own, so its group is
             self.groups.add(self.root.pid)
-        elif holder is None and not any(self.root.pid in (candidates[pid].sid, candidates[pid].pgid) for pid in foreign):
+        elif holder is None and not any(
+            self.root.pid in (candidates[pid].sid, candidates[pid].pgid) for pid in foreign
+        ):
             self.groups.add(self.root.pid)
         else:
             self.groups.discard(self.root.pid)
@@ -97,7 +110,8 @@ class _Search:
             new = {
                 pid
                 for pid, stat in candidates.items()
-                if pid not in found and (stat.sid in self.groups or stat.pgid in self.groups or _is_child(stat, found, candidates))
+                if pid not in found
+                and (stat.sid in self.groups or stat.pgid in self.groups or _is_child(stat, found, candidates))
             }
             if not new:
                 return
@@ -143,9 +157,9 @@ def end_tree(
 ) -> list[ProcessIdentity]:
     """End an instance's tree and return those that could not be ended. Blocks.
 
-    With a grace, the root is asked first (SIGTERM; a stopped one is continued to hear it) and given `grace` seconds. Then all
-    members are killed, until no scan finds one or `deadline` further seconds have passed. What sleeps in the kernel (state D) dies
-    when it wakes, and is returned if that is later.
+    With a grace, the root is asked first (SIGTERM; a stopped one is continued to hear it) and given `grace` seconds.
+    Then all members are killed, until no scan finds one or `deadline` further seconds have passed. What sleeps in the
+    kernel (state D) dies when it wakes, and is returned if that is later.
     """
     search = _Search(root, os.fsencode(marker) if marker is not None else None)
     search.scan()  # before anybody dies: the lines of descent are whole now
@@ -202,5 +216,6 @@ def _kill(members: list[ProcessIdentity], until: float) -> None:
         handle = ProcessHandle.open(member)
         if handle is not None:
             with handle:
-                handle.wait(min(1.0, until - time.monotonic()))  # one that cannot die must not hold up the search for others
+                # Not for longer: one that cannot die must not hold up the search for the others.
+                handle.wait(min(1.0, until - time.monotonic()))
     # A zombie that nobody has reaped is dead; whoever still lives is seen by the next scan.

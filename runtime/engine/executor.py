@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -16,7 +15,7 @@ from .context import Frame
 from .definition import Definition
 from .execution import Execution, GiveBack, describe_error
 
-__all__ = ["Outcome", "OutcomeKind", "execute"]
+__all__ = ["Outcome", "OutcomeKind", "check_input", "execute"]
 
 
 class OutcomeKind(Enum):
@@ -38,7 +37,7 @@ class Outcome:
     reason: str = ""
 
 
-async def execute(definition: Definition, frame: Frame, began: Began, teardown: Callable[[], None] | None = None) -> Outcome:
+async def execute(definition: Definition, frame: Frame, began: Began) -> Outcome:
     """Run an instance until it ends, suspends, or is taken from us; everything that it came to is committed on return.
 
     Errors of the user's code end in the instance's status. What is raised from here is the ground giving way
@@ -55,8 +54,6 @@ async def execute(definition: Definition, frame: Frame, began: Began, teardown: 
         return Outcome(OutcomeKind.LOST, reason=str(error))
     finally:
         execution.close()
-        if teardown is not None:
-            teardown()
     if outcome.kind is OutcomeKind.ENDED:
         reach("child.ended")
     return outcome

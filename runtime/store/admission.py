@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..base.records import ErrorInfo, Status
 from . import events, instances
-from .ops import Lease
+from .apply import apply
+from .ops import Lease, Logged
 
 __all__ = ["Claim", "Death", "Held", "Settlement", "Wanted", "claim", "held", "release_due", "settle"]
 
@@ -108,7 +109,7 @@ class Death:
     error: ErrorInfo | None = None
     fatal: bool = False
     leftover: tuple[tuple[str, str], ...] = ()
-    verdicts: tuple[tuple[str, dict[str, object]], ...] = field(default=())
+    verdicts: tuple[tuple[str, dict[str, object]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +172,20 @@ def settle(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: int,
     status = Status(row[0])
     for name, data in death.verdicts:
         events.append(tx, lease.instance, name, now, dict(data))
+    _keep_leftover(tx, lease.instance, death, now, running=status is Status.RUNNING)
     settlement = Settlement(status)
     if status is Status.RUNNING:
         settlement = _crashed(tx, lease, death, max_resumes, now)
     tx.execute(_RELEASE, (lease.instance, lease.epoch))
     return settlement
+
+
+def _keep_leftover(tx: sqlite3.Connection, seq: int, death: Death, now: float, *, running: bool) -> None:
+    """Keep what the process printed and nobody had read, and a note of an unplanned death, among the instance's logs."""
+    for source, line in death.leftover:
+        apply(Logged(30 if source == "stderr" else 20, "warning" if source == "stderr" else "info", line, {}, None, None, source, now), tx, seq, now)  # type: ignore[arg-type]
+    if death.error is not None and not death.planned and running:
+        apply(Logged(40, "error", death.error.message, {}, death.error.step, None, "runtime", now), tx, seq, now)
 
 
 def _crashed(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: int, now: float) -> Settlement:

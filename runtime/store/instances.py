@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..base.clock import as_datetime
-from ..base.errors import InstanceIdConflict, InstanceNotFound
+from ..base.errors import ConcurrencyLimitReached, InstanceIdConflict, InstanceNotFound
 from ..base.records import TERMINAL, ErrorInfo, Instance, Status, StepResult
 from ..base.values import plain_json
 from . import events
@@ -22,6 +22,11 @@ INSERT INTO paddock_instances (id, workflow_name, status, priority, limit_key, c
 VALUES (?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?)
 """
 _FIND = "SELECT seq, status, workflow_name FROM paddock_instances WHERE id = ?"
+_LOAD_OF = """
+SELECT (SELECT count(*) FROM paddock_leases WHERE workflow_name = ?1)
+     + (SELECT count(*) FROM paddock_instances WHERE workflow_name = ?1 AND status = 'pending'
+        AND NOT EXISTS (SELECT 1 FROM paddock_leases WHERE instance = seq))
+"""
 _PUT = "INSERT INTO paddock_payloads VALUES (?, ?, ?) ON CONFLICT (instance, kind) DO UPDATE SET value = excluded.value"
 _GET = "SELECT value FROM paddock_payloads WHERE instance = ? AND kind = ?"
 _META = "INSERT INTO paddock_metadata VALUES (?, ?, ?) ON CONFLICT (instance, key) DO UPDATE SET value = excluded.value"
@@ -57,6 +62,7 @@ class NewInstance:
     parent_key: str | None = None
     version: str | None = None
     metadata: tuple[tuple[str, str], ...] = ()
+    reject_at: int | None = None
 
 
 def create(tx: sqlite3.Connection, new: NewInstance, now: float) -> bool:
@@ -64,6 +70,7 @@ def create(tx: sqlite3.Connection, new: NewInstance, now: float) -> bool:
 
     Raises:
         InstanceIdConflict: the id belongs to another workflow or input.
+        ConcurrencyLimitReached: `reject_at` instances of the workflow run or queue already.
     """
     found = tx.execute(_FIND, (new.id,)).fetchone()
     if found is not None:
@@ -74,6 +81,11 @@ def create(tx: sqlite3.Connection, new: NewInstance, now: float) -> bool:
                 "use another id, or the same workflow and input"
             )
         return False
+    if new.reject_at is not None and tx.execute(_LOAD_OF, (new.workflow_name,)).fetchone()[0] >= new.reject_at:
+        raise ConcurrencyLimitReached(
+            f"workflow {new.workflow_name!r} is at its limit of {new.reject_at}, and was registered with on_limit=\"reject\"; "
+            "start it later, or register it with on_limit=\"queue\""
+        )
     values = (new.id, new.workflow_name, new.priority, new.limit_key, now, new.wake_at, new.parent_id, new.parent_key, new.version)
     seq = int(tx.execute(_INSERT, values).lastrowid or 0)
     put_payload(tx, seq, "input", new.input)

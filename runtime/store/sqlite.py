@@ -32,6 +32,7 @@ _WAITING_NAMES = "SELECT DISTINCT workflow_name FROM paddock_instances WHERE sta
 _PENDING_OF = "SELECT seq FROM paddock_instances WHERE status = 'pending' AND workflow_name = ?"
 _LEASE_OF = "SELECT epoch FROM paddock_leases WHERE instance = ?"
 _OLD = "SELECT seq FROM paddock_instances WHERE completed_at < ? ORDER BY completed_at LIMIT ?"
+_NEWEST = "SELECT coalesce(max(seq), 0) FROM paddock_instances"
 _COUNTS = "SELECT workflow_name, status, count(*) FROM paddock_instances GROUP BY workflow_name, status"
 
 
@@ -157,6 +158,10 @@ class SqliteStore:
     async def block_unknown(self, names: frozenset[str], now: float) -> int:
         """Park queued instances whose workflow is not among `names`; return how many."""
         return await self._write(_block_unknown, names, now)  # type: ignore[no-any-return]
+
+    async def newest_instance(self) -> int:
+        """Return the row number of the newest instance, 0 for none."""
+        return int(await self._read(lambda tx: tx.execute(_NEWEST).fetchone()[0]))
 
     # --- records ---
 

@@ -29,10 +29,8 @@ def here(name):
 def rest():
     while True: time.sleep(60)
 def sub(name, *, env=None, session=False, body="here(sys.argv[2]); rest()"):
-    code = source.split("# ---")[0] + body
+    code = open(folder + "/prologue.py").read() + body
     subprocess.Popen([sys.executable, "-c", code, folder, name], env=env, start_new_session=session)
-source = open(folder + "/source.py").read()
-# ---
 """
 
 SHAPES = {
@@ -72,14 +70,20 @@ class Family:
 
     def __init__(self, folder: Path, shape: str) -> None:
         self._folder = folder
+        (folder / "prologue.py").write_text(PROLOGUE)
         (folder / "source.py").write_text(PROLOGUE + shape + '\nhere("root")\nrest()\n')
         environ = {**os.environ, "PADDOCK_INSTANCE": MARKER.partition("=")[2]}
         self.process = subprocess.Popen(
             [sys.executable, str(folder / "source.py"), str(folder)], env=environ, start_new_session=True
         )
         self.root = identify(self.process.pid)
-        self.member = self.named("a")
-        self.named("root")
+        try:
+            self.member = self.named("a")
+            self.named("root")
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def named(self, name: str) -> ProcessIdentity:
         deadline = time.monotonic() + DEADLINE

@@ -67,7 +67,9 @@ def test_addresses_round_trip(address: UnixAddress | TcpAddress):
     assert parse_address(format_address(address)) == address
 
 
-@pytest.mark.parametrize("text", ["", "unix:", "unix:a\0b", "tcp:", "tcp:1", "tcp::1", "tcp:h:-1", "tcp:h:65536", "tcp:h:²"])
+@pytest.mark.parametrize(
+    "text", ["", "unix:", "unix:a\0b", "tcp:", "tcp:1", "tcp::1", "tcp:h:-1", "tcp:h:65536", "tcp:h:²"]
+)
 def test_what_is_no_address(text: str):
     with pytest.raises(ValueError, match="not an address"):
         parse_address(text)

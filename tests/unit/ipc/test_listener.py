@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import socket
 import stat
@@ -48,7 +49,7 @@ def open_descriptors() -> int:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  the kernel's table of descriptors sets no event
             await asyncio.sleep(0.005)
 
 
@@ -241,6 +242,18 @@ async def test_of_many_that_race_for_a_stale_path_one_wins(folder: Path):
         await listener.stop()
 
 
+async def test_the_path_is_taken_under_the_directorys_lock(folder: Path):
+    listener = Listener(UnixAddress(str(folder / "hub")), token="t", on_peer=echo)
+    held = os.open(folder, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(listener.start(), 0.05)
+    assert os.listdir(folder) == []
+    os.close(held)
+    await listener.start()
+    await listener.stop()
+
+
 async def test_a_taken_port_is_refused():
     async with listening(TcpAddress("127.0.0.1", 0)) as real:
         with pytest.raises(AddressInUse):
@@ -271,9 +284,13 @@ async def test_a_peer_that_does_not_read_is_dropped():
     ours, theirs = socket.socketpair()
     connection = await adopt_socket(ours, max_buffer=100_000)
     message = Refused(reason="x" * 10_000)
-    with pytest.raises(PeerGone, match="does not read"):
+
+    def flood() -> None:
         for _ in range(1000):
             connection.send(message)
+
+    with pytest.raises(PeerGone, match="does not read"):
+        flood()
     assert connection.closed
     with pytest.raises(PeerGone):
         connection.send(Nudge())

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paddock.watchdog.beats import BeatTable, BeatTableError, NoFreeSlot, Verdict, _pack
+from paddock.watchdog.beats import BeatTable, BeatTableError, NoFreeSlot, Verdict
 from paddock.watchdog.identity import boot_id
+from paddock.watchdog.slots import pack
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_slots_run_out_and_are_apart(table: BeatTable):
 
 @given(st.text(max_size=200), st.integers(1, 200))
 def test_texts_are_cut_between_characters(text: str, size: int):
-    packed = _pack(text, size)
+    packed = pack(text, size)
     kept = packed[1:].decode()
     whole = text.encode("utf-8", "replace").decode()
     assert packed[0] == len(packed) - 1 <= size

@@ -39,7 +39,9 @@ def strangers(known: ProcessIdentity) -> list[ProcessIdentity]:
 
 @pytest.mark.parametrize("pidfd", [True, False])
 def test_only_the_very_process_is_signalled(
-    child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, pidfd: bool  # noqa: FBT001
+    child: subprocess.Popen[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    pidfd: bool,
 ):
     if not pidfd:
         monkeypatch.delattr(os, "pidfd_open", raising=False)

@@ -74,7 +74,9 @@ SILENT = {"beats": False, "loop": False}
         pytest.param([Life(600, **SILENT, state="D")], LIMITS, None, id="a stalled disk"),
         pytest.param([Life(600, **SILENT, state="D"), Life(29, **SILENT)], LIMITS, None, id="just back from the disk"),
         pytest.param([Life(5), Life(600, **SILENT)], LIMITS, (Verdict.STALE_SILENT, 35), id="a deadlock"),
-        pytest.param([Life(40, **SILENT, cpu=0.004)], LIMITS, (Verdict.STALE_SILENT, 30), id="threads wait for the GIL"),
+        pytest.param(
+            [Life(40, **SILENT, cpu=0.004)], LIMITS, (Verdict.STALE_SILENT, 30), id="threads wait for the GIL"
+        ),
         pytest.param(
             [Life(3600, **SILENT, cpu=1.0), Life(40, **SILENT)],
             LIMITS,
@@ -87,12 +89,18 @@ SILENT = {"beats": False, "loop": False}
         pytest.param(
             [Life(29, **SILENT, state="T"), Life(29, **SILENT)], LIMITS, None, id="continued, has had no time to beat"
         ),
-        pytest.param([Life(20, **SILENT, state="T"), Life(1), Life(20, state="T")], LIMITS, None, id="stopped twice, shortly"),
+        pytest.param(
+            [Life(20, **SILENT, state="T"), Life(1), Life(20, state="T")], LIMITS, None, id="stopped twice, shortly"
+        ),
         pytest.param([Life(600, loop=False)], LIMITS, None, id="a blocked loop, no stall_timeout"),
         pytest.param([Life(5), Life(600, loop=False, cpu=1.0)], STALLING, (Verdict.STALLED, 15), id="a blocked loop"),
-        pytest.param([Life(9, loop=False), Life(1), Life(9, loop=False)], STALLING, None, id="a loop that turns slowly"),
+        pytest.param(
+            [Life(9, loop=False), Life(1), Life(9, loop=False)], STALLING, None, id="a loop that turns slowly"
+        ),
         pytest.param([Life(29, **SILENT, state="T")], STALLING, None, id="stopped is not stalled"),
-        pytest.param([Life(60, **SILENT, state="D"), Life(9, loop=False)], STALLING, None, id="the disk stalled the loop"),
+        pytest.param(
+            [Life(60, **SILENT, state="D"), Life(9, loop=False)], STALLING, None, id="the disk stalled the loop"
+        ),
     ],
 )
 def test_the_table(lives: list[Life], thresholds: Thresholds, expected: tuple[Verdict, int] | None):
@@ -126,7 +134,7 @@ def test_grace_comes_before_any_verdict():
     ("interval", "timeout", "gap", "expected"),
     [(1.0, 30.0, 9.9, False), (1.0, 30.0, 10.1, True), (1.0, 3.0, 2.9, False), (1.0, 3.0, 3.1, True)],
 )
-def test_overslept(interval: float, timeout: float, gap: float, expected: bool):  # noqa: FBT001  a parameter of a table
+def test_overslept(interval: float, timeout: float, gap: float, expected: bool):
     assert overslept(50.0, 50.0 + gap, Thresholds(interval, timeout, None, 0.0)) is expected
 
 
@@ -152,7 +160,11 @@ def test_nobody_who_beat_within_the_timeout_is_silent(history: list[tuple[str, b
     for now, (state, beats, loop, share) in enumerate(history):
         cpu += share * HZ
         sample = replace(
-            sample, state=state, thread_beats=sample.thread_beats + beats, loop_beats=sample.loop_beats + loop, cpu_ticks=int(cpu)
+            sample,
+            state=state,
+            thread_beats=sample.thread_beats + beats,
+            loop_beats=sample.loop_beats + loop,
+            cpu_ticks=int(cpu),
         )
         track = begin(sample, float(now)) if track is None else observe(track, sample, float(now))
         beaten = now if beats or now == 0 else beaten

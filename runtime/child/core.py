@@ -1,0 +1,93 @@
+"""The child's `core`: what plugins and handlers get of their process."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiosqlite
+
+from ..base.config import SqlitePragmas
+from ..base.records import Event
+from ..engine.definition import Definition
+from ..engine.logs import StepLogger
+from ..store.sqlite import SqliteStore
+from ..store.worker import open_connection
+
+__all__ = ["ChildCore", "QuietEvents", "plugin_connection"]
+
+
+class _LazyConnection(aiosqlite.Connection):
+    """Opens itself at the first use: most children never touch it, and a connection costs a thread."""
+
+    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._connection is None and self._running:
+            await self._connect()
+        return await super()._execute(fn, *args, **kwargs)
+
+    async def close(self) -> None:
+        """Close the connection where it was ever opened."""
+        if self._connection is not None:
+            await super().close()
+        else:
+            self._running = False
+
+
+def plugin_connection(path: str, pragmas: SqlitePragmas) -> aiosqlite.Connection:
+    """Return a connection for plugins' own tables; its transactions begin IMMEDIATE, for a deferred one can be refused at once."""
+
+    def connect() -> sqlite3.Connection:
+        connection = open_connection(path, pragmas)
+        connection.isolation_level = "IMMEDIATE"
+        return connection
+
+    return _LazyConnection(connect, iter_chunk_size=64)
+
+
+class QuietEvents:
+    """The event bus as a child has it: it takes subscriptions and delivers nothing, for the server's bus delivers everything once."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        """Read history from the store."""
+        self._store = store
+
+    def on(self, pattern: str, handler: Callable[[Event], Any]) -> Callable[[], None]:  # noqa: ARG002
+        """Accept a subscription that only the server serves; return what would end it."""
+        return lambda: None
+
+    async def history(self, pattern: str = "*", *, instance_id: str | None = None, after: int = 0, limit: int = 100) -> list[Event]:
+        """Return events from the store."""
+        return await self._store.events(after, limit, pattern=pattern, instance_id=instance_id)
+
+    async def subscribe(self, pattern: str = "*", **_options: Any) -> AsyncIterator[Event]:
+        """Deliver nothing; subscribe in the server."""
+        for event in ():
+            yield event
+
+
+class ChildCore:
+    """`core` in a child."""
+
+    role = "child"
+
+    def __init__(self, *, store: SqliteStore, path: str, pragmas: SqlitePragmas, config: dict[str, Any], logger: StepLogger) -> None:
+        """Hold the parts; the plugins' connection opens at its first use."""
+        self.config = config
+        self.logger = logger
+        self.events = QuietEvents(store)
+        self.db = plugin_connection(path, pragmas)
+        self.definitions: dict[str, Definition] = {}
+        self.actions: dict[str, Callable[..., Any]] = {}
+
+    def register(self, definition: Definition, **_options: Any) -> None:
+        """Know a workflow that a plugin brings."""
+        self.definitions[definition.name] = definition
+
+    def schedule(self, name: str, function: Callable[[], Any], *, every: Any = None, cron: str | None = None) -> None:
+        """Do nothing: schedules run in the server only."""
+
+    def action(self, function: Callable[..., Any], *, name: str | None = None) -> Callable[..., Any]:
+        """Know an action that a plugin brings."""
+        self.actions[name or function.__name__] = function
+        return function

@@ -1,0 +1,289 @@
+"""The fork server: a clean, single-threaded process that has imported what children need, and forks one for each request.
+
+No event loop, no database handle and no thread exists here when it forks: a lock held by a thread that is not copied would stay locked
+for ever, and an inherited SQLite handle would commit into nothing. An audit after the warm-up says whether that is so; where imported
+code has left threads behind, children get a fresh interpreter instead (`posix_spawn`), and the server warns with their names.
+
+It is the subreaper of its children's trees: what a dead child leaves behind becomes a child of this process, which it did not make, and
+which therefore belongs to nobody alive; it is ended on sight. Without a server it makes no more children, stays for those that live
+(they outlive a server for a while), and then ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import traceback
+from dataclasses import dataclass
+
+from ...ipc.client import Channel
+from ...ipc.errors import IpcError
+from ...ipc.messages import Boot, Exited, Fork, Forked, ForkFailed, Shutdown, Warm, Warmed
+from ...watchdog.beats import BeatTable
+from ...watchdog.identity import identify
+from ...watchdog.tree import end_tree
+from ..base.probes import reach
+from . import process as _warm  # noqa: F401  everything a child needs is imported before the first fork
+from .birth import become_child, become_subreaper, catch_output
+from .main_module import load_main
+from .spec import MARKER, ChildSpec
+
+__all__ = ["main"]
+
+_BOOT_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    start_time: int
+    instance_id: str
+    epoch: int
+    slot: int
+
+
+class ForkServer:
+    """Serve one channel until it ends."""
+
+    def __init__(self, channel: Channel, boot: Boot) -> None:
+        """Take over the server's import path and working directory."""
+        self._channel: Channel | None = channel
+        self._boot = boot
+        self._children: dict[int, _Child] = {}
+        self._table = BeatTable.open(boot.beats_path)
+        self._main_loaded = False
+        self._closing = False
+        with contextlib.suppress(OSError):
+            os.chdir(boot.cwd)
+        sys.path[:] = boot.sys_path
+        self._bell, self._ringer = os.pipe()
+        for descriptor in (self._bell, self._ringer):
+            os.set_blocking(descriptor, False)
+            os.set_inheritable(descriptor, False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.set_wakeup_fd(self._ringer, warn_on_full_buffer=False)
+
+    # --- warm-up ---
+
+    def warm(self, modules: list[str]) -> None:
+        """Import modules, look for threads they left, freeze what is there, and report."""
+        failures: dict[str, str] = {}
+        for name in modules:
+            try:
+                if name == "__main__":
+                    self._load_main()
+                else:
+                    importlib.import_module(name)
+            except BaseException as error:  # noqa: BLE001  a module may raise anything, SystemExit too
+                failures[name] = "".join(traceback.format_exception_only(error)).strip()
+        threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+        hidden = _thread_count() - 1 - len(threads)
+        threads += [f"{hidden} native"] if hidden > 0 else []
+        gc.collect()
+        gc.freeze()  # what is here is shared for good: collections in children leave it alone
+        self._send(Warmed(ok=not threads, threads=threads, failures=failures))
+
+    def _load_main(self) -> None:
+        if not self._main_loaded:
+            self._main_loaded = True
+            load_main(self._boot.main_path, self._boot.main_module)
+
+    # --- the loop ---
+
+    def run(self) -> None:
+        """Serve requests and deaths until there is neither a server nor a child."""
+        poll = select.poll()
+        poll.register(self._bell, select.POLLIN)
+        if self._channel is not None:
+            poll.register(self._channel.fileno(), select.POLLIN)
+        if self._channel is not None and not self._serve():  # what came together with the first message
+            self._channel = None
+        while self._channel is not None or self._children:
+            for descriptor, _ in poll.poll():
+                if descriptor == self._bell:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self._bell, 4096)
+                elif self._channel is not None and not self._serve():
+                    poll.unregister(descriptor)
+                    self._channel.close()
+                    self._channel = None
+            self._reap()
+
+    def _serve(self) -> bool:
+        """Handle what has arrived; return whether the server is still there."""
+        assert self._channel is not None  # noqa: S101
+        try:
+            messages = self._channel.receive()
+        except (IpcError, OSError):
+            return False
+        for message in messages:
+            if isinstance(message, Fork):
+                self._fork(message)
+            elif isinstance(message, Warm):
+                self.warm(message.modules)
+            elif isinstance(message, Shutdown):
+                return False
+        return True
+
+    def _send(self, message: Warmed | Forked | ForkFailed | Exited) -> None:
+        if self._channel is not None:
+            with contextlib.suppress(IpcError, OSError):  # the end of file will tell
+                self._channel.send(message)
+
+    # --- births ---
+
+    def _fork(self, order: Fork) -> None:
+        reach("forkserver.request")
+        try:
+            pid = self._spawn(order) if order.mode == "spawn" or _thread_count() > 1 else self._copy(order)
+            start_time = identify(pid).start_time
+        except (OSError, ValueError) as error:
+            self._send(ForkFailed(request_id=order.request_id, reason=f"{type(error).__name__}: {error}"))
+            return
+        self._children[pid] = _Child(start_time, order.instance_id, order.epoch, order.slot)
+        self._table.assign(order.slot, pid=pid, start_time=start_time, epoch=order.epoch, instance_id=order.instance_id)
+        reach("forkserver.forked")
+        self._send(Forked(request_id=order.request_id, pid=pid, start_time=start_time))
+
+    def _copy(self, order: Fork) -> int:
+        """Fork; the child never comes back from here."""
+        pid = os.fork()
+        if pid:
+            return pid
+        code = 1
+        try:
+            foreign = [self._bell, self._ringer]
+            if self._channel is not None:
+                foreign.append(self._channel.fileno())
+            become_child(f"{order.instance_id}:{order.epoch}", foreign=foreign)
+            catch_output(order.out_path, order.err_path)
+            code = _warm.run_child(ChildSpec.model_validate_json(order.spec))
+        except BaseException:  # noqa: BLE001  nothing may come back into the fork server's code
+            traceback.print_exc()
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(code)
+
+    def _spawn(self, order: Fork) -> int:
+        """Start a fresh interpreter with its orders in an unlinked file: they hold secrets, so argv and environment are no place."""
+        orders = {
+            "sys_path": self._boot.sys_path,
+            "main_path": self._boot.main_path,
+            "main_module": self._boot.main_module,
+            "spec": json.loads(order.spec),
+        }
+        with tempfile.TemporaryFile() as file:
+            file.write(json.dumps(orders).encode())
+            file.seek(0)
+            descriptor = file.fileno()
+            os.set_inheritable(descriptor, True)
+            out = os.open(order.out_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            err = os.open(order.err_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                return os.posix_spawn(
+                    sys.executable,
+                    [sys.executable, "-P", "-m", "paddock.runtime.child", str(descriptor)],
+                    {**os.environ, MARKER: f"{order.instance_id}:{order.epoch}"},
+                    file_actions=[
+                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                        (os.POSIX_SPAWN_DUP2, out, 1),
+                        (os.POSIX_SPAWN_DUP2, err, 2),
+                    ],
+                )
+            finally:
+                os.close(out)
+                os.close(err)
+
+    # --- deaths ---
+
+    def _reap(self) -> None:
+        """Take in every death; a child's is reported, and what it left behind is ended."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                break
+            child = self._children.pop(pid, None)
+            if child is None:
+                continue
+            self._end_orphans()
+            code = os.waitstatus_to_exitcode(status)
+            rss = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+            exit_code, number = (code, None) if code >= 0 else (None, -code)
+            self._table.record_exit(
+                child.slot,
+                exit_code=exit_code,
+                signal=number,
+                max_rss=rss,
+                user_us=int(usage.ru_utime * 1e6),
+                sys_us=int(usage.ru_stime * 1e6),
+            )
+            self._send(
+                Exited(
+                    pid=pid,
+                    start_time=child.start_time,
+                    instance_id=child.instance_id,
+                    epoch=child.epoch,
+                    exit_code=exit_code,
+                    signal=number,
+                    max_rss=rss,
+                    user_time=usage.ru_utime,
+                    system_time=usage.ru_stime,
+                    core=os.WCOREDUMP(status),
+                )
+            )
+        self._end_orphans()
+
+    def _end_orphans(self) -> None:
+        """End children that were not made here: what dead instances left behind."""
+        for pid in _own_children():
+            if pid not in self._children:
+                with contextlib.suppress(ProcessLookupError):
+                    end_tree(identify(pid), deadline=1.0)
+
+
+def _thread_count() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return threading.active_count()
+
+
+def _own_children() -> list[int]:
+    """Return this process's children (proc(5), /proc/pid/task/tid/children); elsewhere than on Linux there are no strays to find."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
+def main() -> None:
+    """Take the channel that the server left at a descriptor, warm up, serve."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to the whole group; the server decides
+    become_subreaper()
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    first = channel.wait(_BOOT_TIMEOUT)
+    if not first or not isinstance(first[0], Boot):
+        sys.exit("the fork server is started by a server, not by hand")
+    server = ForkServer(channel, first[0])
+    channel.push_back(first[1:])
+    server.warm(first[0].modules)
+    server.run()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The child's connection to its server: tells of commits, hears of cancels, and outlives a server for a while.
+
+A server that dies leaves its children working: what they would have told stands in the store. The line looks for the next server at the
+same address for `orphan_grace` seconds; then the process ends itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+
+from ...ipc.address import parse_address
+from ...ipc.client import connect
+from ...ipc.connection import Connection
+from ...ipc.errors import HandshakeRefused, IpcError
+from ...ipc.handshake import PROTOCOL_VERSION
+from ...ipc.messages import Cancel, Committed, Drain, Finished, Hello, Message, Ready
+from .spec import EXIT_ORPHANED, ChildSpec
+
+__all__ = ["Lifeline"]
+
+_RETRY = 0.1
+
+
+class Lifeline:
+    """Hold the line to whichever server there is.
+
+    Args:
+        spec: address, token and identity.
+        start_time: this process's start time.
+        on_cancel: called with the reason and the grace in seconds when the server asks the process to stop.
+        on_drain: called when the server asks it to stop at the next step's boundary.
+    """
+
+    def __init__(self, spec: ChildSpec, start_time: int, on_cancel: Callable[[str, float], None], on_drain: Callable[[], None]) -> None:
+        """Hold the parts; `start` connects."""
+        self._spec = spec
+        self._hello = Hello(
+            version=PROTOCOL_VERSION,
+            role="child",
+            token=spec.token,
+            pid=os.getpid(),
+            start_time=start_time,
+            instance_id=spec.instance_id,
+            epoch=spec.epoch,
+        )
+        self._on_cancel = on_cancel
+        self._on_drain = on_drain
+        self._connection: Connection | None = None
+        self._latest = 0
+        self._ready = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Connect in the background: the instance need not wait for it."""
+        self._task = asyncio.create_task(self._hold(), name="paddock-lifeline")
+
+    async def _hold(self) -> None:
+        loop = asyncio.get_running_loop()
+        alone_since = loop.time()
+        while True:
+            try:
+                connection = await connect(parse_address(self._spec.address), self._hello)
+            except HandshakeRefused:
+                os._exit(EXIT_ORPHANED)  # this server knows that the instance is not ours any more
+            except (IpcError, OSError):
+                if loop.time() - alone_since > self._spec.orphan_grace:
+                    os._exit(EXIT_ORPHANED)
+                await asyncio.sleep(_RETRY)
+                continue
+            try:
+                await self._listen(connection)
+            finally:
+                self._connection = None
+                connection.close()
+            alone_since = loop.time()
+
+    async def _listen(self, connection: Connection) -> None:
+        self._connection = connection
+        if self._ready:
+            connection.send(Ready())
+        if self._latest:
+            connection.send(Committed(event_id=self._latest))
+        while True:
+            try:
+                message = await connection.receive()
+            except IpcError:
+                return
+            if message is None:
+                return
+            if isinstance(message, Cancel):
+                self._on_cancel(message.reason, message.grace)
+            elif isinstance(message, Drain):
+                self._on_drain()
+
+    def committed(self, event_id: int) -> None:
+        """Tell that events up to this id are in the store."""
+        self._latest = event_id
+        self._tell(Committed(event_id=event_id))
+
+    def ready(self) -> None:
+        """Tell that the plugins are set up."""
+        self._ready = True
+        self._tell(Ready())
+
+    def _tell(self, message: Message) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(IpcError):  # the store has it; the next server reads it there
+                self._connection.send(message)
+
+    async def finish(self, status: str) -> None:
+        """Say goodbye, and wait a moment for it to go out."""
+        self._tell(Finished(status=status))
+        if self._task is not None:
+            self._task.cancel()
+        if self._connection is not None:
+            self._connection.close()
+            await self._connection.wait_closed(1.0)

@@ -1,0 +1,199 @@
+"""A child from its first instruction to its last: boot, run, exit. Everything before the lease is checked is free of effects."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from ...watchdog.beats import BeatTable
+from ...watchdog.identity import identify
+from ..base.clock import SystemClock
+from ..base.errors import InvalidWorkflow, LeaseLost, MachineError, PluginSetupError, WorkflowNotImportable
+from ..base.probes import reach
+from ..base.records import ErrorInfo, Status
+from ..engine.context import Frame
+from ..engine.definition import BUILT, Definition
+from ..engine.execution import Execution, describe_error
+from ..engine.executor import Outcome, OutcomeKind, execute
+from ..engine.logs import LogSink, step_logger
+from ..engine.plugins import Plugin, Plugins, PluginSpec, rebuild_plugin, set_up, tear_down
+from ..engine.writer import JournalWriter
+from ..store.journal import Journal
+from ..store.ops import Began, Ended, Lease, Suspended
+from ..store.sqlite import SqliteStore
+from .core import ChildCore
+from .lifeline import Lifeline
+from .output import OutputReader
+from .pulse import Pulse
+from .spec import EXIT_GIVEN_BACK, EXIT_LOST_GROUND, ChildSpec, DefinitionPath, output_paths
+
+__all__ = ["find_definition", "run_child"]
+
+_OUTPUT_INTERVAL = 0.2
+
+
+def find_definition(path: DefinitionPath, plugins: dict[str, Definition]) -> Definition:
+    """Return the definition that a path names, importing its module.
+
+    Raises:
+        WorkflowNotImportable: the module or the definition is not there any more.
+    """
+    if path.module is None:
+        if path.name in plugins:
+            return plugins[path.name]
+        raise WorkflowNotImportable(f"workflow {path.name!r} was registered by a plugin, which does not register it in this process")
+    try:
+        module = sys.modules["__main__"] if path.module == "__main__" else importlib.import_module(path.module)
+    except Exception as error:
+        raise WorkflowNotImportable(f"module {path.module!r} of workflow {path.name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    found: Any = module
+    for part in (path.attribute or "").split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, Definition) or found.name != path.name:
+        found = BUILT.get((path.module, path.name))
+    if found is None:
+        raise WorkflowNotImportable(f"module {path.module!r} has no workflow {path.name!r} any more")
+    return found  # type: ignore[no-any-return]
+
+
+def run_child(spec: ChildSpec) -> int:
+    """Run one execution of one instance and return the exit code. The process has become a child already (`birth.py`)."""
+    try:
+        store = SqliteStore(spec.database, spec.pragmas, reader=False, patient=True)
+        journal = store.load_now(Lease(spec.instance, spec.epoch))
+    except LeaseLost:
+        return 0
+    except MachineError:
+        traceback.print_exc()
+        return EXIT_LOST_GROUND
+    # only now: a process that was overtaken while it was born must not write into a slot that is another's
+    table = BeatTable.open(spec.beats_path)
+    me = identify(os.getpid())
+    table.assign(spec.slot, pid=me.pid, start_time=me.start_time, epoch=spec.epoch, instance_id=spec.instance_id)
+    pulse = Pulse(table, spec.slot, spec.beat_interval, spec.trace_dir)
+    try:
+        with asyncio.Runner() as runner:
+            return runner.run(_Child(spec, store, journal, pulse, me.start_time, me.boot_id).run())
+    except MachineError:
+        traceback.print_exc()
+        return EXIT_LOST_GROUND
+
+
+class _Child:
+    def __init__(self, spec: ChildSpec, store: SqliteStore, journal: Journal, pulse: Pulse, start_time: int, boot_id: str) -> None:
+        self._spec = spec
+        self._store = store
+        self._journal = journal
+        self._pulse = pulse
+        self._began = Began(os.getpid(), start_time, boot_id, None, None)
+        self._clock = SystemClock()
+        self._lifeline = Lifeline(spec, start_time, self._cancelled, self._drain)
+        self._execution: Execution | None = None
+        self._task: asyncio.Task[Outcome] | None = None
+        self._draining: str | None = None
+        self._output: OutputReader | None = None
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        self._pulse.follow(loop)
+        self._lifeline.start()
+        writer = JournalWriter(self._store, self._journal.lease, self._clock, self._committed, self._read_output)
+        sink = LogSink(writer, self._clock, loop, self._spec.max_output)
+        out_path, err_path = output_paths(self._spec.run_dir, self._spec.instance, self._spec.epoch)
+        self._output = OutputReader(out_path, err_path, sink)
+        self._watch_output(loop)
+        logger = step_logger(sink)
+        core = ChildCore(
+            store=self._store, path=self._spec.database, pragmas=self._spec.pragmas, config=self._spec.config, logger=logger
+        )
+        self._task = asyncio.create_task(self._live(core, writer), name="paddock-instance")
+        try:
+            outcome = await self._task
+        except asyncio.CancelledError:
+            outcome = Outcome(OutcomeKind.CANCELLED)
+        await core.db.close()
+        await self._lifeline.finish(outcome.status.value if outcome.status else outcome.kind.value)
+        return EXIT_GIVEN_BACK if outcome.kind in (OutcomeKind.GIVEN_BACK, OutcomeKind.CANCELLED) else 0
+
+    async def _live(self, core: ChildCore, writer: JournalWriter) -> Outcome:
+        """Set plugins up, run the instance, tear them down again."""
+        plugins: Sequence[Plugin[Any]] = ()
+        try:
+            reach("child.import")
+            plugins = [rebuild_plugin(PluginSpec.model_validate(text.model_dump())) for text in self._spec.plugins]
+            reach("child.plugins")
+            await set_up(plugins, core, self._spec.ready_timeout, lambda name: self._pulse.phase(f"plugin:{name}"))
+            definition = find_definition(self._spec.definition, core.definitions)
+        except PluginSetupError as error:
+            return await self._refuse(writer, Ended(Status.FAILED, error=_without_step(error)))
+        except (WorkflowNotImportable, InvalidWorkflow) as error:
+            await tear_down(plugins)
+            return await self._refuse(writer, Suspended(Status.BLOCKED, error=_without_step(error)))
+        self._pulse.phase("")
+        self._lifeline.ready()
+        reach("child.ready")
+        try:
+            return await self._execute(definition, core, Plugins(plugins), writer)
+        finally:
+            reach("child.teardown")
+            await tear_down(plugins, lambda name, error: core.logger.error(f"plugin {name}: teardown failed", error=repr(error)))
+
+    async def _execute(self, definition: Definition, core: ChildCore, plugins: Plugins, writer: JournalWriter) -> Outcome:
+        execution = self._execution = Execution(
+            self._journal,
+            writer,
+            self._clock,
+            max_payload=self._spec.max_payload,
+            total_steps=definition.total_steps,
+            suspend_after=self._spec.suspend_after,
+            cancel_grace=self._spec.kill_grace,
+            killable=True,
+            monitor=self._pulse,
+        )
+        execution.draining = self._draining
+        frame = Frame(execution, core, plugins, core.logger, None, {})
+        began = Began(self._began.pid, self._began.pid_start, self._began.boot_id, definition.fingerprint(), definition.timeout)
+        return await execute(definition, frame, began)
+
+    async def _refuse(self, writer: JournalWriter, op: Ended | Suspended) -> Outcome:
+        writer.add(op)
+        try:
+            await writer.flush()
+        except LeaseLost as error:
+            return Outcome(OutcomeKind.LOST, reason=str(error))
+        return Outcome(OutcomeKind.ENDED if isinstance(op, Ended) else OutcomeKind.SUSPENDED, op.status)
+
+    def _committed(self, event_id: int) -> None:
+        self._pulse.committed()
+        self._lifeline.committed(event_id)
+
+    def _read_output(self) -> None:
+        if self._output is not None:
+            self._output.drain()
+
+    def _watch_output(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look at the output now and then, for handlers that print and commit nothing for long."""
+        self._read_output()
+        loop.call_later(_OUTPUT_INTERVAL, self._watch_output, loop)
+
+    def _drain(self) -> None:
+        self._draining = "the server stops"
+        if self._execution is not None:
+            self._execution.draining = self._draining
+
+    def _cancelled(self, _reason: str, grace: float) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        asyncio.get_running_loop().call_later(grace, os._exit, EXIT_GIVEN_BACK)
+
+
+def _without_step(error: BaseException) -> ErrorInfo:
+    cause = error.__cause__ if isinstance(error, PluginSetupError) and error.__cause__ is not None else error
+    info = describe_error(cause)
+    return info.model_copy(update={"type": type(error).__name__, "message": str(error)})
+

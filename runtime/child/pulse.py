@@ -1,0 +1,86 @@
+"""The child's heartbeat: a thread of its own that beats into the shared table, and the monitor that notes which step runs.
+
+The thread also enforces a step's timeout where the loop cannot: when a handler blocks the loop past its deadline, the process writes
+its stacks and ends itself. Where C code holds the GIL, this thread is held up too; then the watchdog does it from outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import os
+import threading
+import time
+from typing import IO
+
+from ...watchdog.beats import BeatTable, SlotWriter
+from ...watchdog.stacks import STACK_SIGNAL, trace_path_of
+from .spec import EXIT_STEP_TIMEOUT
+
+__all__ = ["Pulse"]
+
+_GRACE_NS = 500_000_000
+
+
+class Pulse:
+    """Beat until the process ends."""
+
+    def __init__(self, table: BeatTable, slot: int, interval: float, trace_dir: str) -> None:
+        """Register the stack dump and write the first beat; `interval` is in seconds."""
+        self._writer: SlotWriter = table.writer(slot)
+        self._interval = interval
+        self._deadlines: dict[str, int] = {}
+        self._steps: list[str] = []
+        self._trace: IO[str] = open(trace_path_of(trace_dir, os.getpid()), "w", opener=_private)  # noqa: SIM115  lives as long as the process
+        faulthandler.enable(self._trace, all_threads=True)
+        faulthandler.register(STACK_SIGNAL, self._trace, all_threads=True, chain=False)
+        self._writer.beat_thread()
+        threading.Thread(target=self._beat, name="paddock-pulse", daemon=True).start()
+
+    def _beat(self) -> None:
+        while True:
+            self._writer.beat_thread()
+            if self._deadlines:
+                now = time.monotonic_ns()
+                if any(now > deadline + _GRACE_NS for deadline in list(self._deadlines.values())):
+                    faulthandler.dump_traceback(self._trace, all_threads=True)
+                    os._exit(EXIT_STEP_TIMEOUT)
+            time.sleep(self._interval)
+
+    def follow(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Beat from the loop too, so that a blocked loop can be told from a blocked process."""
+        self._writer.beat_loop()
+        loop.call_later(self._interval, self.follow, loop)
+
+    def phase(self, text: str) -> None:
+        """Name what the process is doing outside steps."""
+        self._writer.set_step(text)
+
+    def committed(self) -> None:
+        """Note that something was committed."""
+        self._writer.bump_progress()
+
+    def step_begun(self, key: str, timeout: float | None) -> None:
+        """Note the step that runs and how many seconds it may take."""
+        if timeout is not None:
+            self._deadlines[key] = time.monotonic_ns() + int(timeout * 1e9)
+        else:
+            self._deadlines.pop(key, None)
+        if key not in self._steps:
+            self._steps.append(key)
+        self._show()
+
+    def step_ended(self, key: str) -> None:
+        """Note that a step has ended."""
+        self._deadlines.pop(key, None)
+        if key in self._steps:
+            self._steps.remove(key)
+        self._show()
+
+    def _show(self) -> None:
+        text = self._steps[-1] if self._steps else ""
+        self._writer.set_step(text, min(self._deadlines.values(), default=None))
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)

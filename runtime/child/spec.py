@@ -1,0 +1,89 @@
+"""What a child is told when it is made: over a private channel, for it holds the hub's token and the plugins' secrets."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..base.config import SqlitePragmas
+
+__all__ = ["EXIT_GIVEN_BACK", "EXIT_LOST_GROUND", "EXIT_ORPHANED", "EXIT_STEP_TIMEOUT", "MARKER", "ChildSpec", "DefinitionPath", "PluginText"]
+
+#: Exit codes that say more than that the process is gone (sysexits.h names the neighbourhood).
+EXIT_LOST_GROUND = 70  # the database gave way: read again before writing again
+EXIT_GIVEN_BACK = 75  # the instance is to go on in another process
+EXIT_STEP_TIMEOUT = 77  # a step outran its timeout and could not be stopped otherwise
+EXIT_ORPHANED = 78  # no server for `orphan_grace`
+
+#: The environment variable that marks every program of an instance's tree: `<id>:<epoch>`.
+MARKER = "PADDOCK_INSTANCE"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class DefinitionPath(_Frozen):
+    """Where a definition is: an attribute of a module, or made by a plugin's setup (`module` is None)."""
+
+    name: str
+    module: str | None = None
+    attribute: str | None = None
+
+
+class PluginText(_Frozen):
+    """A plugin's description as it travels: its config by value, secrets included."""
+
+    module: str
+    qualname: str
+    name: str
+    config_type: tuple[str, str] | None = None
+    config: str | None = Field(default=None, repr=False)
+
+
+class ChildSpec(_Frozen):
+    """Everything that a child needs. Times are seconds, sizes bytes."""
+
+    database: str
+    pragmas: SqlitePragmas
+    instance: int
+    epoch: int
+    instance_id: str
+    definition: DefinitionPath
+    plugins: tuple[PluginText, ...] = ()
+    config: dict[str, Any] = Field(default_factory=dict)
+    address: str
+    token: str = Field(repr=False)
+    transport: Literal["unix", "tcp"] = "unix"
+    run_dir: str
+    slot: int
+    beat_interval: float
+    ready_timeout: float
+    kill_grace: float
+    orphan_grace: float
+    suspend_after: float
+    max_payload: int
+    max_output: int
+    out_position: int = 0
+    err_position: int = 0
+
+    @property
+    def marker(self) -> str:
+        """Return the value of `MARKER` for this execution."""
+        return f"{self.instance_id}:{self.epoch}"
+
+    @property
+    def beats_path(self) -> str:
+        """Return the path of the beat table."""
+        return f"{self.run_dir}/beats"
+
+    @property
+    def trace_dir(self) -> str:
+        """Return the directory into which stacks are written."""
+        return f"{self.run_dir}/trace"
+
+
+def output_paths(run_dir: str, instance: int, epoch: int) -> tuple[str, str]:
+    """Return the files that catch an execution's stdout and stderr."""
+    return f"{run_dir}/out/{instance}-{epoch}.out", f"{run_dir}/out/{instance}-{epoch}.err"

@@ -1,0 +1,269 @@
+"""The event bus: the store's events in their order, to everybody who asked, as soon as they are committed.
+
+A child tells that it has committed up to an id; the bus reads on from its own cursor. So nothing is published that is not durable,
+nothing twice, and nothing out of order, and what was committed while no socket was there comes along with the next look.
+
+Each asynchronous subscriber has a short queue of its own. One that falls behind loses nothing: it reads on from the store by its cursor,
+and holds up neither the bus nor its neighbours. Synchronous handlers are called on the loop, one after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fnmatch
+import inspect
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import blinker
+import structlog
+
+from ..base.errors import DatabaseUnavailable
+from ..base.records import Event
+from ..store.protocol import Store
+
+__all__ = ["EventBus"]
+
+_BATCH = 256
+_QUEUE = 64
+_LOOK_AT_LEAST = 1.0
+
+Handler = Callable[[Event], Any]
+_log = structlog.get_logger("paddock.events")
+
+
+class _Feed:
+    """One subscriber's place in the stream."""
+
+    def __init__(self, bus: EventBus, pattern: str, instance_id: str | None, cursor: int | None) -> None:
+        self._bus = bus
+        self.pattern = pattern
+        self.instance_id = instance_id
+        self.cursor = cursor
+        self._queue: deque[Event] = deque()
+        self._behind = cursor is not None
+        self._wake = asyncio.Event()
+
+    def offer(self, event: Event) -> None:
+        if self._behind or not _matches(event, self.pattern, self.instance_id):
+            return
+        if len(self._queue) >= _QUEUE:
+            self._behind = True  # it goes on from its cursor in the store
+            return
+        self._queue.append(event)
+        self._wake.set()
+
+    async def next(self) -> Event:
+        while True:
+            if self._queue:
+                event = self._queue.popleft()
+                if self.cursor is not None and event.id <= self.cursor:
+                    continue
+                self.cursor = event.id
+                return event
+            if self._behind:
+                await self._catch_up()
+                continue
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _catch_up(self) -> None:
+        target = self._bus.cursor
+        found = await self._bus.store.events(self.cursor or 0, _QUEUE, pattern=self.pattern, instance_id=self.instance_id)
+        self._queue.extend(found)
+        if len(found) < _QUEUE and self._bus.cursor == target:
+            self._behind = False  # no await between the check and this: the next offer is not missed
+
+
+class EventBus:
+    """`server.events`."""
+
+    def __init__(self, store: Store) -> None:
+        """Read from a store; `start` begins to publish."""
+        self.store = store
+        self.cursor = 0
+        self._signal = blinker.Signal("paddock.event")
+        self._feeds: set[_Feed] = set()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._early: list[Callable[[], None]] = []
+
+    async def start(self) -> None:
+        """Publish what is committed from now on."""
+        self.cursor = await self.store.last_event_id()
+        self._task = asyncio.create_task(self._pump(), name="paddock-events")
+        for begin in self._early:
+            begin()
+        self._early.clear()
+
+    async def stop(self) -> None:
+        """Publish what is committed, give asynchronous handlers a moment, and end."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._task = None
+        with contextlib.suppress(DatabaseUnavailable):
+            while await self._publish():
+                pass
+        if self._workers:
+            await asyncio.sleep(0)
+            _, late = await asyncio.wait(self._workers, timeout=0.2)
+            for worker in late:
+                worker.cancel()
+            if late:
+                await asyncio.wait(late, timeout=1.0)
+
+    def poke(self) -> None:
+        """Look at the store: something was committed."""
+        self._wake.set()
+
+    async def _pump(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _LOOK_AT_LEAST)
+            self._wake.clear()
+            try:
+                while await self._publish():
+                    await asyncio.sleep(0)
+            except DatabaseUnavailable as error:
+                _log.error("events cannot be read", error=str(error))
+                await asyncio.sleep(_LOOK_AT_LEAST)
+
+    async def _publish(self) -> bool:
+        """Publish one batch; return whether there may be more."""
+        events = await self.store.events(self.cursor, _BATCH)
+        for event in events:
+            self.cursor = event.id
+            self._signal.send(self, event=event)
+            for feed in self._feeds:
+                feed.offer(event)
+            if event.name in _OUTCOMES:
+                for waiter in self._waiters.pop(event.instance_id, ()):
+                    if not waiter.done():
+                        waiter.set_result(None)
+        return len(events) == _BATCH
+
+    # --- subscribing ---
+
+    def on(self, pattern: str, handler: Handler) -> Callable[[], None]:
+        """Call `handler(event)` for each event whose name matches a glob, from now on; return a function that ends it.
+
+        A handler that raises is logged and stops nobody else. A coroutine function runs in a task of its own: a slow one gets every
+        event, late, and holds up nobody. A plain function is called on the server's loop and must not block it.
+        """
+        if not callable(handler):
+            raise TypeError(f"{handler!r} is no function")
+        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
+            return self._on_async(pattern, handler)
+
+        def receive(_bus: object, *, event: Event) -> None:
+            if _matches(event, pattern, None):
+                _call(handler, event)
+
+        self._signal.connect(receive, weak=False)
+        return lambda: self._signal.disconnect(receive)
+
+    def _on_async(self, pattern: str, handler: Handler) -> Callable[[], None]:
+        feed = _Feed(self, pattern, None, None)
+        tasks: list[asyncio.Task[None]] = []
+        ended = False
+
+        def begin() -> None:
+            if not ended:
+                feed.cursor = self.cursor
+                self._feeds.add(feed)
+                task = asyncio.create_task(self._work(feed, handler), name=f"paddock-on-{pattern}")
+                tasks.append(task)
+                self._workers.add(task)
+                task.add_done_callback(self._workers.discard)
+
+        def end() -> None:
+            nonlocal ended
+            ended = True
+            self._feeds.discard(feed)
+            for task in tasks:
+                task.cancel()
+
+        if self._task is not None:
+            begin()
+        else:
+            self._early.append(begin)
+        return end
+
+    async def _work(self, feed: _Feed, handler: Handler) -> None:
+        while True:
+            event = await feed.next()
+            try:
+                await handler(event)
+            except Exception:  # noqa: BLE001  a subscriber's failure is its own
+                _log.exception("an event handler failed", event_name=event.name, pattern=feed.pattern)
+
+    async def subscribe(
+        self, pattern: str = "*", *, instance_id: str | None = None, after: int | None = None
+    ) -> AsyncIterator[Event]:
+        """Go through events as they are committed.
+
+        Args:
+            pattern: a glob over the name.
+            instance_id: of one instance only.
+            after: the id of the last event seen: the next is the one that follows, whatever happened in between. None begins now.
+        """
+        feed = _Feed(self, pattern, instance_id, self.cursor if after is None else after)
+        self._feeds.add(feed)
+        try:
+            while True:
+                yield await feed.next()
+        finally:
+            self._feeds.discard(feed)
+
+    async def history(
+        self, pattern: str = "*", *, instance_id: str | None = None, after: int = 0, limit: int = 100
+    ) -> list[Event]:
+        """Return past events after an id, oldest first."""
+        return await self.store.events(after, limit, pattern=pattern, instance_id=instance_id)
+
+    def outcome_of(self, instance_id: str) -> asyncio.Future[None]:
+        """Return a future that is done at the next event that may be the instance's end."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(instance_id, []).append(waiter)
+        return waiter
+
+    def forget(self, instance_id: str, waiter: asyncio.Future[None]) -> None:
+        """Take back an `outcome_of` that nobody waits for any more."""
+        held = self._waiters.get(instance_id)
+        if held and waiter in held:
+            held.remove(waiter)
+            if not held:
+                del self._waiters[instance_id]
+
+
+_OUTCOMES = frozenset(
+    {"workflow.completed", "workflow.failed", "workflow.cancelled", "workflow.timed_out", "workflow.suspended"}
+)
+
+
+def _matches(event: Event, pattern: str, instance_id: str | None) -> bool:
+    if instance_id is not None and event.instance_id != instance_id:
+        return False
+    return pattern == "*" or pattern == event.name or fnmatch.fnmatchcase(event.name, pattern)
+
+
+def _call(handler: Handler, event: Event) -> None:
+    try:
+        found = handler(event)
+        if inspect.isawaitable(found):  # a plain function that returns a coroutine
+            task = asyncio.ensure_future(found)
+            task.add_done_callback(_report)
+    except Exception:  # noqa: BLE001  a subscriber's failure is its own
+        _log.exception("an event handler failed", event_name=event.name)
+
+
+def _report(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.error("an event handler failed", error=repr(task.exception()))

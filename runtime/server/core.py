@@ -1,0 +1,101 @@
+"""The server's `core`: what plugins and inline handlers get."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import aiosqlite
+import structlog
+from cronsim import CronSim, CronSimError
+
+from ..base.duration import parse_duration
+from ..base.errors import ConfigError
+from ..child.core import plugin_connection
+from ..engine.definition import Definition
+from ..engine.logs import StepLogger
+from .bus import EventBus
+from .workflows import Workflows
+
+__all__ = ["ServerCore"]
+
+_log = structlog.get_logger("paddock.schedule")
+
+
+class ServerCore:
+    """`core` in the server."""
+
+    role = "server"
+
+    def __init__(self, *, config: dict[str, Any], logger: StepLogger, events: EventBus, workflows: Workflows, db: aiosqlite.Connection) -> None:
+        """Hold the parts; the plugins' connection opens at its first use."""
+        self.config = config
+        self.logger = logger
+        self.events = events
+        self.db = db
+        self.actions: dict[str, Callable[..., Any]] = {}
+        self._workflows = workflows
+        self._schedules: dict[str, asyncio.Task[None]] = {}
+
+    def register(self, definition: Definition, **options: Any) -> None:
+        """Register a workflow that a plugin brings; the plugin registers it again in every child."""
+        self._workflows.register(definition, from_plugin=True, **options)
+
+    def action(self, function: Callable[..., Any], *, name: str | None = None) -> Callable[..., Any]:
+        """Register an action under its name; raises ConfigError where the name is taken."""
+        known = name or function.__name__
+        if known in self.actions:
+            raise ConfigError(f"an action {known!r} is registered already")
+        self.actions[known] = function
+        return function
+
+    def schedule(self, name: str, function: Callable[[], Any], *, every: Any = None, cron: str | None = None) -> None:
+        """Run a function in the server, every so often or by a cron expression (server's local time), while it runs.
+
+        A run that lasts longer than the interval delays the next; one that raises is logged.
+
+        Raises:
+            ConfigError: not exactly one of `every` and `cron`, one that cannot work, or a name used twice.
+        """
+        if (every is None) == (cron is None):
+            raise ConfigError(f"schedule {name!r}: give exactly one of every= and cron=")
+        if name in self._schedules:
+            raise ConfigError(f"a schedule {name!r} is there already")
+        if cron is not None:
+            try:
+                CronSim(cron, datetime.now())  # noqa: DTZ005  local time is what a cron line means
+            except CronSimError as error:
+                raise ConfigError(f"schedule {name!r}: {cron!r} is no cron expression: {error}") from None
+        seconds = parse_duration(every) if every is not None else None
+        if seconds == 0:
+            raise ConfigError(f"schedule {name!r}: every= must be more than 0")
+        self._schedules[name] = asyncio.create_task(self._tick(name, function, seconds, cron), name=f"paddock-schedule-{name}")
+
+    async def _tick(self, name: str, function: Callable[[], Any], seconds: float | None, cron: str | None) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            if seconds is not None:
+                due = max(due + seconds, loop.time())
+                await asyncio.sleep(due - loop.time())
+            else:
+                now = datetime.now()  # noqa: DTZ005
+                await asyncio.sleep((next(CronSim(cron or "", now)) - now).total_seconds())
+            try:
+                found = function()
+                if inspect.isawaitable(found):
+                    await found
+            except Exception:  # noqa: BLE001  the next run may go well
+                _log.exception("a scheduled function failed", name=name)
+
+    async def close(self) -> None:
+        """End the schedules and close the plugins' connection."""
+        tasks = list(self._schedules.values())
+        self._schedules.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.db.close()

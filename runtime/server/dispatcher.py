@@ -1,0 +1,109 @@
+"""The dispatcher: gives free slots to queued instances, and wakes those that are due.
+
+Level-triggered: it looks at the tables whenever something may have changed, and once a second anyway, so no lost wake-up loses work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from ..base.clock import Clock
+from ..base.errors import DatabaseUnavailable
+from ..base.probes import reach
+from ..store.admission import Claim, Wanted
+from ..store.protocol import Store
+
+__all__ = ["Dispatcher"]
+
+_LOOK_AT_LEAST = 1.0
+_log = structlog.get_logger("paddock.dispatcher")
+
+
+class Dispatcher:
+    """Claim and hand over.
+
+    Args:
+        store: where the queue is.
+        clock: what time it is.
+        wanted: asked before each claim what can run.
+        launch: takes a claim over; must not wait.
+        overdue: called with the ids whose workflow deadline has passed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        wanted: Callable[[], Wanted],
+        launch: Callable[[Claim], None],
+        overdue: Callable[[list[str]], Awaitable[None]],
+    ) -> None:
+        """Hold the parts; `start` begins."""
+        self._store = store
+        self._clock = clock
+        self._wanted = wanted
+        self._launch = launch
+        self._overdue = overdue
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.trouble: str | None = None
+        self.idle = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin to dispatch."""
+        self._task = asyncio.create_task(self._run(), name="paddock-dispatcher")
+
+    async def stop(self) -> None:
+        """Claim nothing more; a claim under way is handed over first."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    def poke(self) -> None:
+        """Look again: something was queued, or a slot is free."""
+        self.idle.clear()
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                pause = await self._round()
+                self.trouble = None
+            except DatabaseUnavailable as error:
+                if self.trouble is None:
+                    _log.error("nothing can be claimed now", error=str(error))
+                self.trouble = str(error)
+                pause = _LOOK_AT_LEAST
+            if not self._wake.is_set():
+                self.idle.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause)
+
+    async def _round(self) -> float:
+        """Dispatch what can be; return how long to wait at most."""
+        now = self._clock.now()
+        _, due = await self._store.release_due(now)
+        late, deadline = await self._store.overdue(now)
+        if late:
+            await self._overdue(late)
+        reach("server.claim.before")
+        claims = await asyncio.shield(self._claim())
+        if claims:
+            return 0.0
+        nearest = min((time for time in (due, deadline) if time is not None), default=now + _LOOK_AT_LEAST)
+        return min(_LOOK_AT_LEAST, max(0.0, nearest - self._clock.now()))
+
+    async def _claim(self) -> list[Claim]:
+        """Claim and hand over in one piece: a claim that nobody took would hold its slot until the next start."""
+        claims = await self._store.claim(self._wanted(), self._clock.now())
+        reach("server.claim.after")
+        for claim in claims:
+            self._launch(claim)
+        return claims

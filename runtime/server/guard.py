@@ -1,0 +1,105 @@
+"""The server's side of the watchdog: starts it, and starts another when it dies. Its findings come over the hub."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import structlog
+
+from ...watchdog.identity import identify
+from ..base.config import WatchdogConfig
+
+__all__ = ["WatchdogKeeper"]
+
+_RESTART_FIRST, _RESTART_LAST, _STOP_TIMEOUT = 0.1, 2.0, 5.0
+_log = structlog.get_logger("paddock.watchdog")
+
+
+class WatchdogKeeper:
+    """Keep a watchdog process alive."""
+
+    def __init__(self, config: WatchdogConfig, *, address: str, token: str, beats_path: str, trace_dir: str, orphan_grace: float) -> None:
+        """Hold the settings, which go to the process on its standard input: argv is for all to read."""
+        me = identify(os.getpid())
+        self._enabled = config.enabled
+        self._settings: dict[str, Any] = {
+            "address": address,
+            "token": token,
+            "beats_path": beats_path,
+            "trace_dir": trace_dir,
+            "thresholds": {
+                "interval": config.interval,
+                "heartbeat_timeout": config.heartbeat_timeout,
+                "stall_timeout": config.stall_timeout,
+                "kill_grace": config.kill_grace,
+            },
+            "orphan_grace": orphan_grace,
+            "server": {"pid": me.pid, "start_time": me.start_time},
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def pid(self) -> int | None:
+        """Return the watchdog's pid."""
+        return self._process.pid if self._process is not None else None
+
+    async def start(self) -> None:
+        """Start a watchdog, where one is wanted."""
+        if self._enabled:
+            self._launch()
+            self._task = asyncio.create_task(self._keep(), name="paddock-watchdog-keeper")
+
+    def _launch(self) -> None:
+        self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
+            [sys.executable, "-P", "-m", "paddock.watchdog"], stdin=subprocess.PIPE, start_new_session=True
+        )
+        assert self._process.stdin is not None  # noqa: S101
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(self._settings).encode() + b"\n")
+            self._process.stdin.close()
+
+    async def _keep(self) -> None:
+        from .exits import ended
+
+        pause = _RESTART_FIRST
+        loop = asyncio.get_running_loop()
+        while True:
+            process, born = self._process, loop.time()
+            if process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    await ended(identify(process.pid))
+                process.wait()
+            if self._stopping:
+                return
+            pause = _RESTART_FIRST if loop.time() - born > _RESTART_LAST else min(pause * 2, _RESTART_LAST)
+            _log.warning("the watchdog died and is replaced", pause=pause)
+            await asyncio.sleep(pause)
+            try:
+                self._launch()
+            except OSError as error:
+                self._process = None
+                _log.error("the watchdog cannot be started", error=str(error))
+
+    async def stop(self) -> None:
+        """End the watchdog."""
+        self._stopping = True
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_STOP_TIMEOUT)
+            if not self._task.done() and process is not None:
+                process.send_signal(signal.SIGKILL)
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        if process is not None:
+            await asyncio.to_thread(process.wait)

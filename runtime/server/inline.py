@@ -1,0 +1,130 @@
+"""Inline mode: the same engine inside the server's process, for quick workflows and for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from ...watchdog.identity import identify
+from ..base.clock import Clock
+from ..base.config import WorkflowsConfig
+from ..base.errors import DatabaseUnavailable, LeaseLost
+from ..base.records import ErrorInfo
+from ..engine.context import Frame
+from ..engine.execution import Execution, describe_error
+from ..engine.executor import OutcomeKind, execute
+from ..engine.logs import LogSink, step_logger
+from ..engine.plugins import Core, Plugins
+from ..engine.writer import JournalWriter
+from ..store.admission import Claim, Death
+from ..store.ops import Began, Lease
+from ..store.sqlite import SqliteStore
+from .registry import Registry
+
+__all__ = ["InlineRunner"]
+
+_log = structlog.get_logger("paddock.inline")
+
+
+@dataclass(frozen=True, slots=True)
+class InlineParts:
+    """What inline executions work with. `core_for` gives a core whose logger is the instance's."""
+
+    store: SqliteStore
+    clock: Clock
+    config: WorkflowsConfig
+    registry: Registry
+    plugins: Callable[[], Plugins]
+    core: Core
+    committed: Callable[[], None]
+    freed: Callable[[], None]
+
+
+class InlineRunner:
+    """Own every execution within this process."""
+
+    def __init__(self, parts: InlineParts) -> None:
+        """Hold the parts."""
+        self._parts = parts
+        self._tasks: dict[Lease, asyncio.Task[None]] = {}
+        self._executions: dict[Lease, Execution] = {}
+        self._me = identify(os.getpid())
+
+    def launch(self, claim: Claim) -> None:
+        """Run a claimed instance in a task."""
+        self._tasks[claim.lease] = asyncio.create_task(self._live(claim), name=f"paddock-inline-{claim.id}")
+
+    async def _live(self, claim: Claim) -> None:
+        error: ErrorInfo | None = None
+        planned = False
+        try:
+            planned = await self._run(claim)
+        except asyncio.CancelledError:
+            planned = True
+        except LeaseLost:
+            pass
+        except DatabaseUnavailable as trouble:
+            _log.error("an inline instance lost the database and is queued again", instance_id=claim.id, error=str(trouble))
+            planned = True
+        except Exception as trouble:  # noqa: BLE001  a defect of ours must not leave the lease behind
+            error = describe_error(trouble)
+            _log.exception("an inline execution failed", instance_id=claim.id)
+        await self._settle(claim.lease, Death(planned=planned, error=error))
+
+    async def _run(self, claim: Claim) -> bool:
+        """Run one execution; return whether it gave the instance back for a later one."""
+        parts = self._parts
+        journal = await parts.store.load(claim.lease)
+        definition = parts.registry.get(claim.workflow_name).definition
+        writer = JournalWriter(parts.store, claim.lease, parts.clock, lambda _id: parts.committed())
+        sink = LogSink(writer, parts.clock, asyncio.get_running_loop(), parts.config.max_output)
+        execution = self._executions[claim.lease] = Execution(
+            journal,
+            writer,
+            parts.clock,
+            max_payload=parts.config.max_payload,
+            total_steps=definition.total_steps,
+            suspend_after=parts.config.suspend_after,
+            cancel_grace=parts.config.kill_grace,
+        )
+        frame = Frame(execution, parts.core, parts.plugins(), step_logger(sink), None, {})
+        began = Began(self._me.pid, self._me.start_time, self._me.boot_id, definition.fingerprint(), definition.timeout)
+        outcome = await execute(definition, frame, began)
+        return outcome.kind in (OutcomeKind.GIVEN_BACK, OutcomeKind.CANCELLED)
+
+    async def _settle(self, lease: Lease, death: Death) -> None:
+        pause = 0.1
+        while True:
+            try:
+                await self._parts.store.settle(lease, death, self._parts.config.max_resumes, self._parts.clock.now())
+                break
+            except DatabaseUnavailable:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
+        self._tasks.pop(lease, None)
+        self._executions.pop(lease, None)
+        self._parts.committed()
+        self._parts.freed()
+
+    async def end(self, lease: Lease) -> None:
+        """Cancel an execution and wait until it is gone."""
+        task = self._tasks.get(lease)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def stop(self, grace: float) -> None:
+        """Let executions reach a step's boundary for `grace` seconds, then cancel them; all stay resumable."""
+        for execution in self._executions.values():
+            execution.draining = "the server stops"
+        tasks = set(self._tasks.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)

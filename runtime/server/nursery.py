@@ -1,0 +1,235 @@
+"""The server's side of the fork server: keeps one alive, asks it for children, hears of their deaths."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import structlog
+
+from ...ipc.connection import Connection, adopt_socket
+from ...ipc.errors import IpcError
+from ...ipc.messages import Boot, Exited, Fork, Forked, ForkFailed, Message, Shutdown, Warm, Warmed
+from ..base.errors import MachineError
+from ..base.probes import reach
+from ..child.main_module import describe_main
+
+__all__ = ["ForkOrder", "LauncherGone", "Nursery"]
+
+_RESTART_FIRST, _RESTART_LAST = 0.05, 5.0
+_WARM_TIMEOUT = 60.0
+_log = structlog.get_logger("paddock.nursery")
+
+
+class LauncherGone(MachineError):
+    """The fork server died while a request was under way; whether the child exists is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForkOrder:
+    """One child to be made."""
+
+    slot: int
+    instance_id: str
+    epoch: int
+    spec: str = field(repr=False)
+    out_path: str
+    err_path: str
+    trace_path: str
+
+
+class Nursery:
+    """Keep a fork server.
+
+    Args:
+        mode: "fork" copies the warm process, "spawn" starts a fresh interpreter for each child.
+        beats_path: the beat table.
+        modules: asked for the modules to import, at each start of a fork server.
+        exited: called with each death that it reports.
+    """
+
+    def __init__(
+        self, mode: Literal["fork", "spawn"], beats_path: str, modules: Callable[[], list[str]], exited: Callable[[Exited], None]
+    ) -> None:
+        """Hold the parts; `start` starts."""
+        self._mode = mode
+        self._beats_path = beats_path
+        self._modules = modules
+        self._exited = exited
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._requests: dict[int, asyncio.Future[Forked]] = {}
+        self._next = 0
+        self._warmed: asyncio.Future[None] | None = None
+        self._known: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._warned = False
+        self.failures: dict[str, str] = {}
+        self.unfit: list[str] = []
+
+    @property
+    def pid(self) -> int | None:
+        """Return the fork server's pid."""
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether a fork server is there to report deaths."""
+        return self._connection is not None and not self._connection.closed
+
+    async def start(self) -> None:
+        """Start the first fork server; it warms up in the background."""
+        self._warmed = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._keep(), name="paddock-nursery")
+
+    async def _keep(self) -> None:
+        """Keep a fork server alive, with growing pauses when it dies young."""
+        pause = _RESTART_FIRST
+        loop = asyncio.get_running_loop()
+        while not self._stopping:
+            born = loop.time()
+            try:
+                await self._serve()
+            except (OSError, IpcError) as error:
+                _log.error("the fork server cannot be started", error=str(error))
+            await self._gone()
+            if self._stopping:
+                return
+            pause = _RESTART_FIRST if loop.time() - born > _RESTART_LAST else min(pause * 2, _RESTART_LAST)
+            _log.warning("the fork server died and is replaced", pause=pause)
+            await asyncio.sleep(pause)
+
+    async def _serve(self) -> None:
+        ours, theirs = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603, ASYNC220  our own interpreter and module; starting it takes a millisecond
+                [sys.executable, "-P", "-m", "paddock.runtime.child.forkserver", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        connection = self._connection = await adopt_socket(ours)
+        path, module = describe_main()
+        modules = [] if self._mode == "spawn" else self._modules()
+        self._known = set(modules)
+        connection.send(
+            Boot(sys_path=list(sys.path), main_path=path, main_module=module, modules=modules, beats_path=self._beats_path, cwd=os.getcwd())
+        )
+        while (message := await connection.receive()) is not None:
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, Forked):
+            request = self._requests.pop(message.request_id, None)
+            if request is not None and not request.done():
+                request.set_result(message)
+        elif isinstance(message, ForkFailed):
+            request = self._requests.pop(message.request_id, None)
+            if request is not None and not request.done():
+                request.set_exception(MachineError(f"no child could be made: {message.reason}"))
+        elif isinstance(message, Exited):
+            self._exited(message)
+        elif isinstance(message, Warmed):
+            self._take_warmed(message)
+
+    def _take_warmed(self, message: Warmed) -> None:
+        self.failures.update(message.failures)
+        self.unfit = list(message.threads)
+        for name, reason in message.failures.items():
+            _log.warning("the fork server could not import a module; each child will try", module=name, reason=reason)
+        if message.threads and self._mode == "fork" and not self._warned:
+            self._warned = True
+            _log.warning(
+                "imported modules left threads behind, which a fork would break; children get a fresh interpreter instead",
+                threads=message.threads,
+            )
+        if self._warmed is not None and not self._warmed.done():
+            self._warmed.set_result(None)
+
+    async def _gone(self) -> None:
+        """The fork server is gone: whoever waits for a child learns that nobody knows."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._process is not None:
+            self._process.poll()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self._process.wait, 1.0)  # its channel is closed: it is dead, or about to be
+        self._process = None
+        if self._warmed is not None and self._warmed.done():
+            self._warmed = asyncio.get_running_loop().create_future()
+        requests, self._requests = self._requests, {}
+        for request in requests.values():
+            if not request.done():
+                request.set_exception(LauncherGone("the fork server died during a request"))
+
+    async def fork(self, order: ForkOrder) -> Forked:
+        """Have a child made; return its pid and start time.
+
+        Raises:
+            LauncherGone: the fork server died meanwhile.
+            MachineError: it could not make one.
+        """
+        if self._warmed is not None:
+            async with asyncio.timeout(_WARM_TIMEOUT):
+                await asyncio.shield(self._warmed)
+        connection = self._connection
+        if connection is None or connection.closed:
+            raise LauncherGone("there is no fork server just now")
+        if self._mode == "fork":
+            fresh = [name for name in self._modules() if name not in self._known]
+            if fresh:
+                self._known.update(fresh)
+                connection.send(Warm(modules=fresh))
+        self._next += 1
+        request: asyncio.Future[Forked] = asyncio.get_running_loop().create_future()
+        self._requests[self._next] = request
+        try:
+            connection.send(
+                Fork(
+                    request_id=self._next,
+                    mode=self._mode,
+                    slot=order.slot,
+                    instance_id=order.instance_id,
+                    epoch=order.epoch,
+                    spec=order.spec,
+                    out_path=order.out_path,
+                    err_path=order.err_path,
+                    trace_path=order.trace_path,
+                )
+            )
+        except IpcError as error:
+            self._requests.pop(self._next, None)
+            raise LauncherGone(str(error)) from None
+        reach("server.fork.sent")
+        return await request
+
+    async def stop(self) -> None:
+        """Let the fork server go; it ends once it has no children."""
+        self._stopping = True
+        if self._connection is not None and not self._connection.closed:
+            with contextlib.suppress(IpcError):
+                self._connection.send(Shutdown())
+        process = self._process
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=2.0)
+            if not self._task.done():
+                self._task.cancel()
+                await asyncio.wait({self._task})
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            await asyncio.to_thread(process.wait)

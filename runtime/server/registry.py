@@ -1,0 +1,163 @@
+"""Registered workflows: what each may do, and where a child finds it."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import sys
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..base.config import WorkflowsConfig
+from ..base.errors import ConfigError, WorkflowAlreadyRegistered, WorkflowNotFound, WorkflowNotImportable
+from ..base.ids import check_workflow_name
+from ..child.main_module import describe_main
+from ..child.spec import DefinitionPath
+from ..engine.definition import Definition
+
+__all__ = ["Registered", "Registry", "locate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """One registered workflow."""
+
+    definition: Definition
+    path: DefinitionPath
+    isolated: bool
+    limit: int
+    on_limit: Literal["queue", "reject"]
+
+
+class Registry:
+    """The workflows of one server, by name."""
+
+    def __init__(self, config: WorkflowsConfig) -> None:
+        """Start empty."""
+        self._config = config
+        self._known: dict[str, Registered] = {}
+
+    def add(
+        self,
+        definition: Definition,
+        *,
+        module: str | None,
+        max_concurrent: int | None,
+        on_limit: Literal["queue", "reject"],
+        from_plugin: bool,
+    ) -> Registered:
+        """Register a definition.
+
+        Raises:
+            WorkflowAlreadyRegistered: the name is taken.
+            WorkflowNotImportable: a child could not import it.
+            ConfigError: an option cannot work.
+        """
+        if not isinstance(definition, Definition):
+            raise ConfigError(f"{definition!r:.100} is no workflow; register what workflow(…)…build() returns")
+        check_workflow_name(definition.name)
+        if definition.name in self._known:
+            raise WorkflowAlreadyRegistered(f"a workflow {definition.name!r} is registered already; give this one another name")
+        if on_limit not in ("queue", "reject"):
+            raise ConfigError(f'workflow {definition.name!r}: on_limit is "queue" or "reject", not {on_limit!r}')
+        if max_concurrent is not None and (not isinstance(max_concurrent, int) or max_concurrent < 0):
+            raise ConfigError(f"workflow {definition.name!r}: max_concurrent is a whole number from 0 (unlimited), not {max_concurrent!r}")
+        isolated = definition.isolated and self._config.launcher != "inline"
+        path = DefinitionPath(name=definition.name)
+        if isolated and not from_plugin:
+            path = locate(definition, module)
+        limit = self._config.limit_for(definition.name, max_concurrent)
+        found = self._known[definition.name] = Registered(definition, path, isolated, limit, on_limit)
+        return found
+
+    def get(self, workflow: str | Definition) -> Registered:
+        """Return a registered workflow by its name or definition.
+
+        Raises:
+            WorkflowNotFound: it is not registered.
+        """
+        name = workflow if isinstance(workflow, str) else getattr(workflow, "name", workflow)
+        found = self._known.get(name) if isinstance(name, str) else None
+        if found is None or (not isinstance(workflow, str) and found.definition is not workflow):
+            raise WorkflowNotFound(
+                f"no workflow {name!r:.100} is registered; there are: {', '.join(sorted(self._known)) or 'none'}. "
+                "Call server.workflows.register(definition) first."
+            )
+        return found
+
+    def __iter__(self) -> Iterator[Registered]:
+        """Go through all of them."""
+        return iter(self._known.values())
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether a name is registered."""
+        return name in self._known
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Return the registered names."""
+        return frozenset(self._known)
+
+    def modules(self) -> list[str]:
+        """Return the modules that children import their workflows from."""
+        return list(dict.fromkeys(known.path.module for known in self._known.values() if known.path.module is not None))
+
+
+def locate(definition: Definition, module: str | None = None) -> DefinitionPath:
+    """Return where a child finds a definition.
+
+    Raises:
+        WorkflowNotImportable: it is no attribute of an importable module; the message says what to do.
+    """
+    tried: list[str] = []
+    for name in dict.fromkeys(filter(None, (module, definition.module))):
+        tried.append(name)
+        found = sys.modules.get(name)
+        if found is None:
+            continue
+        attribute = _attribute_of(found, definition)
+        if attribute is not None:
+            _check_importable(definition, name)
+            return DefinitionPath(name=definition.name, module=name, attribute=attribute)
+    for name, found in list(sys.modules.items()):  # built in one module, kept in another
+        attribute = _attribute_of(found, definition) if isinstance(found, types.ModuleType) else None
+        if attribute is not None and module is None:
+            _check_importable(definition, name)
+            return DefinitionPath(name=definition.name, module=name, attribute=attribute)
+    raise WorkflowNotImportable(
+        f"workflow {definition.name!r} is no attribute of module {' or '.join(map(repr, tried)) or '(unknown)'}, so a child process could "
+        "not import it. Assign it to a name at module level (not inside a function), pass module=…, or build it with .isolated(False)."
+    )
+
+
+def _attribute_of(module: types.ModuleType, definition: Definition) -> str | None:
+    try:
+        names: dict[str, Any] = vars(module)
+    except TypeError:
+        return None
+    return next((name for name, value in list(names.items()) if value is definition), None)
+
+
+def _check_importable(definition: Definition, module: str) -> None:
+    if module == "__main__":
+        path, name = describe_main()
+        if path is None and name is None:
+            raise WorkflowNotImportable(
+                f"workflow {definition.name!r} was made in an interactive session, which a child process cannot import; put it into a file"
+            )
+        return
+    top = module.partition(".")[0]
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        try:
+            if find is not None and find(top, None) is not None:
+                return
+        except (ImportError, ValueError, AttributeError):
+            continue
+    if isinstance(getattr(sys.modules.get(module), "__spec__", None), importlib.machinery.ModuleSpec) and top in sys.builtin_module_names:
+        return
+    raise WorkflowNotImportable(
+        f"workflow {definition.name!r}: module {module!r} is loaded here, but nothing on sys.path leads a child process to it; "
+        "put its folder on sys.path (or PYTHONPATH)"
+    )

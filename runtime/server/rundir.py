@@ -1,0 +1,108 @@
+"""The run directory: the sockets, the beat table, the children's output and stacks of one database's server.
+
+By default it lies in the system's temporary directory under a name made of the database's real path, so the next server finds the
+children of the last. It belongs to one user alone; anything else there is refused, because whoever can write it can speak for us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+from ...ipc.address import check_socket_path
+from ...ipc.errors import SocketPathTooLong
+from ..base.errors import RunDirectoryError
+
+__all__ = ["RunDirectory"]
+
+
+class RunDirectory:
+    """One directory, 0700 and ours."""
+
+    def __init__(self, path: str, token: str) -> None:
+        """Hold a directory that `open` has checked."""
+        self.path = path
+        self.token = token
+
+    @classmethod
+    def open(cls, database: str, given: str | Path | None) -> RunDirectory:
+        """Make or take over the run directory of a database.
+
+        Raises:
+            RunDirectoryError: its path is too long for a socket, it is no directory, it belongs to somebody else, or others may enter it.
+        """
+        if given is not None:
+            path = os.path.abspath(os.fspath(given))
+        else:
+            parent = os.path.join(tempfile.gettempdir(), f"paddock-{os.geteuid()}")
+            _make_private(parent)
+            path = os.path.join(parent, hashlib.sha256(os.fsencode(database)).hexdigest()[:12])
+        try:
+            check_socket_path(os.path.join(path, "hub.sock"))
+        except SocketPathTooLong as error:
+            raise RunDirectoryError(f"run directory {path}: {error}. Give AppServer(run_dir=…) a shorter path.") from None
+        _make_private(path)
+        for name in ("out", "trace"):
+            _make_private(os.path.join(path, name))
+        return cls(path, _token(os.path.join(path, "token")))
+
+    @property
+    def socket_path(self) -> str:
+        """Return the path of the hub's socket."""
+        return os.path.join(self.path, "hub.sock")
+
+    @property
+    def beats_path(self) -> str:
+        """Return the path of the beat table."""
+        return os.path.join(self.path, "beats")
+
+    @property
+    def trace_dir(self) -> str:
+        """Return the directory of the children's stacks."""
+        return os.path.join(self.path, "trace")
+
+    def remove(self) -> None:
+        """Remove the directory with all that is in it, and its parent if that was ours and is empty now."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        parent = os.path.dirname(self.path)
+        if os.path.basename(parent) == f"paddock-{os.geteuid()}":
+            with contextlib.suppress(OSError):
+                os.rmdir(parent)
+
+
+def _make_private(path: str) -> None:
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise RunDirectoryError(f"run directory {path} cannot be made: {error.strerror}; give AppServer(run_dir=…) another path") from None
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise RunDirectoryError(f"run directory {path} is no directory; remove what is there, or give AppServer(run_dir=…) another path")
+    if found.st_uid != os.geteuid():
+        raise RunDirectoryError(f"run directory {path} belongs to user {found.st_uid}, not to {os.geteuid()}; give AppServer(run_dir=…) another path")
+    if found.st_mode & 0o077:
+        raise RunDirectoryError(f"run directory {path} is open to others (mode {stat.S_IMODE(found.st_mode):o}); chmod 700 it, or give another path")
+
+
+def _token(path: str) -> str:
+    """Return the secret that peers must know; it outlives a server, so that children can come back to the next."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        with open(path, encoding="ascii") as file:
+            if token := file.read().strip():
+                return token
+        os.unlink(path)
+        return _token(path)
+    with os.fdopen(descriptor, "w") as file:
+        token = secrets.token_urlsafe(32)
+        file.write(token)
+    return token
