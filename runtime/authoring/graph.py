@@ -98,7 +98,9 @@ class BranchBuilder:
     def _add(self, node: Node) -> Self:
         check_step_name(node.name)
         if node.next is not None and node.end:
-            raise InvalidWorkflow(f"{self._what}, step {node.name!r}: it has both next={node.next!r} and end=True; give one")
+            raise InvalidWorkflow(
+                f"{self._what}, step {node.name!r}: it has both next={node.next!r} and end=True; give one"
+            )
         if any(other.name == node.name for other in self._nodes):
             raise InvalidWorkflow(f"{self._what} has two steps called {node.name!r}; names must be distinct")
         self._nodes.append(node)
@@ -129,11 +131,11 @@ class BranchBuilder:
         handler: Callable[..., Any] | None = None,
         *,
         job: str | None = None,
-        input: Any = None,  # noqa: A002  the contract's name
+        input: Any = None,
         output: Any = None,
         retry: RetryLike = None,
         timeout: DurationLike | None = None,
-        next: str | None = None,  # noqa: A002  the contract's name
+        next: str | None = None,
         end: bool = False,
     ) -> Self:
         """Run a handler, `(input, ctx)`, either alone, or nothing; `async def` on the loop, `def` in a worker thread.
@@ -156,7 +158,9 @@ class BranchBuilder:
         if (handler is None) == (job is None):
             raise InvalidWorkflow(f"{self._where(name)}: give a handler or job=, one of them")
         if job is not None:
-            raise InvalidWorkflow(f"{self._where(name)}: job= is not there yet; pass the action's function as the handler")
+            raise InvalidWorkflow(
+                f"{self._where(name)}: job= is not there yet; pass the action's function as the handler"
+            )
         assert handler is not None  # noqa: S101  for the type checker
         looked = handler_of(handler, self._where(name))
         mapper, schema = self._gates(looked, input)
@@ -192,7 +196,9 @@ class BranchBuilder:
         for item in choices:
             pair = (item.get("condition"), item.get("next")) if isinstance(item, Mapping) else tuple(item)
             if len(pair) != 2 or not callable(pair[0]) or not isinstance(pair[1], str):  # noqa: PLR2004
-                raise InvalidWorkflow(f"{self._where(name)}: a choice is a pair (condition, name of the next step), not {item!r}")
+                raise InvalidWorkflow(
+                    f"{self._where(name)}: a choice is a pair (condition, name of the next step), not {item!r}"
+                )
             pairs.append((pair[0], pair[1]))
         return self._add(ChoiceNode(name, choices=tuple(pairs), default=default))
 
@@ -202,7 +208,7 @@ class BranchBuilder:
         branches: Sequence[Branch],
         *,
         on_error: Literal["fail-fast", "wait-all"] = "fail-fast",
-        next: str | None = None,  # noqa: A002
+        next: str | None = None,
         end: bool = False,
     ) -> Self:
         """Run branches side by side.
@@ -233,7 +239,7 @@ class BranchBuilder:
         *,
         transform: Callable[[Context], Any] | None = None,
         result: Any = _UNSET,
-        next: str | None = None,  # noqa: A002
+        next: str | None = None,
         end: bool = False,
     ) -> Self:
         """Transform data, give a fixed result, or (with neither) hand on the previous output.
@@ -259,9 +265,9 @@ class BranchBuilder:
         timeout: DurationLike | None = None,
         max_attempts: int | None = None,
         backoff: float = 1.0,
-        input: Any = None,  # noqa: A002
+        input: Any = None,
         output: Any = None,
-        next: str | None = None,  # noqa: A002
+        next: str | None = None,
         end: bool = False,
     ) -> Self:
         """Check now and then, until the check returns `Poll.done(value)`; its value is the output.
@@ -282,7 +288,7 @@ class BranchBuilder:
         """
         looked = handler_of(check, self._where(name))
         mapper, schema = self._gates(looked, input)
-        if max_attempts is not None and max_attempts < 1 or backoff < 1:
+        if (max_attempts is not None and max_attempts < 1) or backoff < 1:
             raise InvalidWorkflow(f"{self._where(name)}: max_attempts and backoff must be at least 1")
         return self._add(
             PollNode(
@@ -309,7 +315,7 @@ class BranchBuilder:
         interval: DurationLike = 0,
         max_iterations: int | None = None,
         timeout: DurationLike | None = None,
-        next: str | None = None,  # noqa: A002
+        next: str | None = None,
         end: bool = False,
     ) -> Self:
         """Jump back to `target` while the condition holds; `max_iterations` and the events count jumps back."""
@@ -326,7 +332,7 @@ class BranchBuilder:
             )
         )
 
-    def sleep(self, name: str, duration: DurationLike, *, next: str | None = None, end: bool = False) -> Self:  # noqa: A002
+    def sleep(self, name: str, duration: DurationLike, *, next: str | None = None, end: bool = False) -> Self:
         """Wait, durably."""
         return self._add(SleepNode(name, next, end, seconds=self._seconds(name, "duration", duration) or 0.0))
 
@@ -351,7 +357,10 @@ class BranchBuilder:
             if node.next is None and not node.end and not isinstance(node, ChoiceNode):
                 linked = replace(node, next=follower)
             if isinstance(linked, TaskNode):
-                linked = replace(linked, retry=Retry.of(self._retries[node.name], default) if default or self._retries[node.name] else ONCE)
+                linked = replace(
+                    linked,
+                    retry=Retry.of(self._retries[node.name], default) if default or self._retries[node.name] else ONCE,
+                )
             nodes[node.name] = linked
         start = self._start or self._nodes[0].name
         _check(self._what, nodes, start)
@@ -370,7 +379,7 @@ class BranchBuilder:
 class WorkflowBuilder(BranchBuilder):
     """Build a workflow: the steps of a branch, and what concerns the whole."""
 
-    def __init__(self, name: str, *, input: Any = None) -> None:  # noqa: A002
+    def __init__(self, name: str, *, input: Any = None) -> None:
         """Begin a workflow; use `workflow(name)`."""
         super().__init__(check_workflow_name(name))
         self._input = Schema(input)
@@ -388,7 +397,7 @@ class WorkflowBuilder(BranchBuilder):
         self._timeout = self._seconds("(workflow)", "timeout", duration)
         return self
 
-    def isolated(self, value: bool = True) -> Self:  # noqa: FBT001, FBT002  reads as a sentence: .isolated(False)
+    def isolated(self, value: bool = True) -> Self:
         """Run instances in a process of their own (the default), or inside the server with `False`."""
         self._isolated = value
         return self
@@ -413,7 +422,7 @@ class WorkflowBuilder(BranchBuilder):
         return graph
 
 
-def workflow(name: str, *, input: Any = None) -> WorkflowBuilder:  # noqa: A002
+def workflow(name: str, *, input: Any = None) -> WorkflowBuilder:
     """Begin a workflow of steps.
 
     Args:
@@ -439,7 +448,9 @@ def _check(what: str, nodes: Mapping[str, Node], start: str) -> None:
     for node in nodes.values():
         for target in node.targets():
             if target is not None and target not in nodes:
-                raise InvalidWorkflow(f"{what}, step {node.name!r}: it goes on to {target!r}, which is no step; there are {', '.join(nodes)}")
+                raise InvalidWorkflow(
+                    f"{what}, step {node.name!r}: it goes on to {target!r}, which is no step; there are {', '.join(nodes)}"
+                )
         if isinstance(node, ChoiceNode) and not node.targets():
             raise InvalidWorkflow(f"{what}, step {node.name!r}: a choice needs a choice or a default")
     reached = _closure({start}, lambda name: [t for t in nodes[name].targets() if t is not None])

@@ -18,7 +18,21 @@ from ..engine.retry import ONCE, Retry
 from ..engine.waits import LoopState, PollCall, abandon, loop_back, poll, sleep
 from ..store.journal import StepRow
 
-__all__ = ["Branch", "ChoiceNode", "EndNode", "LoopNode", "Node", "ParallelNode", "PassNode", "Poll", "PollNode", "SleepNode", "TaskNode", "count_steps", "walk"]
+__all__ = [
+    "Branch",
+    "ChoiceNode",
+    "EndNode",
+    "LoopNode",
+    "Node",
+    "ParallelNode",
+    "PassNode",
+    "Poll",
+    "PollNode",
+    "SleepNode",
+    "TaskNode",
+    "count_steps",
+    "walk",
+]
 
 _KEEP_INPUT = 4096
 T = TypeVar("T")
@@ -127,12 +141,22 @@ class TaskNode(Node):
             text = await self._input(place, key, row)
 
         async def call(attempt: int) -> Any:
-            value = self.input.decode(text or "null", f"the input of step {key!r}") if self.handler.takes_input else None
+            value = (
+                self.input.decode(text or "null", f"the input of step {key!r}") if self.handler.takes_input else None
+            )
             return await self.handler.call(value, place.context(key, attempt), execution.pool)
 
         kept = text if self.mapper is not None or (text and len(text) <= _KEEP_INPUT) else None
         step = StepCall(
-            key, self.name, self.kind, call, self.output, kept, self.retry, self.timeout, stoppable=self.handler.is_async
+            key,
+            self.name,
+            self.kind,
+            call,
+            self.output,
+            kept,
+            self.retry,
+            self.timeout,
+            stoppable=self.handler.is_async,
         )
         return Arrival(await execution.step(step))
 
@@ -253,14 +277,20 @@ class PollNode(Node):
         async def check(attempt: int) -> tuple[bool, Any]:
             text = execution.journal.input
             if self.mapper is not None:
-                text = ANY.encode(_mapped(self.mapper, place.frame.prev, place.frame.input), f"the input of step {key!r}")
+                text = ANY.encode(
+                    _mapped(self.mapper, place.frame.prev, place.frame.input), f"the input of step {key!r}"
+                )
             value = self.input.decode(text, f"the input of step {key!r}") if self.handler.takes_input else None
             found = await self.handler.call(value, place.context(key, attempt), execution.pool)
             if not isinstance(found, Poll):
-                raise InvalidWorkflow(f"the check of poll {key!r} must return Poll.done(value) or Poll.pending(), not {type(found).__name__}")
+                raise InvalidWorkflow(
+                    f"the check of poll {key!r} must return Poll.done(value) or Poll.pending(), not {type(found).__name__}"
+                )
             return found.is_done, found.value
 
-        call = PollCall(key, self.name, check, self.output, self.interval, self.timeout, self.max_attempts, self.backoff)
+        call = PollCall(
+            key, self.name, check, self.output, self.interval, self.timeout, self.max_attempts, self.backoff
+        )
         return Arrival(await poll(execution, call))
 
 
@@ -343,7 +373,12 @@ class ParallelNode(Node):
 
     def shape(self) -> list[Any]:
         """Return the branches' shapes with the rest."""
-        return [self.kind, self.name, self.next, [[b.name, *(n.shape() for n in b.nodes.values())] for b in self.branches]]
+        return [
+            self.kind,
+            self.name,
+            self.next,
+            [[b.name, *(n.shape() for n in b.nodes.values())] for b in self.branches],
+        ]
 
     async def run(self, place: Place) -> Arrival:
         """Run the branches; each step of theirs is journaled under the branch's path."""
@@ -365,7 +400,9 @@ class ParallelNode(Node):
         errors = [error for task in tasks.values() if (error := task.exception()) is not None]
         if errors:
             await self._fail(place, row, errors)
-        text = ANY.encode({name: task.result() for name, task in tasks.items()}, f"the output of step {key!r}", execution.max_payload)
+        text = ANY.encode(
+            {name: task.result() for name, task in tasks.items()}, f"the output of step {key!r}", execution.max_payload
+        )
         execution.complete(row, text)
         return Arrival(plain_json(text))
 
@@ -394,7 +431,9 @@ class ParallelNode(Node):
         """Fail the step with the branches' failures; the error that the instance shows is the inner step's."""
         first = next(error for error in errors if isinstance(error, StepFailed))
         more = [error for error in errors if error is not first]
-        message = "; ".join([first.message, *(f"{e.step}: {e.type}: {e.message}" for e in more if isinstance(e, StepFailed))])
+        message = "; ".join(
+            [first.message, *(f"{e.step}: {e.type}: {e.message}" for e in more if isinstance(e, StepFailed))]
+        )
         combined = StepFailed(first.step, first.type, message, first.attempts, first.traceback)
         row.failures += 1
         try:

@@ -57,7 +57,9 @@ def _seconds(value: DurationLike) -> float:
             position = match.end()
         if text and position == len(text):
             return total
-    raise ConfigError(f'{value!r} is no duration: give seconds, a timedelta, or text such as "500ms", "30s", "5min", "2h", "30d"')
+    raise ConfigError(
+        f'{value!r} is no duration: give seconds, a timedelta, or text such as "500ms", "30s", "5min", "2h", "30d"'
+    )
 
 
 def _validate(value: object) -> float:

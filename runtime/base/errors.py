@@ -243,7 +243,7 @@ class StepFailed(OutcomeError):
         attempts: how often the step was begun.
     """
 
-    def __init__(self, step: str, type: str, message: str, attempts: int, traceback: str | None = None) -> None:  # noqa: A002
+    def __init__(self, step: str, type: str, message: str, attempts: int, traceback: str | None = None) -> None:
         """Record the step's key, the last error's type and message, and the number of attempts."""
         super().__init__(f"step {step!r} failed after {attempts} attempt{'s' * (attempts != 1)}: {type}: {message}")
         self.step = step

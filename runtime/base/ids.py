@@ -64,6 +64,11 @@ def check_step_name(value: object) -> str:
         InvalidWorkflow: it is empty, longer than 200 characters, or has a ``/``, a ``#`` or a control character, which
             the journal's keys use.
     """
-    if isinstance(value, str) and 0 < len(value) <= _MAX_STEP_NAME and value.isprintable() and not {"/", "#"} & set(value):
+    if (
+        isinstance(value, str)
+        and 0 < len(value) <= _MAX_STEP_NAME
+        and value.isprintable()
+        and not {"/", "#"} & set(value)
+    ):
         return value
     raise InvalidWorkflow(f"{value!r:.100} cannot name a step: use 1 to 200 printable characters without / and #")

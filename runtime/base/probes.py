@@ -42,7 +42,7 @@ POINTS = {
 }
 
 
-class FaultInjected(Exception):  # noqa: N818  an injected fault, not an error of ours
+class FaultInjected(Exception):
     """Raised by a probe that was told to raise."""
 
 
@@ -99,5 +99,7 @@ def _off(name: str) -> None:
 
 #: Pass the point `name`.
 reach: Callable[[str], None] = (
-    _armed(os.environ["PADDOCK_FAULTS"], os.environ.get("PADDOCK_FAULT_DIR")) if os.environ.get("PADDOCK_FAULTS") else _off
+    _armed(os.environ["PADDOCK_FAULTS"], os.environ.get("PADDOCK_FAULT_DIR"))
+    if os.environ.get("PADDOCK_FAULTS")
+    else _off
 )

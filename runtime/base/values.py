@@ -32,7 +32,9 @@ def to_json(value: Any, what: str) -> str:
             plain = pydantic_core.from_json(raw, allow_inf_nan=False)
         except ValueError as error:
             if b"NaN" in raw or b"Infinity" in raw:
-                raise NotSerializable(f"{what} holds NaN or an infinity, which JSON has not; use None or text") from None
+                raise NotSerializable(
+                    f"{what} holds NaN or an infinity, which JSON has not; use None or text"
+                ) from None
             raise error from None
         if len(pydantic_core.to_json(plain)) != len(raw):
             raise NotSerializable(f"{what} has keys that are the same once they are text; use distinct string keys")

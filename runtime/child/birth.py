@@ -46,7 +46,9 @@ def catch_output(out_path: str, err_path: str) -> None:
         os.close(opened)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True)  # a file is block-buffered, and a crash would take the last lines along
+            stream.reconfigure(
+                line_buffering=True
+            )  # a file is block-buffered, and a crash would take the last lines along
 
 
 def become_child(marker: str, *, foreign: list[int]) -> None:

@@ -52,11 +52,13 @@ class QuietEvents:
         """Read history from the store."""
         self._store = store
 
-    def on(self, pattern: str, handler: Callable[[Event], Any]) -> Callable[[], None]:  # noqa: ARG002
+    def on(self, pattern: str, handler: Callable[[Event], Any]) -> Callable[[], None]:
         """Accept a subscription that only the server serves; return what would end it."""
         return lambda: None
 
-    async def history(self, pattern: str = "*", *, instance_id: str | None = None, after: int = 0, limit: int = 100) -> list[Event]:
+    async def history(
+        self, pattern: str = "*", *, instance_id: str | None = None, after: int = 0, limit: int = 100
+    ) -> list[Event]:
         """Return events from the store."""
         return await self._store.events(after, limit, pattern=pattern, instance_id=instance_id)
 
@@ -71,7 +73,9 @@ class ChildCore:
 
     role = "child"
 
-    def __init__(self, *, store: SqliteStore, path: str, pragmas: SqlitePragmas, config: dict[str, Any], logger: StepLogger) -> None:
+    def __init__(
+        self, *, store: SqliteStore, path: str, pragmas: SqlitePragmas, config: dict[str, Any], logger: StepLogger
+    ) -> None:
         """Hold the parts; the plugins' connection opens at its first use."""
         self.config = config
         self.logger = logger

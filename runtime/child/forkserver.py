@@ -32,7 +32,7 @@ from ...watchdog.beats import BeatTable
 from ...watchdog.identity import identify
 from ...watchdog.tree import end_tree
 from ..base.probes import reach
-from . import process as _warm  # noqa: F401  everything a child needs is imported before the first fork
+from . import process as _warm
 from .birth import become_child, become_subreaper, catch_output
 from .main_module import load_main
 from .spec import MARKER, ChildSpec

@@ -34,7 +34,9 @@ class Lifeline:
         on_drain: called when the server asks it to stop at the next step's boundary.
     """
 
-    def __init__(self, spec: ChildSpec, start_time: int, on_cancel: Callable[[str, float], None], on_drain: Callable[[], None]) -> None:
+    def __init__(
+        self, spec: ChildSpec, start_time: int, on_cancel: Callable[[str, float], None], on_drain: Callable[[], None]
+    ) -> None:
         """Hold the parts; `start` connects."""
         self._spec = spec
         self._hello = Hello(

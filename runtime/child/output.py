@@ -30,7 +30,9 @@ class OutputReader:
         discard: tells whether the code is replaying what was printed before.
     """
 
-    def __init__(self, out_path: str, err_path: str, sink: LogSink, discard: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, out_path: str, err_path: str, sink: LogSink, discard: Callable[[], bool] = lambda: False
+    ) -> None:
         """Open both files for reading."""
         self._streams: list[tuple[Literal["stdout", "stderr"], int]] = [
             ("stdout", os.open(out_path, os.O_RDONLY | os.O_CLOEXEC)),
@@ -40,16 +42,16 @@ class OutputReader:
         self._sink = sink
         self._discard = discard
 
-    def drain(self) -> None:
-        """Hand on every whole line that is there."""
+    def drain(self, step: tuple[str, int] | None = None) -> None:
+        """Hand on every whole line that is there, as printed by a step (name and attempt) where only one can have printed it."""
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         for name, descriptor in self._streams:
             if os.fstat(descriptor).st_size > self._positions[name]:
-                self._drain(name, descriptor)
+                self._drain(name, descriptor, step)
 
-    def _drain(self, name: Literal["stdout", "stderr"], descriptor: int) -> None:
+    def _drain(self, name: Literal["stdout", "stderr"], descriptor: int, step: tuple[str, int] | None) -> None:
         while data := os.pread(descriptor, _READ, self._positions[name]):
             lines, used = split_lines(data, final=False)
             if not used:
@@ -60,7 +62,7 @@ class OutputReader:
                 continue
             for text, size in lines:
                 at += size
-                self._sink.put("info" if name == "stdout" else "warning", text, {}, name, at)
+                self._sink.put("info" if name == "stdout" else "warning", text, {}, name, at, step)
 
 
 def split_lines(data: bytes, *, final: bool) -> tuple[list[tuple[str, int]], int]:

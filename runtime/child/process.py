@@ -46,11 +46,15 @@ def find_definition(path: DefinitionPath, plugins: dict[str, Definition]) -> Def
     if path.module is None:
         if path.name in plugins:
             return plugins[path.name]
-        raise WorkflowNotImportable(f"workflow {path.name!r} was registered by a plugin, which does not register it in this process")
+        raise WorkflowNotImportable(
+            f"workflow {path.name!r} was registered by a plugin, which does not register it in this process"
+        )
     try:
         module = sys.modules["__main__"] if path.module == "__main__" else importlib.import_module(path.module)
     except Exception as error:
-        raise WorkflowNotImportable(f"module {path.module!r} of workflow {path.name!r} cannot be imported: {type(error).__name__}: {error}") from error
+        raise WorkflowNotImportable(
+            f"module {path.module!r} of workflow {path.name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     found: Any = module
     for part in (path.attribute or "").split("."):
         found = getattr(found, part, None)
@@ -85,7 +89,9 @@ def run_child(spec: ChildSpec) -> int:
 
 
 class _Child:
-    def __init__(self, spec: ChildSpec, store: SqliteStore, journal: Journal, pulse: Pulse, start_time: int, boot_id: str) -> None:
+    def __init__(
+        self, spec: ChildSpec, store: SqliteStore, journal: Journal, pulse: Pulse, start_time: int, boot_id: str
+    ) -> None:
         self._spec = spec
         self._store = store
         self._journal = journal
@@ -106,10 +112,15 @@ class _Child:
         sink = LogSink(writer, self._clock, loop, self._spec.max_output)
         out_path, err_path = output_paths(self._spec.run_dir, self._spec.instance, self._spec.epoch)
         self._output = OutputReader(out_path, err_path, sink)
+        self._pulse.drain = self._output.drain
         self._watch_output(loop)
         logger = step_logger(sink)
         core = ChildCore(
-            store=self._store, path=self._spec.database, pragmas=self._spec.pragmas, config=self._spec.config, logger=logger
+            store=self._store,
+            path=self._spec.database,
+            pragmas=self._spec.pragmas,
+            config=self._spec.config,
+            logger=logger,
         )
         self._task = asyncio.create_task(self._live(core, writer), name="paddock-instance")
         try:
@@ -141,9 +152,13 @@ class _Child:
             return await self._execute(definition, core, Plugins(plugins), writer)
         finally:
             reach("child.teardown")
-            await tear_down(plugins, lambda name, error: core.logger.error(f"plugin {name}: teardown failed", error=repr(error)))
+            await tear_down(
+                plugins, lambda name, error: core.logger.error(f"plugin {name}: teardown failed", error=repr(error))
+            )
 
-    async def _execute(self, definition: Definition, core: ChildCore, plugins: Plugins, writer: JournalWriter) -> Outcome:
+    async def _execute(
+        self, definition: Definition, core: ChildCore, plugins: Plugins, writer: JournalWriter
+    ) -> Outcome:
         execution = self._execution = Execution(
             self._journal,
             writer,
@@ -157,7 +172,9 @@ class _Child:
         )
         execution.draining = self._draining
         frame = Frame(execution, core, plugins, core.logger, None, {})
-        began = Began(self._began.pid, self._began.pid_start, self._began.boot_id, definition.fingerprint(), definition.timeout)
+        began = Began(
+            self._began.pid, self._began.pid_start, self._began.boot_id, definition.fingerprint(), definition.timeout
+        )
         return await execute(definition, frame, began)
 
     async def _refuse(self, writer: JournalWriter, op: Ended | Suspended) -> Outcome:
@@ -174,7 +191,7 @@ class _Child:
 
     def _read_output(self) -> None:
         if self._output is not None:
-            self._output.drain()
+            self._output.drain(self._pulse.sole_step)
 
     def _watch_output(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look at the output now and then, for handlers that print and commit nothing for long."""
@@ -196,4 +213,3 @@ def _without_step(error: BaseException) -> ErrorInfo:
     cause = error.__cause__ if isinstance(error, PluginSetupError) and error.__cause__ is not None else error
     info = describe_error(cause)
     return info.model_copy(update={"type": type(error).__name__, "message": str(error)})
-

@@ -11,6 +11,7 @@ import faulthandler
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import IO
 
 from ...watchdog.beats import BeatTable, SlotWriter
@@ -23,14 +24,19 @@ _GRACE_NS = 500_000_000
 
 
 class Pulse:
-    """Beat until the process ends."""
+    """Beat until the process ends.
+
+    Attributes:
+        drain: called with the sole running step when a step begins or ends, so that what was printed is told to be the step's.
+    """
 
     def __init__(self, table: BeatTable, slot: int, interval: float, trace_dir: str) -> None:
         """Register the stack dump and write the first beat; `interval` is in seconds."""
         self._writer: SlotWriter = table.writer(slot)
         self._interval = interval
         self._deadlines: dict[str, int] = {}
-        self._steps: list[str] = []
+        self._steps: dict[str, tuple[str, int]] = {}
+        self.drain: Callable[[tuple[str, int] | None], None] = lambda _step: None
         self._trace: IO[str] = open(trace_path_of(trace_dir, os.getpid()), "w", opener=_private)  # noqa: SIM115  lives as long as the process
         faulthandler.enable(self._trace, all_threads=True)
         faulthandler.register(STACK_SIGNAL, self._trace, all_threads=True, chain=False)
@@ -52,6 +58,11 @@ class Pulse:
         self._writer.beat_loop()
         loop.call_later(self._interval, self.follow, loop)
 
+    @property
+    def sole_step(self) -> tuple[str, int] | None:
+        """Return name and attempt of the step that runs, when it is the only one: whatever is printed now is its own."""
+        return next(iter(self._steps.values())) if len(self._steps) == 1 else None
+
     def phase(self, text: str) -> None:
         """Name what the process is doing outside steps."""
         self._writer.set_step(text)
@@ -60,25 +71,26 @@ class Pulse:
         """Note that something was committed."""
         self._writer.bump_progress()
 
-    def step_begun(self, key: str, timeout: float | None) -> None:
+    def step_begun(self, key: str, name: str, attempt: int, timeout: float | None) -> None:
         """Note the step that runs and how many seconds it may take."""
+        if key not in self._steps:
+            self.drain(self.sole_step)
         if timeout is not None:
             self._deadlines[key] = time.monotonic_ns() + int(timeout * 1e9)
         else:
             self._deadlines.pop(key, None)
-        if key not in self._steps:
-            self._steps.append(key)
+        self._steps[key] = (name, attempt)
         self._show()
 
     def step_ended(self, key: str) -> None:
         """Note that a step has ended."""
+        self.drain(self.sole_step)
         self._deadlines.pop(key, None)
-        if key in self._steps:
-            self._steps.remove(key)
+        self._steps.pop(key, None)
         self._show()
 
     def _show(self) -> None:
-        text = self._steps[-1] if self._steps else ""
+        text = next(reversed(self._steps), "")
         self._writer.set_step(text, min(self._deadlines.values(), default=None))
 
 

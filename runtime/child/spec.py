@@ -8,7 +8,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..base.config import SqlitePragmas
 
-__all__ = ["EXIT_GIVEN_BACK", "EXIT_LOST_GROUND", "EXIT_ORPHANED", "EXIT_STEP_TIMEOUT", "MARKER", "ChildSpec", "DefinitionPath", "PluginText"]
+__all__ = [
+    "EXIT_GIVEN_BACK",
+    "EXIT_LOST_GROUND",
+    "EXIT_ORPHANED",
+    "EXIT_STEP_TIMEOUT",
+    "MARKER",
+    "ChildSpec",
+    "DefinitionPath",
+    "PluginText",
+]
 
 #: Exit codes that say more than that the process is gone (sysexits.h names the neighbourhood).
 EXIT_LOST_GROUND = 70  # the database gave way: read again before writing again

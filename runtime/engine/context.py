@@ -144,7 +144,7 @@ class Context:
         found = self._frame.plugins.of(cast("type[Plugin[Any]]", kind))
         return cast("T", found)
 
-    def get_step_result(self, name: str, type: type[T] | None = None) -> T | None:  # noqa: A002  the contract's name
+    def get_step_result(self, name: str, type: type[T] | None = None) -> T | None:
         """Return a completed step's output, as `type` where one is given; None when the step has not completed.
 
         Raises:

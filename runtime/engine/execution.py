@@ -31,8 +31,10 @@ from ..store.ops import (
     Progress,
     StepBegun,
     StepCompleted,
-    StepFailed as StepFailedOp,
     StepRetrying,
+)
+from ..store.ops import (
+    StepFailed as StepFailedOp,
 )
 from .retry import Retry, next_delay
 from .writer import JournalWriter
@@ -46,7 +48,7 @@ _QUIET_SECONDS = 0.02
 CURRENT_STEP: contextvars.ContextVar[tuple[str, int] | None] = contextvars.ContextVar("paddock_step", default=None)
 
 
-class GiveBack(BaseException):  # noqa: N818  it is no error
+class GiveBack(BaseException):
     """End this process; the instance goes on in another.
 
     Attributes:
@@ -64,7 +66,7 @@ class GiveBack(BaseException):  # noqa: N818  it is no error
 class Monitor(Protocol):
     """Who watches this execution from outside (the heartbeat slot of a child; nobody when inline)."""
 
-    def step_begun(self, key: str, timeout: float | None) -> None:
+    def step_begun(self, key: str, name: str, attempt: int, timeout: float | None) -> None:
         """Note the step that runs and how many seconds it may take."""
         ...
 
@@ -74,7 +76,7 @@ class Monitor(Protocol):
 
 
 class _Unwatched:
-    def step_begun(self, key: str, timeout: float | None) -> None:
+    def step_begun(self, key: str, name: str, attempt: int, timeout: float | None) -> None:
         """Ignore it."""
 
     def step_ended(self, key: str) -> None:
@@ -214,7 +216,7 @@ class Execution:
         await self.writer.flush()
         reach("child.step.begun")
         try:
-            async with self.working(call.key, call.timeout):
+            async with self.working(call.key, call.name, row.attempts, call.timeout):
                 value = await self._attempt(call, row.attempts)
             text = call.output.encode(value, f"the output of step {call.key!r}", self.max_payload)
             result = call.output.decode(text, f"the output of step {call.key!r}")
@@ -225,9 +227,9 @@ class Execution:
         return result
 
     @contextlib.asynccontextmanager
-    async def working(self, key: str, timeout: float | None) -> AsyncIterator[None]:
+    async def working(self, key: str, name: str, attempt: int, timeout: float | None) -> AsyncIterator[None]:
         """Note that a handler runs: while one does, the instance does not suspend, and its monitor knows the step."""
-        self.monitor.step_begun(key, timeout)
+        self.monitor.step_begun(key, name, attempt, timeout)
         self._running += 1
         try:
             yield
@@ -288,6 +290,9 @@ class Execution:
             raise
         if task.done():
             return task.result()
+        self.monitor.step_begun(
+            call.key, call.name, attempt, None
+        )  # from here on the cancel's grace counts, not the deadline
         stopped = await self._stop(task) if call.stoppable else False
         raise _Overtime(call, stopped=stopped)
 

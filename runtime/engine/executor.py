@@ -76,7 +76,7 @@ async def _run(definition: Definition, frame: Frame) -> tuple[Op | None, Outcome
         return _blocked(error)
     except BaseExceptionGroup as group:
         return _from_group(group, execution)
-    except Exception as error:  # noqa: BLE001  whatever the user's code raises is the instance's end
+    except Exception as error:
         broken = execution.writer.broken
         if broken is not None:
             raise broken from error

@@ -16,8 +16,8 @@ from typing import Any, Protocol, cast
 import structlog
 
 from ..base.clock import Clock
-from ..base.records import LEVELS, LogSource
 from ..base.errors import NotSerializable
+from ..base.records import LEVELS, LogSource
 from ..base.values import to_json
 from ..store.ops import Logged
 from .execution import CURRENT_STEP
@@ -72,7 +72,12 @@ class LogSink:
     """
 
     def __init__(
-        self, writer: JournalWriter, clock: Clock, loop: asyncio.AbstractEventLoop, limit: int, muted: Callable[[], bool] = lambda: False
+        self,
+        writer: JournalWriter,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        limit: int,
+        muted: Callable[[], bool] = lambda: False,
     ) -> None:
         """Hold the parts."""
         self._writer = writer
@@ -82,9 +87,17 @@ class LogSink:
         self._muted = muted
         self._thread = threading.get_ident()
 
-    def put(self, level: str, message: str, data: dict[str, Any], source: LogSource = "handler", position: int | None = None) -> None:
-        """Keep one record."""
-        step = CURRENT_STEP.get()
+    def put(
+        self,
+        level: str,
+        message: str,
+        data: dict[str, Any],
+        source: LogSource = "handler",
+        position: int | None = None,
+        step: tuple[str, int] | None = None,
+    ) -> None:
+        """Keep one record; without a `step` it belongs to the one that the running code belongs to."""
+        step = step or CURRENT_STEP.get()
         if source == "handler" and step is None and self._muted():
             return
         message = message[:_MESSAGE_LIMIT]
@@ -92,7 +105,13 @@ class LogSink:
         if self._left < 0:
             if self._left + len(message) + 100 < 0:
                 return
-            level, message, data, source, position = "warning", "the limit of this execution's log is reached; the rest is dropped", {}, "runtime", None
+            level, message, data, source, position = (
+                "warning",
+                "the limit of this execution's log is reached; the rest is dropped",
+                {},
+                "runtime",
+                None,
+            )
         name, attempt = step or (None, None)
         op = Logged(LEVELS[level], level, message, _plain(data), name, attempt, source, self._clock.now(), position)
         if threading.get_ident() == self._thread:
@@ -125,7 +144,9 @@ class _Output:
         self._sink = sink
 
     def __getattr__(self, level: str) -> Callable[..., None]:
-        known = {"warn": "warning", "fatal": "critical", "exception": "error", "msg": "info", "log": "info"}.get(level, level)
+        known = {"warn": "warning", "fatal": "critical", "exception": "error", "msg": "info", "log": "info"}.get(
+            level, level
+        )
         if known not in LEVELS:
             raise AttributeError(level)
 

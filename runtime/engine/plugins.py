@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from .definition import Definition
     from .logs import StepLogger
 
-__all__ = ["Core", "Plugin", "PluginSpec", "Plugins", "describe_plugin", "order_plugins", "rebuild_plugin", "resolve_plugins", "set_up", "tear_down"]
+__all__ = [
+    "Core",
+    "Plugin",
+    "PluginSpec",
+    "Plugins",
+    "describe_plugin",
+    "order_plugins",
+    "rebuild_plugin",
+    "resolve_plugins",
+    "set_up",
+    "tear_down",
+]
 
 ConfigT = TypeVar("ConfigT")
 
@@ -79,7 +90,9 @@ class Plugin(Generic[ConfigT]):
             try:
                 config = declared()
             except ValidationError as error:
-                raise PluginConfigError(f"plugin {_name_of(self)!r} needs a {declared.__name__}: {describe_validation(error)}") from None
+                raise PluginConfigError(
+                    f"plugin {_name_of(self)!r} needs a {declared.__name__}: {describe_validation(error)}"
+                ) from None
         self.config = cast("ConfigT", config)
 
     async def setup(self, core: Core) -> None:
@@ -150,7 +163,11 @@ def _declared_config(kind: type) -> Any:
     for base in inspect.getmro(kind):
         for parent in getattr(base, "__orig_bases__", ()):
             arguments = get_args(parent)
-            if arguments and not isinstance(arguments[0], TypeVar) and getattr(parent, "__origin__", None) is not Generic:
+            if (
+                arguments
+                and not isinstance(arguments[0], TypeVar)
+                and getattr(parent, "__origin__", None) is not Generic
+            ):
                 return arguments[0]
     return None
 
@@ -176,7 +193,9 @@ def _resolve(plugin: Plugin[Any] | str) -> Plugin[Any]:
         else:
             points = {point.name: point for point in entry_points(group="paddock.plugins")}
             if plugin not in points:
-                raise ConfigError(f"no plugin {plugin!r} among the entry points of paddock.plugins ({', '.join(points) or 'none'})")
+                raise ConfigError(
+                    f"no plugin {plugin!r} among the entry points of paddock.plugins ({', '.join(points) or 'none'})"
+                )
             found = points[plugin].load()
     if inspect.isclass(found) and issubclass(found, Plugin):
         found = found()
@@ -209,7 +228,9 @@ def order_plugins(plugins: Sequence[Plugin[Any]]) -> list[Plugin[Any]]:
             raise ConfigError(f"plugins require each other in a circle: {' → '.join([*path, plugin.name])}")
         for needed in plugin.requires:
             if needed not in by_name:
-                raise ConfigError(f"plugin {plugin.name!r} requires {needed!r}, which is not there; there are: {', '.join(by_name)}")
+                raise ConfigError(
+                    f"plugin {plugin.name!r} requires {needed!r}, which is not there; there are: {', '.join(by_name)}"
+                )
             visit(by_name[needed], (*path, plugin.name))
         states[plugin.name] = True
         ordered.append(plugin)
@@ -228,7 +249,9 @@ def describe_plugin(plugin: Plugin[Any]) -> PluginSpec:
     """
     kind = type(plugin)
     if "<locals>" in kind.__qualname__:
-        raise PluginConfigError(f"plugin {plugin.name!r}: {kind.__qualname__} is defined inside a function; a child cannot import it. Move it to module level.")
+        raise PluginConfigError(
+            f"plugin {plugin.name!r}: {kind.__qualname__} is defined inside a function; a child cannot import it. Move it to module level."
+        )
     spec = PluginSpec(module=kind.__module__, qualname=kind.__qualname__, name=plugin.name)
     if plugin.config is None:
         return spec
@@ -236,7 +259,9 @@ def describe_plugin(plugin: Plugin[Any]) -> PluginSpec:
     config_type = None
     if config_kind.__module__ != "builtins":
         if "<locals>" in config_kind.__qualname__:
-            raise PluginConfigError(f"plugin {plugin.name!r}: its config's class {config_kind.__qualname__} is defined inside a function")
+            raise PluginConfigError(
+                f"plugin {plugin.name!r}: its config's class {config_kind.__qualname__} is defined inside a function"
+            )
         config_type = (config_kind.__module__, config_kind.__qualname__)
     text = _config_text(plugin)
     _check_round_trip(plugin, text)
@@ -252,12 +277,16 @@ def _reveal(value: Any) -> Any:
 
 def _config_text(plugin: Plugin[Any]) -> str:
     config = plugin.config
-    fields = dict(config) if isinstance(config, BaseModel) else (config if isinstance(config, dict) else {"config": config})
+    fields = (
+        dict(config) if isinstance(config, BaseModel) else (config if isinstance(config, dict) else {"config": config})
+    )
     for name, value in fields.items():
         try:
             pydantic_core.to_json(_python(value), fallback=_reveal)
         except (pydantic_core.PydanticSerializationError, ValueError, TypeError) as error:
-            raise PluginConfigError(f"plugin {plugin.name!r}: field {name!r} of its config cannot be sent to a child: {error}") from None
+            raise PluginConfigError(
+                f"plugin {plugin.name!r}: field {name!r} of its config cannot be sent to a child: {error}"
+            ) from None
     return pydantic_core.to_json(_python(config), fallback=_reveal, by_alias=True).decode()
 
 
@@ -271,13 +300,17 @@ def _check_round_trip(plugin: Plugin[Any], text: str) -> None:
     try:
         restored = TypeAdapter(type(config)).validate_json(text)
     except ValidationError as error:
-        raise PluginConfigError(f"plugin {plugin.name!r}: its config does not survive JSON: {describe_validation(error)}") from None
+        raise PluginConfigError(
+            f"plugin {plugin.name!r}: its config does not survive JSON: {describe_validation(error)}"
+        ) from None
     if restored == config:
         return
     fields = dict(config) if isinstance(config, BaseModel) else (config if isinstance(config, dict) else {})
     again = dict(restored) if isinstance(restored, BaseModel | dict) else {}
     changed = [name for name, value in fields.items() if again.get(name) != value]
-    raise PluginConfigError(f"plugin {plugin.name!r}: field {', '.join(map(repr, changed)) or 'config'} of its config would change on its way to a child")
+    raise PluginConfigError(
+        f"plugin {plugin.name!r}: field {', '.join(map(repr, changed)) or 'config'} of its config would change on its way to a child"
+    )
 
 
 def _lookup(module: str, qualname: str) -> Any:
@@ -298,13 +331,19 @@ def rebuild_plugin(spec: PluginSpec) -> Plugin[Any]:
         if spec.config is None:
             return cast("Plugin[Any]", kind())
         text = spec.config.get_secret_value()
-        config = pydantic_core.from_json(text) if spec.config_type is None else TypeAdapter(_lookup(*spec.config_type)).validate_json(text)
+        config = (
+            pydantic_core.from_json(text)
+            if spec.config_type is None
+            else TypeAdapter(_lookup(*spec.config_type)).validate_json(text)
+        )
         return cast("Plugin[Any]", kind(config))
     except Exception as error:
         raise PluginSetupError(spec.name, f"cannot be rebuilt in a child: {type(error).__name__}: {error}") from error
 
 
-async def set_up(plugins: Sequence[Plugin[Any]], core: Core, timeout: float, entering: Callable[[str], None] = lambda _name: None) -> None:
+async def set_up(
+    plugins: Sequence[Plugin[Any]], core: Core, timeout: float, entering: Callable[[str], None] = lambda _name: None
+) -> None:
     """Set plugins up one after the other; on failure tear down those that were, in reverse.
 
     Args:
@@ -327,14 +366,18 @@ async def set_up(plugins: Sequence[Plugin[Any]], core: Core, timeout: float, ent
         except BaseException as error:
             await tear_down(done)
             if isinstance(error, TimeoutError) and loop.time() >= end:
-                raise PluginSetupError(plugin.name, f"its setup took longer than ready_timeout ({timeout:g}s)") from None
+                raise PluginSetupError(
+                    plugin.name, f"its setup took longer than ready_timeout ({timeout:g}s)"
+                ) from None
             if not isinstance(error, Exception):
                 raise
             raise PluginSetupError(plugin.name, f"its setup failed: {type(error).__name__}: {error}") from error
         done.append(plugin)
 
 
-async def tear_down(plugins: Sequence[Plugin[Any]], report: Callable[[str, Exception], None] = lambda _name, _error: None) -> None:
+async def tear_down(
+    plugins: Sequence[Plugin[Any]], report: Callable[[str, Exception], None] = lambda _name, _error: None
+) -> None:
     """Tear plugins down in reverse order; one that fails is reported and stops nobody else."""
     for plugin in reversed(plugins):
         try:

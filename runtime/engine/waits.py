@@ -12,7 +12,8 @@ from typing import Any
 from ..base.errors import StepFailed, StepTimeout, WaitTimeout
 from ..base.values import Schema
 from ..store.journal import StepRow
-from ..store.ops import StepBegun, StepCounted, StepFailed as StepFailedOp, StepWaiting
+from ..store.ops import StepBegun, StepCounted, StepWaiting
+from ..store.ops import StepFailed as StepFailedOp
 from .execution import CURRENT_STEP, Execution, describe_error, recorded_failure
 
 __all__ = ["LoopState", "PollCall", "PollExhausted", "abandon", "loop_back", "poll", "sleep"]
@@ -54,7 +55,7 @@ async def poll(execution: Execution, call: PollCall) -> Any:
     end = None if call.timeout is None else (row.started_at or execution.clock.now()) + call.timeout
     try:
         return await _poll(execution, call, row, end)
-    except Exception as error:  # noqa: BLE001  every failure of the check is the step's
+    except Exception as error:
         if isinstance(error, StepFailed):
             raise
         await execution.fail(row, error)
@@ -67,7 +68,7 @@ async def _poll(execution: Execution, call: PollCall, row: StepRow, end: float |
         await execution.writer.flush()
         token = CURRENT_STEP.set((call.name, row.poll_count + 1))
         try:
-            async with execution.working(call.key, None):
+            async with execution.working(call.key, call.name, row.poll_count + 1, None):
                 done, value = await call.check(row.poll_count + 1)
         finally:
             CURRENT_STEP.reset(token)
@@ -77,7 +78,11 @@ async def _poll(execution: Execution, call: PollCall, row: StepRow, end: float |
         row.wake_at = None if done else now + wait
         if end is not None and row.wake_at is not None:
             row.wake_at = min(row.wake_at, end) if now < end else row.wake_at
-        execution.writer.add(StepCounted(call.key, call.name, "poll", poll_count=row.poll_count, wake_at=row.wake_at, data={"done": done}))
+        execution.writer.add(
+            StepCounted(
+                call.key, call.name, "poll", poll_count=row.poll_count, wake_at=row.wake_at, data={"done": done}
+            )
+        )
         if done:
             text = call.output.encode(value, f"the output of step {call.key!r}", execution.max_payload)
             result = call.output.decode(text, f"the output of step {call.key!r}")
@@ -147,7 +152,9 @@ async def loop_back(
         again = await condition()
         now = execution.clock.now()
         if again and max_iterations is not None and row.loop_count >= max_iterations:
-            raise WaitTimeout(f"loop {state.key!r} jumped back {row.loop_count} times, its max_iterations, and its condition still holds")
+            raise WaitTimeout(
+                f"loop {state.key!r} jumped back {row.loop_count} times, its max_iterations, and its condition still holds"
+            )
         if again and timeout is not None and now >= (row.started_at or now) + timeout:
             raise WaitTimeout(f"loop {state.key!r} ran longer than {timeout:g}s and its condition still holds")
     except Exception as error:  # noqa: BLE001  every failure of the condition is the step's
@@ -158,7 +165,9 @@ async def loop_back(
     row.loop_count += 1
     row.wake_at = now + interval if interval else None
     data = {"max_iterations": max_iterations} if max_iterations is not None else {}
-    execution.writer.add(StepCounted(state.key, name, "loop", loop_count=row.loop_count, wake_at=row.wake_at, data=data))
+    execution.writer.add(
+        StepCounted(state.key, name, "loop", loop_count=row.loop_count, wake_at=row.wake_at, data=data)
+    )
     if row.wake_at is not None:
         await execution.park(row.wake_at)
     return True
@@ -173,5 +182,5 @@ def abandon(execution: Execution, prefix: str, why: str) -> None:
             execution.writer.add(StepFailedOp(row.key, row.name, row.kind, info, row.failures))
 
 
-class _Stopped(Exception):  # noqa: N818  the type that the journal shows
+class _Stopped(Exception):
     pass

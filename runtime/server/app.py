@@ -153,7 +153,9 @@ class AppServer:
         await self.start()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Stop."""
         await self.stop()
 
@@ -189,7 +191,9 @@ def _travelling(plugin: Plugin[Any]) -> PluginText:
     spec = describe_plugin(plugin)
     try:
         secret = spec.config.get_secret_value() if spec.config is not None else None
-        return PluginText(module=spec.module, qualname=spec.qualname, name=spec.name, config_type=spec.config_type, config=secret)
+        return PluginText(
+            module=spec.module, qualname=spec.qualname, name=spec.name, config_type=spec.config_type, config=secret
+        )
     except ValueError as error:
         raise PluginConfigError(f"plugin {plugin.name!r}: {error}") from None
 
@@ -232,7 +236,9 @@ class _Running:
         stack.push_async_callback(self.guard.stop)
         stack.push_async_callback(self._stop_work)
         server.workflows.attach(
-            WorkflowsParts(self.store, self._clock, self.bus, self.dispatcher.poke, self._end, self._resume, self._stop_work)
+            WorkflowsParts(
+                self.store, self._clock, self.bus, self.dispatcher.poke, self._end, self._resume, self._stop_work
+            )
         )
         await self._go_on()
 
@@ -252,13 +258,17 @@ class _Running:
         self._stack.push_async_callback(self.core.close)
         await set_up(server._plugin_list, self.core, self._settings.ready_timeout)
         self._stack.push_async_callback(
-            tear_down, server._plugin_list, lambda name, error: _log.error("a plugin's teardown failed", plugin=name, error=repr(error))
+            tear_down,
+            server._plugin_list,
+            lambda name, error: _log.error("a plugin's teardown failed", plugin=name, error=repr(error)),
         )
 
     def _wire(self) -> None:
         server, settings = self._server, self._settings
         mode = "spawn" if settings.launcher == "spawn" else "fork"
-        self.nursery = Nursery(mode, self.run_dir.beats_path, self._modules, lambda message: self.supervisor.exited(message))
+        self.nursery = Nursery(
+            mode, self.run_dir.beats_path, self._modules, lambda message: self.supervisor.exited(message)
+        )
         self.supervisor = Supervisor(
             Parts(
                 store=self.store,
@@ -285,10 +295,17 @@ class _Running:
             )
         )
         self.dispatcher = Dispatcher(self.store, self._clock, self._wanted, self._launch, self._time_out)
-        self.housekeeper = Housekeeper(self.store, self._clock, settings, Checkpointer(server._path, settings.sqlite_pragmas, LockFile.of(server._path)))
+        self.housekeeper = Housekeeper(
+            self.store,
+            self._clock,
+            settings,
+            Checkpointer(server._path, settings.sqlite_pragmas, LockFile.of(server._path)),
+        )
 
     def _listener(self) -> Listener:
-        address = TcpAddress("127.0.0.1", 0) if self._settings.transport == "tcp" else UnixAddress(self.run_dir.socket_path)
+        address = (
+            TcpAddress("127.0.0.1", 0) if self._settings.transport == "tcp" else UnixAddress(self.run_dir.socket_path)
+        )
         self.listener = Listener(address, token=self.run_dir.token, on_peer=self._meet)
         return self.listener
 
@@ -391,7 +408,9 @@ class _Running:
             if done:
                 self.bus.poke()
             if lease is not None:
-                task = asyncio.create_task(self._end(lease, "the workflow's timeout has passed"), name="paddock-timeout")
+                task = asyncio.create_task(
+                    self._end(lease, "the workflow's timeout has passed"), name="paddock-timeout"
+                )
                 self._late.add(task)
                 task.add_done_callback(self._late.discard)
 
@@ -419,7 +438,9 @@ class _Running:
         if self.housekeeper.trouble:
             found["housekeeper"] = self.housekeeper.trouble
         if self.nursery.unfit and self._settings.launcher == "fork":
-            found["fork-server"] = f"imported modules left threads behind ({', '.join(self.nursery.unfit)}); children are spawned"
+            found["fork-server"] = (
+                f"imported modules left threads behind ({', '.join(self.nursery.unfit)}); children are spawned"
+            )
         if self.nursery.failures:
             found["imports"] = dict(self.nursery.failures)
         if not self._server._watchdog_config.enabled:
@@ -467,5 +488,3 @@ def _open_table(path: str) -> BeatTable:
         return BeatTable.create(path, _SLOTS)
     except OSError as error:
         raise RunDirectoryError(f"the beat table {path} cannot be made: {error.strerror}") from None
-
-

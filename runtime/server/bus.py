@@ -71,7 +71,9 @@ class _Feed:
 
     async def _catch_up(self) -> None:
         target = self._bus.cursor
-        found = await self._bus.store.events(self.cursor or 0, _QUEUE, pattern=self.pattern, instance_id=self.instance_id)
+        found = await self._bus.store.events(
+            self.cursor or 0, _QUEUE, pattern=self.pattern, instance_id=self.instance_id
+        )
         self._queue.extend(found)
         if len(found) < _QUEUE and self._bus.cursor == target:
             self._behind = False  # no await between the check and this: the next offer is not missed
@@ -251,7 +253,7 @@ _OUTCOMES = frozenset(
 def _matches(event: Event, pattern: str, instance_id: str | None) -> bool:
     if instance_id is not None and event.instance_id != instance_id:
         return False
-    return pattern == "*" or pattern == event.name or fnmatch.fnmatchcase(event.name, pattern)
+    return pattern in ("*", event.name) or fnmatch.fnmatchcase(event.name, pattern)
 
 
 def _call(handler: Handler, event: Event) -> None:

@@ -14,7 +14,6 @@ from cronsim import CronSim, CronSimError
 
 from ..base.duration import parse_duration
 from ..base.errors import ConfigError
-from ..child.core import plugin_connection
 from ..engine.definition import Definition
 from ..engine.logs import StepLogger
 from .bus import EventBus
@@ -30,7 +29,15 @@ class ServerCore:
 
     role = "server"
 
-    def __init__(self, *, config: dict[str, Any], logger: StepLogger, events: EventBus, workflows: Workflows, db: aiosqlite.Connection) -> None:
+    def __init__(
+        self,
+        *,
+        config: dict[str, Any],
+        logger: StepLogger,
+        events: EventBus,
+        workflows: Workflows,
+        db: aiosqlite.Connection,
+    ) -> None:
         """Hold the parts; the plugins' connection opens at its first use."""
         self.config = config
         self.logger = logger
@@ -72,7 +79,9 @@ class ServerCore:
         seconds = parse_duration(every) if every is not None else None
         if seconds == 0:
             raise ConfigError(f"schedule {name!r}: every= must be more than 0")
-        self._schedules[name] = asyncio.create_task(self._tick(name, function, seconds, cron), name=f"paddock-schedule-{name}")
+        self._schedules[name] = asyncio.create_task(
+            self._tick(name, function, seconds, cron), name=f"paddock-schedule-{name}"
+        )
 
     async def _tick(self, name: str, function: Callable[[], Any], seconds: float | None, cron: str | None) -> None:
         loop = asyncio.get_running_loop()

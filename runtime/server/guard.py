@@ -25,7 +25,9 @@ _log = structlog.get_logger("paddock.watchdog")
 class WatchdogKeeper:
     """Keep a watchdog process alive."""
 
-    def __init__(self, config: WatchdogConfig, *, address: str, token: str, beats_path: str, trace_dir: str, orphan_grace: float) -> None:
+    def __init__(
+        self, config: WatchdogConfig, *, address: str, token: str, beats_path: str, trace_dir: str, orphan_grace: float
+    ) -> None:
         """Hold the settings, which go to the process on its standard input: argv is for all to read."""
         me = identify(os.getpid())
         self._enabled = config.enabled
@@ -59,7 +61,7 @@ class WatchdogKeeper:
             self._task = asyncio.create_task(self._keep(), name="paddock-watchdog-keeper")
 
     def _launch(self) -> None:
-        self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
+        self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "paddock.watchdog"], stdin=subprocess.PIPE, start_new_session=True
         )
         assert self._process.stdin is not None  # noqa: S101

@@ -68,7 +68,9 @@ class InlineRunner:
         except LeaseLost:
             pass
         except DatabaseUnavailable as trouble:
-            _log.error("an inline instance lost the database and is queued again", instance_id=claim.id, error=str(trouble))
+            _log.error(
+                "an inline instance lost the database and is queued again", instance_id=claim.id, error=str(trouble)
+            )
             planned = True
         except Exception as trouble:  # noqa: BLE001  a defect of ours must not leave the lease behind
             error = describe_error(trouble)

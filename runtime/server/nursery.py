@@ -57,7 +57,11 @@ class Nursery:
     """
 
     def __init__(
-        self, mode: Literal["fork", "spawn"], beats_path: str, modules: Callable[[], list[str]], exited: Callable[[Exited], None]
+        self,
+        mode: Literal["fork", "spawn"],
+        beats_path: str,
+        modules: Callable[[], list[str]],
+        exited: Callable[[Exited], None],
     ) -> None:
         """Hold the parts; `start` starts."""
         self._mode = mode
@@ -111,7 +115,7 @@ class Nursery:
     async def _serve(self) -> None:
         ours, theirs = socket.socketpair()
         try:
-            self._process = subprocess.Popen(  # noqa: S603, ASYNC220  our own interpreter and module; starting it takes a millisecond
+            self._process = subprocess.Popen(  # noqa: ASYNC220  our own interpreter and module; starting it takes a millisecond
                 [sys.executable, "-P", "-m", "paddock.runtime.child.forkserver", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
@@ -127,7 +131,14 @@ class Nursery:
         modules = [] if self._mode == "spawn" else self._modules()
         self._known = set(modules)
         connection.send(
-            Boot(sys_path=list(sys.path), main_path=path, main_module=module, modules=modules, beats_path=self._beats_path, cwd=os.getcwd())
+            Boot(
+                sys_path=list(sys.path),
+                main_path=path,
+                main_module=module,
+                modules=modules,
+                beats_path=self._beats_path,
+                cwd=os.getcwd(),
+            )
         )
         while (message := await connection.receive()) is not None:
             self._take(message)

@@ -58,11 +58,15 @@ class Registry:
             raise ConfigError(f"{definition!r:.100} is no workflow; register what workflow(…)…build() returns")
         check_workflow_name(definition.name)
         if definition.name in self._known:
-            raise WorkflowAlreadyRegistered(f"a workflow {definition.name!r} is registered already; give this one another name")
+            raise WorkflowAlreadyRegistered(
+                f"a workflow {definition.name!r} is registered already; give this one another name"
+            )
         if on_limit not in ("queue", "reject"):
             raise ConfigError(f'workflow {definition.name!r}: on_limit is "queue" or "reject", not {on_limit!r}')
         if max_concurrent is not None and (not isinstance(max_concurrent, int) or max_concurrent < 0):
-            raise ConfigError(f"workflow {definition.name!r}: max_concurrent is a whole number from 0 (unlimited), not {max_concurrent!r}")
+            raise ConfigError(
+                f"workflow {definition.name!r}: max_concurrent is a whole number from 0 (unlimited), not {max_concurrent!r}"
+            )
         isolated = definition.isolated and self._config.launcher != "inline"
         path = DefinitionPath(name=definition.name)
         if isolated and not from_plugin:
@@ -155,7 +159,10 @@ def _check_importable(definition: Definition, module: str) -> None:
                 return
         except (ImportError, ValueError, AttributeError):
             continue
-    if isinstance(getattr(sys.modules.get(module), "__spec__", None), importlib.machinery.ModuleSpec) and top in sys.builtin_module_names:
+    if (
+        isinstance(getattr(sys.modules.get(module), "__spec__", None), importlib.machinery.ModuleSpec)
+        and top in sys.builtin_module_names
+    ):
         return
     raise WorkflowNotImportable(
         f"workflow {definition.name!r}: module {module!r} is loaded here, but nothing on sys.path leads a child process to it; "

@@ -46,7 +46,9 @@ class RunDirectory:
         try:
             check_socket_path(os.path.join(path, "hub.sock"))
         except SocketPathTooLong as error:
-            raise RunDirectoryError(f"run directory {path}: {error}. Give AppServer(run_dir=…) a shorter path.") from None
+            raise RunDirectoryError(
+                f"run directory {path}: {error}. Give AppServer(run_dir=…) a shorter path."
+            ) from None
         _make_private(path)
         for name in ("out", "trace"):
             _make_private(os.path.join(path, name))
@@ -82,14 +84,22 @@ def _make_private(path: str) -> None:
     except FileExistsError:
         pass
     except OSError as error:
-        raise RunDirectoryError(f"run directory {path} cannot be made: {error.strerror}; give AppServer(run_dir=…) another path") from None
+        raise RunDirectoryError(
+            f"run directory {path} cannot be made: {error.strerror}; give AppServer(run_dir=…) another path"
+        ) from None
     found = os.lstat(path)
     if not stat.S_ISDIR(found.st_mode):
-        raise RunDirectoryError(f"run directory {path} is no directory; remove what is there, or give AppServer(run_dir=…) another path")
+        raise RunDirectoryError(
+            f"run directory {path} is no directory; remove what is there, or give AppServer(run_dir=…) another path"
+        )
     if found.st_uid != os.geteuid():
-        raise RunDirectoryError(f"run directory {path} belongs to user {found.st_uid}, not to {os.geteuid()}; give AppServer(run_dir=…) another path")
+        raise RunDirectoryError(
+            f"run directory {path} belongs to user {found.st_uid}, not to {os.geteuid()}; give AppServer(run_dir=…) another path"
+        )
     if found.st_mode & 0o077:
-        raise RunDirectoryError(f"run directory {path} is open to others (mode {stat.S_IMODE(found.st_mode):o}); chmod 700 it, or give another path")
+        raise RunDirectoryError(
+            f"run directory {path} is open to others (mode {stat.S_IMODE(found.st_mode):o}); chmod 700 it, or give another path"
+        )
 
 
 def _token(path: str) -> str:

@@ -94,7 +94,9 @@ class Supervisor:
         try:
             child.identity = await self._bear(claim, child)
         except MachineError as error:
-            _log.error("a child could not be started; its instance stays queued", instance_id=claim.id, error=str(error))
+            _log.error(
+                "a child could not be started; its instance stays queued", instance_id=claim.id, error=str(error)
+            )
             await asyncio.sleep(_RETRY)
         await self._watch(child)
 
@@ -103,7 +105,9 @@ class Supervisor:
         parts = self._parts
         spec = parts.spec_of(claim, child.slot)
         out_path, err_path = output_paths(parts.run_dir, claim.lease.instance, claim.lease.epoch)
-        order = ForkOrder(child.slot, claim.id, claim.lease.epoch, spec.model_dump_json(), out_path, err_path, spec.trace_dir)
+        order = ForkOrder(
+            child.slot, claim.id, claim.lease.epoch, spec.model_dump_json(), out_path, err_path, spec.trace_dir
+        )
         try:
             born = await parts.nursery.fork(order)
         except LauncherGone:
@@ -136,7 +140,9 @@ class Supervisor:
         if child.ready or child.identity is None or not view.step.startswith("plugin:"):
             return
         plugin = view.step.removeprefix("plugin:")
-        error = PluginSetupError(plugin, f"its setup took longer than ready_timeout ({limit:g}s) and blocked the process")
+        error = PluginSetupError(
+            plugin, f"its setup took longer than ready_timeout ({limit:g}s) and blocked the process"
+        )
         child.stop_error = ErrorInfo(type="PluginSetupError", message=str(error))
         await self._end_process(child)
 
@@ -151,8 +157,12 @@ class Supervisor:
                 await asyncio.to_thread(end_tree, child.identity, marker=child.marker)
         view = parts.table.read(child.slot)
         held = next((held for held in await self._insist(parts.store.held) if held.lease == child.lease), None)
-        death = await asyncio.to_thread(describe_death, child, view, parts.run_dir, held, planned=self.draining or child.identity is None)
-        settlement = await self._insist(lambda: parts.store.settle(child.lease, death, parts.config.max_resumes, parts.clock.now()))
+        death = await asyncio.to_thread(
+            describe_death, child, view, parts.run_dir, held, planned=self.draining or child.identity is None
+        )
+        settlement = await self._insist(
+            lambda: parts.store.settle(child.lease, death, parts.config.max_resumes, parts.clock.now())
+        )
         self._children.pop(child.lease, None)
         parts.table.release(child.slot)
         remove_files(parts.run_dir, child.lease, view.pid)
@@ -186,7 +196,10 @@ class Supervisor:
     async def _settle_unborn(self, lease: Lease, error: ErrorInfo | None) -> None:
         await self._insist(
             lambda: self._parts.store.settle(
-                lease, Death(planned=error is None, error=error), self._parts.config.max_resumes, self._parts.clock.now()
+                lease,
+                Death(planned=error is None, error=error),
+                self._parts.config.max_resumes,
+                self._parts.clock.now(),
             )
         )
         self._parts.freed()
@@ -207,16 +220,24 @@ class Supervisor:
     def exited(self, message: Exited) -> None:
         """Take the fork server's report of a death."""
         for child in self._children.values():
-            if (child.instance_id, child.lease.epoch) == (message.instance_id, message.epoch) and not child.exited.done():
+            if (child.instance_id, child.lease.epoch) == (
+                message.instance_id,
+                message.epoch,
+            ) and not child.exited.done():
                 child.exited.set_result(message)
 
     def _find(self, instance_id: str | None, epoch: int | None) -> Child | None:
-        return next((c for c in self._children.values() if (c.instance_id, c.lease.epoch) == (instance_id, epoch)), None)
+        return next(
+            (c for c in self._children.values() if (c.instance_id, c.lease.epoch) == (instance_id, epoch)), None
+        )
 
     async def talk(self, connection: Connection, hello: Hello) -> None:
         """Listen to a child until it hangs up; one that is not ours any more is told to end itself."""
         child = self._find(hello.instance_id, hello.epoch)
-        if child is None or (child.identity is not None and (child.identity.pid, child.identity.start_time) != (hello.pid, hello.start_time)):
+        if child is None or (
+            child.identity is not None
+            and (child.identity.pid, child.identity.start_time) != (hello.pid, hello.start_time)
+        ):
             with contextlib.suppress(IpcError):
                 connection.send(Cancel(reason="this instance has another executor", grace=0.0))
                 await connection.drain()
@@ -247,9 +268,16 @@ class Supervisor:
         """Note a finding of the watchdog before it acts on it."""
         child = self._find(message.instance_id, message.epoch)
         if child is not None and child.stale is None:
-            child.stale = {"pid": message.pid, "reason": message.reason, "silent_for": message.silent_for, "timeout": message.timeout}
+            child.stale = {
+                "pid": message.pid,
+                "reason": message.reason,
+                "silent_for": message.silent_for,
+                "timeout": message.timeout,
+            }
             with contextlib.suppress(DatabaseUnavailable):
-                await self._parts.store.record(child.lease, "workflow.watchdog.stale", dict(child.stale), self._parts.clock.now())
+                await self._parts.store.record(
+                    child.lease, "workflow.watchdog.stale", dict(child.stale), self._parts.clock.now()
+                )
                 self._parts.bus.poke()
         return StaleAck(slot=message.slot)
 
@@ -355,5 +383,3 @@ class Supervisor:
             if is_alive(identity):
                 await asyncio.to_thread(end_tree, identity)
         self._parts.table.release(slot)
-
-

@@ -34,7 +34,12 @@ from .registry import Registered, Registry
 
 __all__ = ["Workflows", "WorkflowsParts"]
 
-_ENDS = {Status.FAILED: WorkflowFailed, Status.CANCELLED: WorkflowCancelled, Status.TIMED_OUT: WorkflowTimedOut, Status.BLOCKED: WorkflowBlocked}
+_ENDS = {
+    Status.FAILED: WorkflowFailed,
+    Status.CANCELLED: WorkflowCancelled,
+    Status.TIMED_OUT: WorkflowTimedOut,
+    Status.BLOCKED: WorkflowBlocked,
+}
 _DONE = TERMINAL | {Status.BLOCKED}
 
 
@@ -104,9 +109,9 @@ class Workflows:
     async def start(
         self,
         workflow: str | Definition,
-        input: Any = None,  # noqa: A002  the contract's name
+        input: Any = None,
         *,
-        id: str | None = None,  # noqa: A002
+        id: str | None = None,
         delay: DurationLike | None = None,
         priority: int = 0,
         metadata: Mapping[str, Any] | None = None,
@@ -136,7 +141,14 @@ class Workflows:
         return new.id
 
     def _new(
-        self, known: Registered, value: Any, ident: str | None, delay: DurationLike | None, priority: int, metadata: Mapping[str, Any], now: float
+        self,
+        known: Registered,
+        value: Any,
+        ident: str | None,
+        delay: DurationLike | None,
+        priority: int,
+        metadata: Mapping[str, Any],
+        now: float,
     ) -> NewInstance:
         name = known.definition.name
         if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) > 2**31:
@@ -156,7 +168,7 @@ class Workflows:
             reject_at=known.limit if known.on_limit == "reject" and known.limit else None,
         )
 
-    async def run(self, workflow: str | Definition, input: Any = None, *, timeout: DurationLike | None = None) -> Any:  # noqa: A002
+    async def run(self, workflow: str | Definition, input: Any = None, *, timeout: DurationLike | None = None) -> Any:
         """Start an instance and return its output.
 
         Raises:
@@ -167,7 +179,7 @@ class Workflows:
 
     # --- waiting ---
 
-    async def wait(self, id: str, *, timeout: DurationLike | None = None) -> Instance:  # noqa: A002
+    async def wait(self, id: str, *, timeout: DurationLike | None = None) -> Instance:
         """Return the instance once it has ended, or is blocked.
 
         Raises:
@@ -191,7 +203,7 @@ class Workflows:
         except TimeoutError:
             raise TimeoutError(f"instance {id} has not ended within {timeout}; it goes on") from None
 
-    async def result(self, id: str, *, timeout: DurationLike | None = None) -> Any:  # noqa: A002
+    async def result(self, id: str, *, timeout: DurationLike | None = None) -> Any:
         """Return the output of an instance once it has completed; the type is what the workflow's last step names.
 
         Raises:
@@ -214,7 +226,7 @@ class Workflows:
 
     # --- reading ---
 
-    async def get_instance(self, id: str) -> Instance | None:  # noqa: A002
+    async def get_instance(self, id: str) -> Instance | None:
         """Return an instance with its steps and metadata, or None."""
         return await self._live().store.get(id)
 
@@ -232,7 +244,7 @@ class Workflows:
 
     # --- steering ---
 
-    async def cancel(self, id: str) -> bool:  # noqa: A002
+    async def cancel(self, id: str) -> bool:
         """Cancel an instance in whatever state it is; return True only if this call made it cancelled.
 
         The status is durable at once; the process and everything that it started is gone when this returns: it is asked to stop, then
@@ -249,7 +261,7 @@ class Workflows:
             await parts.end(lease, "cancelled")
         return done
 
-    async def update_metadata(self, id: str, metadata: Mapping[str, Any]) -> None:  # noqa: A002
+    async def update_metadata(self, id: str, metadata: Mapping[str, Any]) -> None:
         """Merge keys into an instance's metadata; keys that are not named stay.
 
         Raises:
@@ -262,7 +274,7 @@ class Workflows:
         values = [(key, ANY.encode(item, f"metadata {key!r}", limit)) for key, item in metadata.items()]
         await self._live().store.merge_metadata(id, values)
 
-    async def cleanup(self, id: str) -> None:  # noqa: A002
+    async def cleanup(self, id: str) -> None:
         """Delete a finished instance with its steps, events and logs.
 
         Raises:

@@ -156,7 +156,9 @@ def claim(tx: sqlite3.Connection, wanted: Wanted, now: float) -> list[Claim]:
 
 def held(tx: sqlite3.Connection) -> list[Held]:
     """Return every lease there is."""
-    return [Held(Lease(row[0], row[1]), row[2], row[3], Status(row[4]), bool(row[5]), *row[6:]) for row in tx.execute(_HELD)]
+    return [
+        Held(Lease(row[0], row[1]), row[2], row[3], Status(row[4]), bool(row[5]), *row[6:]) for row in tx.execute(_HELD)
+    ]
 
 
 def settle(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: int, now: float) -> Settlement | None:
@@ -165,8 +167,10 @@ def settle(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: int,
     An instance that still stands at `running` has lost its executor: it goes back to the queue, later at each crash without
     progress, and fails as a `CrashLoop` after `max_resumes` of them.
     """
-    row = tx.execute("SELECT i.status FROM paddock_leases l JOIN paddock_instances i ON i.seq = l.instance WHERE instance = ? AND l.epoch = ?",
-                     (lease.instance, lease.epoch)).fetchone()
+    row = tx.execute(
+        "SELECT i.status FROM paddock_leases l JOIN paddock_instances i ON i.seq = l.instance WHERE instance = ? AND l.epoch = ?",
+        (lease.instance, lease.epoch),
+    ).fetchone()
     if row is None:
         return None
     status = Status(row[0])
@@ -183,7 +187,21 @@ def settle(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: int,
 def _keep_leftover(tx: sqlite3.Connection, seq: int, death: Death, now: float, *, running: bool) -> None:
     """Keep what the process printed and nobody had read, and a note of an unplanned death, among the instance's logs."""
     for source, line in death.leftover:
-        apply(Logged(30 if source == "stderr" else 20, "warning" if source == "stderr" else "info", line, {}, None, None, source, now), tx, seq, now)  # type: ignore[arg-type]
+        apply(
+            Logged(
+                30 if source == "stderr" else 20,
+                "warning" if source == "stderr" else "info",
+                line,
+                {},
+                None,
+                None,
+                source,
+                now,
+            ),
+            tx,
+            seq,
+            now,
+        )  # type: ignore[arg-type]
     if death.error is not None and not death.planned and running:
         apply(Logged(40, "error", death.error.message, {}, death.error.step, None, "runtime", now), tx, seq, now)
 
@@ -218,7 +236,9 @@ def _crash_loop(last: ErrorInfo | None, step: str | None, count: int) -> ErrorIn
     how = f"; the last: {last.message}" if last is not None else ""
     facts = last.model_dump(exclude={"type", "message", "step"}) if last is not None else {}
     where = f"at step {step!r}" if step else "before its first step"
-    return ErrorInfo(type="CrashLoop", message=f"the process died {count} times {where} without progress{how}", step=step, **facts)
+    return ErrorInfo(
+        type="CrashLoop", message=f"the process died {count} times {where} without progress{how}", step=step, **facts
+    )
 
 
 def release_due(tx: sqlite3.Connection, now: float) -> tuple[int, float | None]:

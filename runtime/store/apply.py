@@ -184,7 +184,7 @@ def _logged(op: Logged, tx: sqlite3.Connection, instance: int, now: float) -> No
 
 
 @apply.register
-def _metadata_set(op: MetadataSet, tx: sqlite3.Connection, instance: int, now: float) -> None:  # noqa: ARG001
+def _metadata_set(op: MetadataSet, tx: sqlite3.Connection, instance: int, now: float) -> None:
     instances.merge_metadata(tx, instance, [(op.key, op.value)])
 
 

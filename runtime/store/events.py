@@ -20,7 +20,9 @@ __all__ = ["INPUT", "OUTPUT", "append", "last_event_id", "read_events", "read_lo
 #: Values of `payload` other than a step's row: the instance's own output and input.
 OUTPUT, INPUT = 0, -1
 
-_INSERT = "INSERT INTO paddock_events (instance, name, created_at, data, ref, payload, level) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INSERT = (
+    "INSERT INTO paddock_events (instance, name, created_at, data, ref, payload, level) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'paddock_events'"
 _READ = """
 SELECT e.id, e.name, i.id, i.workflow_name, e.created_at, coalesce(e.data, r.data), e.payload, e.instance
@@ -71,7 +73,9 @@ def _filter(pattern: str | None, instance: int | None) -> tuple[str, list[Any]]:
     return where, values
 
 
-def read_events(tx: sqlite3.Connection, after: int, limit: int, *, pattern: str | None = None, instance: int | None = None) -> list[Event]:
+def read_events(
+    tx: sqlite3.Connection, after: int, limit: int, *, pattern: str | None = None, instance: int | None = None
+) -> list[Event]:
     """Return events whose id is above `after`, in their order; `pattern` is a glob over the name."""
     where, values = _filter(pattern, instance)
     found: list[Event] = []
@@ -98,15 +102,24 @@ def _event(tx: sqlite3.Connection, row: tuple[Any, ...]) -> Event:
             held = tx.execute(_PAYLOAD, (instance, "input" if payload == INPUT else "output")).fetchone()
         data["input" if payload == INPUT else "output"] = json.loads(held[0]) if held and held[0] is not None else None
     return Event.model_construct(
-        id=ident, name=name, instance_id=instance_id, workflow_name=workflow_name, created_at=as_datetime(created_at), data=data
+        id=ident,
+        name=name,
+        instance_id=instance_id,
+        workflow_name=workflow_name,
+        created_at=as_datetime(created_at),
+        data=data,
     )
 
 
-def read_logs(tx: sqlite3.Connection, after: int, limit: int, *, level: str | None = None, instance: int | None = None) -> list[LogRecord]:
+def read_logs(
+    tx: sqlite3.Connection, after: int, limit: int, *, level: str | None = None, instance: int | None = None
+) -> list[LogRecord]:
     """Return log records of at least `level` whose id is above `after`, in their order."""
     where, values = (" AND e.instance = ?", [instance]) if instance is not None else ("", [])
     rows = tx.execute(_LOGS.format(where=where), (LEVELS[level] if level else 0, after, *values, limit)).fetchall()
     return [
-        LogRecord(id=row[0], created_at=as_datetime(row[1]), instance_id=row[3], workflow_name=row[4], **json.loads(row[2]))  # type: ignore[arg-type]
+        LogRecord(
+            id=row[0], created_at=as_datetime(row[1]), instance_id=row[3], workflow_name=row[4], **json.loads(row[2])
+        )  # type: ignore[arg-type]
         for row in rows
     ]

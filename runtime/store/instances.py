@@ -83,10 +83,20 @@ def create(tx: sqlite3.Connection, new: NewInstance, now: float) -> bool:
         return False
     if new.reject_at is not None and tx.execute(_LOAD_OF, (new.workflow_name,)).fetchone()[0] >= new.reject_at:
         raise ConcurrencyLimitReached(
-            f"workflow {new.workflow_name!r} is at its limit of {new.reject_at}, and was registered with on_limit=\"reject\"; "
-            "start it later, or register it with on_limit=\"queue\""
+            f'workflow {new.workflow_name!r} is at its limit of {new.reject_at}, and was registered with on_limit="reject"; '
+            'start it later, or register it with on_limit="queue"'
         )
-    values = (new.id, new.workflow_name, new.priority, new.limit_key, now, new.wake_at, new.parent_id, new.parent_key, new.version)
+    values = (
+        new.id,
+        new.workflow_name,
+        new.priority,
+        new.limit_key,
+        now,
+        new.wake_at,
+        new.parent_id,
+        new.parent_key,
+        new.version,
+    )
     seq = int(tx.execute(_INSERT, values).lastrowid or 0)
     put_payload(tx, seq, "input", new.input)
     for key, value in new.metadata:
@@ -147,7 +157,11 @@ def move(
         payload = events.OUTPUT if target is Status.COMPLETED else None
         events.append(tx, seq, ENDING_EVENT[target], now, {**detail, **(data or {})}, payload=payload)
     elif target in (Status.SLEEPING, Status.WAITING, Status.PAUSED, Status.BLOCKED):
-        detail = {"status": target.value, **({"error": json.loads(text)} if text else {}), **({"wake_at": wake_at} if wake_at else {})}
+        detail = {
+            "status": target.value,
+            **({"error": json.loads(text)} if text else {}),
+            **({"wake_at": wake_at} if wake_at else {}),
+        }
         events.append(tx, seq, "workflow.suspended", now, {"reason": target.value, **detail, **(data or {})})
 
 

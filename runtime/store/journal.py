@@ -82,7 +82,9 @@ def load(tx: sqlite3.Connection, lease: Lease) -> Journal:
     row = tx.execute(_LOAD, (lease.instance,)).fetchone()
     if row is None or row[10] != lease.epoch or row[2] != Status.RUNNING:
         raise LeaseLost(f"epoch {lease.epoch} does not hold this instance any more")
-    held = tx.execute("SELECT value FROM paddock_payloads WHERE instance = ? AND kind = 'input'", (lease.instance,)).fetchone()
+    held = tx.execute(
+        "SELECT value FROM paddock_payloads WHERE instance = ? AND kind = 'input'", (lease.instance,)
+    ).fetchone()
     steps = [StepRow(*step) for step in tx.execute(_LOAD_STEPS, (lease.instance,))]
     metadata = {key: plain_json(value) for key, value in tx.execute(_LOAD_METADATA, (lease.instance,))}
     return Journal(

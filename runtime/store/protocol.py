@@ -14,7 +14,6 @@ from .ops import Lease, Op
 __all__ = ["JournalStore", "Store"]
 
 
-
 class JournalStore(Protocol):
     """What an executor asks: its journal, and commits under its lease."""
 
@@ -50,7 +49,9 @@ class Store(JournalStore, Protocol):
         """Queue what is due; return how many and when the next is due."""
         ...
 
-    async def end(self, instance_id: str, status: Status, now: float, error: ErrorInfo | None = None) -> tuple[bool, Lease | None]:
+    async def end(
+        self, instance_id: str, status: Status, now: float, error: ErrorInfo | None = None
+    ) -> tuple[bool, Lease | None]:
         """End an instance from outside; return whether this call did, and the lease of its executor where one lives."""
         ...
 
@@ -86,7 +87,9 @@ class Store(JournalStore, Protocol):
         """Delete up to `limit` instances that ended before a time; return how many."""
         ...
 
-    async def events(self, after: int, limit: int, *, pattern: str | None = None, instance_id: str | None = None) -> list[Event]:
+    async def events(
+        self, after: int, limit: int, *, pattern: str | None = None, instance_id: str | None = None
+    ) -> list[Event]:
         """Return events after a cursor."""
         ...
 
@@ -94,7 +97,9 @@ class Store(JournalStore, Protocol):
         """Return the newest event's id."""
         ...
 
-    async def logs(self, after: int, limit: int, *, level: str | None = None, instance_id: str | None = None) -> list[LogRecord]:
+    async def logs(
+        self, after: int, limit: int, *, level: str | None = None, instance_id: str | None = None
+    ) -> list[LogRecord]:
         """Return log records after a cursor."""
         ...
 

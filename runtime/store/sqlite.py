@@ -143,7 +143,9 @@ class SqliteStore:
         """Queue what is due; return how many and when the next is due."""
         return await self._write(admission.release_due, now)  # type: ignore[no-any-return]
 
-    async def end(self, instance_id: str, status: Status, now: float, error: ErrorInfo | None = None) -> tuple[bool, Lease | None]:
+    async def end(
+        self, instance_id: str, status: Status, now: float, error: ErrorInfo | None = None
+    ) -> tuple[bool, Lease | None]:
         """End an instance from outside; return whether this call did, and the lease of its executor where one lives."""
         return await self._write(_end, instance_id, status, now, error)  # type: ignore[no-any-return]
 
@@ -192,7 +194,9 @@ class SqliteStore:
         """Delete up to `limit` instances that ended before a time; return how many."""
         return await self._write(_remove_older, before, limit)  # type: ignore[no-any-return]
 
-    async def events(self, after: int, limit: int, *, pattern: str | None = None, instance_id: str | None = None) -> list[Event]:
+    async def events(
+        self, after: int, limit: int, *, pattern: str | None = None, instance_id: str | None = None
+    ) -> list[Event]:
         """Return events after a cursor."""
         return await self._read(_events, after, limit, pattern, instance_id)  # type: ignore[no-any-return]
 
@@ -200,7 +204,9 @@ class SqliteStore:
         """Return the newest event's id."""
         return await self._read(events.last_event_id)  # type: ignore[no-any-return]
 
-    async def logs(self, after: int, limit: int, *, level: str | None = None, instance_id: str | None = None) -> list[LogRecord]:
+    async def logs(
+        self, after: int, limit: int, *, level: str | None = None, instance_id: str | None = None
+    ) -> list[LogRecord]:
         """Return log records after a cursor."""
         return await self._read(_logs, after, limit, level, instance_id)  # type: ignore[no-any-return]
 
@@ -234,7 +240,9 @@ def _make_private(path: str) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        raise DatabaseUnavailable(f"{path} cannot be created: {error.strerror}. Name a file in a folder that exists and is writable.") from None
+        raise DatabaseUnavailable(
+            f"{path} cannot be created: {error.strerror}. Name a file in a folder that exists and is writable."
+        ) from None
 
 
 def _check(connection: sqlite3.Connection, path: str) -> None:
@@ -246,7 +254,9 @@ def _check(connection: sqlite3.Connection, path: str) -> None:
         raise DatabaseDamaged(f"{path} lacks {', '.join(sorted(missing))}: it was damaged. Restore a backup.")
 
 
-def _in_snapshot(function: Callable[..., Any], values: Sequence[Any], named: dict[str, Any], tx: sqlite3.Connection) -> Any:
+def _in_snapshot(
+    function: Callable[..., Any], values: Sequence[Any], named: dict[str, Any], tx: sqlite3.Connection
+) -> Any:
     """Read several tables as of one moment."""
     if tx.in_transaction:
         return function(tx, *values, **named)
@@ -263,7 +273,9 @@ def _record(tx: sqlite3.Connection, lease: Lease, name: str, data: dict[str, Any
         events.append(tx, lease.instance, name, now, data)
 
 
-def _end(tx: sqlite3.Connection, instance_id: str, status: Status, now: float, error: ErrorInfo | None) -> tuple[bool, Lease | None]:
+def _end(
+    tx: sqlite3.Connection, instance_id: str, status: Status, now: float, error: ErrorInfo | None
+) -> tuple[bool, Lease | None]:
     seq, current = instances.find(tx, instance_id)
     row = tx.execute(_LEASE_OF, (seq,)).fetchone()
     lease = Lease(seq, row[0]) if row else None
@@ -294,7 +306,10 @@ def _block_unknown(tx: sqlite3.Connection, names: frozenset[str], now: float) ->
     for (name,) in tx.execute(_WAITING_NAMES).fetchall():
         if name in names:
             continue
-        error = ErrorInfo(type="WorkflowNotFound", message=f"no workflow {name!r} is registered; register it and start the server again")
+        error = ErrorInfo(
+            type="WorkflowNotFound",
+            message=f"no workflow {name!r} is registered; register it and start the server again",
+        )
         for (seq,) in tx.execute(_PENDING_OF, (name,)).fetchall():
             instances.move(tx, seq, Status.PENDING, Status.BLOCKED, now, error=error)
             count += 1
@@ -309,7 +324,9 @@ def _merge_metadata(tx: sqlite3.Connection, instance_id: str, values: Sequence[t
 def _remove(tx: sqlite3.Connection, instance_id: str) -> None:
     seq, status = instances.find(tx, instance_id)
     if status not in TERMINAL:
-        raise InvalidTransition(f"instance {instance_id} is {status.value}; only one that has ended can be cleaned up. Cancel it first.")
+        raise InvalidTransition(
+            f"instance {instance_id} is {status.value}; only one that has ended can be cleaned up. Cancel it first."
+        )
     instances.remove(tx, seq)
 
 
@@ -320,11 +337,15 @@ def _remove_older(tx: sqlite3.Connection, before: float, limit: int) -> int:
     return len(numbers)
 
 
-def _events(tx: sqlite3.Connection, after: int, limit: int, pattern: str | None, instance_id: str | None) -> list[Event]:
+def _events(
+    tx: sqlite3.Connection, after: int, limit: int, pattern: str | None, instance_id: str | None
+) -> list[Event]:
     instance = instances.find(tx, instance_id)[0] if instance_id is not None else None
     return events.read_events(tx, after, limit, pattern=pattern, instance=instance)
 
 
-def _logs(tx: sqlite3.Connection, after: int, limit: int, level: str | None, instance_id: str | None) -> list[LogRecord]:
+def _logs(
+    tx: sqlite3.Connection, after: int, limit: int, level: str | None, instance_id: str | None
+) -> list[LogRecord]:
     instance = instances.find(tx, instance_id)[0] if instance_id is not None else None
     return events.read_logs(tx, after, limit, level=level, instance=instance)

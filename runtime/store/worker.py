@@ -89,7 +89,9 @@ class Worker:
         patient: wait while the disk is full instead of raising (a child has nobody to tell).
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: str, *, turn: LockFile | None, patient: bool = False) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, path: str, *, turn: LockFile | None, patient: bool = False
+    ) -> None:
         """Hold the connection; the thread starts with the first call."""
         self._connection = connection
         self._path = path
@@ -169,7 +171,9 @@ class Worker:
         try:
             results = self._read(batch) if self._reads_only else self._write(batch)
         except (sqlite3.Error, OSError) as error:
-            failure = explain(error, self._path) if isinstance(error, sqlite3.Error) else DatabaseUnavailable(str(error))
+            failure = (
+                explain(error, self._path) if isinstance(error, sqlite3.Error) else DatabaseUnavailable(str(error))
+            )
             results = [_Error(failure)] * len(batch)
         if batch[0][1] is None and isinstance(results[0], _Error):
             raise results[0].error
