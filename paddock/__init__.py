@@ -1,7 +1,12 @@
 """Paddock: durable workflows for Python, each instance in an operating-system process of its own."""
 
-from paddock.runtime.authoring.graph import branch, workflow
-from paddock.runtime.authoring.nodes import Poll
+from paddock.runtime.authoring.action import Action, action
+from paddock.runtime.authoring.builder import branch, workflow
+from paddock.runtime.authoring.flow import Flow, flow
+from paddock.runtime.authoring.flow_context import FlowContext
+from paddock.runtime.authoring.machine import StateMachine, state
+from paddock.runtime.authoring.standalone import Transition
+from paddock.runtime.authoring.waiting import Poll
 from paddock.runtime.base.config import SqlitePragmas, WatchdogConfig, WorkflowsConfig
 from paddock.runtime.base.errors import (
     ConcurrencyLimitReached,
@@ -51,6 +56,7 @@ from paddock.runtime.server.app import AppServer
 __version__ = "0.1.0"
 
 __all__ = [
+    "Action",
     "AppServer",
     "BlockingContext",
     "ConcurrencyLimitReached",
@@ -62,6 +68,8 @@ __all__ = [
     "DatabaseUnavailable",
     "ErrorInfo",
     "Event",
+    "Flow",
+    "FlowContext",
     "Instance",
     "InstanceIdConflict",
     "InstanceNotFound",
@@ -89,11 +97,13 @@ __all__ = [
     "ServerAlreadyRunning",
     "ServerNotRunning",
     "SqlitePragmas",
+    "StateMachine",
     "Status",
     "StepFailed",
     "StepResult",
     "StepStatus",
     "StepTimeout",
+    "Transition",
     "UsageError",
     "WaitTimeout",
     "WatchdogConfig",
@@ -106,6 +116,9 @@ __all__ = [
     "WorkflowTimedOut",
     "WorkflowsConfig",
     "__version__",
+    "action",
     "branch",
+    "flow",
+    "state",
     "workflow",
 ]

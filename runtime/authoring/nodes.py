@@ -2,58 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal, NoReturn
 
-from ..base.errors import InterruptError, InvalidWorkflow, StepFailed
+from ..base.errors import InvalidWorkflow, StepFailed
 from ..base.values import ANY, Schema, plain_json
 from ..engine.context import Context, Frame
-from ..engine.execution import GiveBack, StepCall
+from ..engine.execution import Execution, StepCall, describe_error, recorded_failure
 from ..engine.handler import Handler
 from ..engine.retry import ONCE, Retry
-from ..engine.waits import LoopState, PollCall, abandon, loop_back, poll, sleep
+from ..engine.strands import StrandsFailed, run_together
+from ..engine.waits import LoopState, abandon
 from ..store.journal import StepRow
 
 __all__ = [
+    "Arrival",
     "Branch",
     "ChoiceNode",
     "EndNode",
-    "LoopNode",
     "Node",
     "ParallelNode",
     "PassNode",
-    "Poll",
-    "PollNode",
-    "SleepNode",
+    "Place",
     "TaskNode",
     "count_steps",
+    "mapped",
     "walk",
 ]
 
 _KEEP_INPUT = 4096
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Poll(Generic[T]):
-    """What a poll's check returns: `Poll.done(value)` or `Poll.pending()`."""
-
-    is_done: bool
-    value: T | None = None
-
-    @classmethod
-    def done(cls, value: T | None = None) -> Poll[T]:
-        """Say that what was waited for is there."""
-        return cls(True, value)
-
-    @classmethod
-    def pending(cls) -> Poll[T]:
-        """Say that it is not there yet."""
-        return cls(False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +145,7 @@ class TaskNode(Node):
         if self.mapper is None:
             return execution.journal.input
         try:
-            value = _mapped(self.mapper, place.frame.prev, place.frame.input)
+            value = mapped(self.mapper, place.frame.prev, place.frame.input)
             if inspect.isawaitable(value):
                 value = await value
             return ANY.encode(value, f"the input of step {key!r}", execution.max_payload)
@@ -175,7 +155,7 @@ class TaskNode(Node):
             await execution.fail(row, error)
 
 
-def _mapped(mapper: Callable[..., Any], prev: Any, workflow_input: Any) -> Any:
+def mapped(mapper: Callable[..., Any], prev: Any, workflow_input: Any) -> Any:
     """Call a mapper with as many of (prev, workflow_input) as it takes."""
     try:
         inspect.signature(mapper).bind(prev, workflow_input)
@@ -256,101 +236,6 @@ class EndNode(PassNode):
 
 
 @dataclass(frozen=True, slots=True)
-class PollNode(Node):
-    """Check now and then until something is there."""
-
-    handler: Handler = None  # type: ignore[assignment]
-    mapper: Callable[..., Any] | None = None
-    input: Schema = ANY
-    output: Schema = ANY
-    interval: float = 1.0
-    timeout: float | None = None
-    max_attempts: int | None = None
-    backoff: float = 1.0
-    kind: str = field(default="poll", init=False)
-
-    async def run(self, place: Place) -> Arrival:
-        """Poll; the count and the times are durable."""
-        execution = place.frame.execution
-        key = place.key(self.name)
-
-        async def check(attempt: int) -> tuple[bool, Any]:
-            text = execution.journal.input
-            if self.mapper is not None:
-                text = ANY.encode(
-                    _mapped(self.mapper, place.frame.prev, place.frame.input), f"the input of step {key!r}"
-                )
-            value = self.input.decode(text, f"the input of step {key!r}") if self.handler.takes_input else None
-            found = await self.handler.call(value, place.context(key, attempt), execution.pool)
-            if not isinstance(found, Poll):
-                raise InvalidWorkflow(
-                    f"the check of poll {key!r} must return Poll.done(value) or Poll.pending(), not {type(found).__name__}"
-                )
-            return found.is_done, found.value
-
-        call = PollCall(
-            key, self.name, check, self.output, self.interval, self.timeout, self.max_attempts, self.backoff
-        )
-        return Arrival(await poll(execution, call))
-
-
-@dataclass(frozen=True, slots=True)
-class SleepNode(Node):
-    """Wait for a fixed time."""
-
-    seconds: float = 0.0
-    kind: str = field(default="sleep", init=False)
-
-    async def run(self, place: Place) -> Arrival:
-        """Sleep; the time of waking is durable."""
-        await sleep(place.frame.execution, place.key(self.name), self.name, self.seconds)
-        return Arrival(transparent=True)
-
-
-@dataclass(frozen=True, slots=True)
-class LoopNode(Node):
-    """Jump back to an earlier step while a condition holds."""
-
-    condition: Callable[[Context], Any] = None  # type: ignore[assignment]
-    target: str = ""
-    interval: float = 0.0
-    max_iterations: int | None = None
-    timeout: float | None = None
-    kind: str = field(default="loop", init=False)
-
-    def targets(self) -> tuple[str | None, ...]:
-        """Return the target of the jump and the way on."""
-        return (self.target, self.next)
-
-    def shape(self) -> list[Any]:
-        """Return the target with the rest."""
-        return [self.kind, self.name, self.target, self.next]
-
-    async def run(self, place: Place) -> Arrival:
-        """Decide; the count of jumps is durable."""
-        state = place.loops.get(self.name)
-        if state is None:
-            state = place.loops[self.name] = LoopState(place.key(self.name))
-
-        async def holds() -> bool:
-            found = self.condition(place.context(state.key))
-            return bool(await found if inspect.isawaitable(found) else found)
-
-        again = await loop_back(
-            place.frame.execution,
-            state,
-            self.name,
-            holds,
-            interval=self.interval,
-            max_iterations=self.max_iterations,
-            timeout=self.timeout,
-        )
-        if not again:
-            del place.loops[self.name]  # a later visit is a loop of its own
-        return Arrival(chosen=self.target if again else None, transparent=True)
-
-
-@dataclass(frozen=True, slots=True)
 class Branch:
     """One branch of a `parallel`: a graph without a life of its own."""
 
@@ -387,69 +272,30 @@ class ParallelNode(Node):
         row = execution.open(key, self.name, self.kind)
         if row.status == "completed":
             return Arrival(plain_json(row.output or "null"))
-        tasks = {branch.name: asyncio.create_task(self._branch(branch, key, place.frame)) for branch in self.branches}
+        if row.status == "failed":
+            raise recorded_failure(row)
+        work = [self._branch(branch, key, place.frame) for branch in self.branches]
         try:
-            await self._settle(list(tasks.values()))
-        except asyncio.CancelledError:
-            await _cancel(list(tasks.values()))
-            raise
-        except StepFailed as error:
-            await _cancel(list(tasks.values()))
-            abandon(execution, f"{key}/", f"stopped because step {error.step!r} failed")
-            await self._fail(place, row, [error])
-        errors = [error for task in tasks.values() if (error := task.exception()) is not None]
-        if errors:
-            await self._fail(place, row, errors)
-        text = ANY.encode(
-            {name: task.result() for name, task in tasks.items()}, f"the output of step {key!r}", execution.max_payload
-        )
+            outputs = await run_together(execution, work, fail_fast=self.on_error == "fail-fast")
+        except StrandsFailed as failed:
+            abandon(execution, f"{key}/", "another branch failed")
+            await self._fail(execution, row, failed.errors)
+        outcome = dict(zip([branch.name for branch in self.branches], outputs, strict=True))
+        text = ANY.encode(outcome, f"the output of step {key!r}", execution.max_payload)
         execution.complete(row, text)
         return Arrival(plain_json(text))
 
     async def _branch(self, branch: Branch, key: str, frame: Frame) -> Any:
         return await walk(branch.nodes, branch.start, replace(frame, scope=f"{key}/{branch.name}/"))
 
-    async def _settle(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
-        """Wait for all branches; raise at once what ends them all: a failure under `fail-fast`, or the end of the process."""
-        pending = set(tasks)
-        leaving: BaseException | None = None
-        while pending:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                error = task.exception() if not task.cancelled() else asyncio.CancelledError()
-                if isinstance(error, InterruptError | GiveBack):
-                    leaving = leaving or error  # the others stop at their own boundaries
-                elif isinstance(error, StepFailed) and self.on_error == "fail-fast" and leaving is None:
-                    raise error
-                elif error is not None and not isinstance(error, StepFailed):
-                    await _cancel(list(pending))
-                    raise error
-        if leaving is not None:
-            raise leaving
-
-    async def _fail(self, place: Place, row: StepRow, errors: Sequence[BaseException]) -> None:
-        """Fail the step with the branches' failures; the error that the instance shows is the inner step's."""
-        first = next(error for error in errors if isinstance(error, StepFailed))
-        more = [error for error in errors if error is not first]
-        message = "; ".join(
-            [first.message, *(f"{e.step}: {e.type}: {e.message}" for e in more if isinstance(e, StepFailed))]
-        )
-        combined = StepFailed(first.step, first.type, message, first.attempts, first.traceback)
+    async def _fail(self, execution: Execution, row: StepRow, errors: Sequence[Exception]) -> NoReturn:
+        """Fail the step with the branches' failures; the error that the instance shows is the first inner step's."""
+        infos = [describe_error(error, getattr(error, "paddock_step", row.key)) for error in errors]
+        first = infos[0]
+        message = "; ".join([first.message, *(f"{info.step}: {info.type}: {info.message}" for info in infos[1:])])
+        attempts = getattr(errors[0], "attempts", 1)
         row.failures += 1
-        try:
-            await place.frame.execution.fail(row, combined)
-        except StepFailed:
-            raise combined from first
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()
+        await execution.fail(row, StepFailed(first.step or row.key, first.type, message, attempts, first.traceback))
 
 
 def count_steps(node: Node) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, overload
 
 __all__ = ["Clock", "SystemClock", "as_datetime", "as_timestamp"]
 
@@ -46,9 +46,23 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+_LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
+
+
+@overload
+def as_datetime(timestamp: float) -> datetime: ...
+@overload
+def as_datetime(timestamp: None) -> None: ...
+
+
 def as_datetime(timestamp: float | None) -> datetime | None:
-    """Return a timezone-aware UTC datetime for seconds since the epoch."""
-    return None if timestamp is None else datetime.fromtimestamp(timestamp, UTC)
+    """Return a timezone-aware UTC datetime for seconds since the epoch; what lies past the year 9999 is its end."""
+    if timestamp is None:
+        return None
+    try:
+        return datetime.fromtimestamp(timestamp, UTC)
+    except (ValueError, OverflowError, OSError):  # a delay that grew for a thousand tries
+        return _LAST_MOMENT
 
 
 def as_timestamp(moment: datetime | None) -> float | None:

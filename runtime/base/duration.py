@@ -47,7 +47,10 @@ def _seconds(value: DurationLike) -> float:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
     if isinstance(value, str):
         text, position, total = value.strip().lower(), 0, 0.0
         while match := _PART.match(text, position):

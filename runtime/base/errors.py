@@ -260,6 +260,8 @@ class StepTimeout(OutcomeError, TimeoutError):
 class WaitTimeout(OutcomeError, TimeoutError):
     """A wait inside a workflow passed its `timeout`."""
 
+    paddock_step: str | None = None
+
 
 # --- ours and the machine's -----------------------------------------------------------------------------------------
 

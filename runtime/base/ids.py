@@ -1,4 +1,4 @@
-"""Instance ids, workflow names and step names: how they are made and what is refused."""
+"""Ids, names and keys: how they are made and what is refused."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import threading
 import time
 import uuid
 
-from .errors import InvalidInstanceId, InvalidWorkflow
+from .errors import InvalidInput, InvalidInstanceId, InvalidWorkflow
 
-__all__ = ["check_instance_id", "check_step_name", "check_workflow_name", "new_id"]
+__all__ = ["check_instance_id", "check_key", "check_step_name", "check_workflow_name", "new_id"]
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:@+=~-]{0,127}")
 _NAME = re.compile(r"[A-Za-z0-9_][\w.:-]{0,127}")
 _MAX_STEP_NAME = 200
+_MAX_KEY = 1000
+_MAX_SHOWN = 80
 _lock = threading.Lock()
 _last = 0
 
@@ -39,11 +41,26 @@ def check_instance_id(value: object) -> str:
     """
     if isinstance(value, str) and _ID.fullmatch(value):
         return value
-    shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "…"
     raise InvalidInstanceId(
-        f"{shown} cannot be an instance id: use 1 to 128 ASCII letters, digits or . _ : @ + = ~ - , "
+        f"{_shown(value)} cannot be an instance id: use 1 to 128 ASCII letters, digits or . _ : @ + = ~ - , "
         "beginning with a letter, a digit or _"
     )
+
+
+def check_key(value: object, what: str) -> str:
+    """Return `value` when it can be a key of metadata or the name of an event or a signal.
+
+    Raises:
+        InvalidInput: it is no text of 1 to 1000 characters that UTF-8 can hold; `what` names it.
+    """
+    if isinstance(value, str) and 0 < len(value) <= _MAX_KEY and value.encode(errors="replace").decode() == value:
+        return value
+    raise InvalidInput(f"{what} must be text of 1 to {_MAX_KEY} characters, not {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    text = ascii(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
 
 
 def check_workflow_name(value: object) -> str:

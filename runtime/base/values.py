@@ -2,12 +2,13 @@
 
 A value passes through its JSON form before the code sees it, on the first run as on a replay: `Schema.encode` gives the text
 that is stored, `Schema.decode` what the code sees. What JSON cannot carry faithfully is refused at the door: NaN and
-infinities, keys that collide once they are text, lone surrogates, circular structures.
+infinities, bytes, keys that collide once they are text, lone surrogates, circular structures.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import pydantic_core
@@ -18,6 +19,8 @@ from .errors import InvalidInput, InvalidWorkflow, NotSerializable, PayloadTooLa
 __all__ = ["ANY", "Schema", "describe_validation", "plain_json", "to_json"]
 
 DEFAULT_MAX_PAYLOAD = 4 * 2**20
+_NO_NAN = "{} holds NaN or an infinity, which JSON has not; use None or text"
+_PLAIN: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 def to_json(value: Any, what: str) -> str:
@@ -26,23 +29,55 @@ def to_json(value: Any, what: str) -> str:
     Raises:
         NotSerializable: the value has no faithful JSON form; `what` names it in the message.
     """
+    return _faithful(lambda: pydantic_core.to_json(value, inf_nan_mode="constants"), value, what, typed=False)
+
+
+def _faithful(write: Callable[[], bytes], value: Any, what: str, *, typed: bool) -> str:
+    """Return the text that `write` makes of a value, once it is sure that nothing is lost in it."""
     try:
-        raw = pydantic_core.to_json(value, inf_nan_mode="constants")
+        raw = write()
         try:
             plain = pydantic_core.from_json(raw, allow_inf_nan=False)
-        except ValueError as error:
+        except ValueError:
             if b"NaN" in raw or b"Infinity" in raw:
-                raise NotSerializable(
-                    f"{what} holds NaN or an infinity, which JSON has not; use None or text"
-                ) from None
-            raise error from None
-        if len(pydantic_core.to_json(plain)) != len(raw):
-            raise NotSerializable(f"{what} has keys that are the same once they are text; use distinct string keys")
-        return raw.decode()
-    except (pydantic_core.PydanticSerializationError, ValueError, RecursionError, TypeError, OverflowError) as error:
-        if isinstance(error, NotSerializable):
+                raise NotSerializable(_NO_NAN.format(what)) from None
             raise
+        if not _same(plain, value):  # more than plain JSON: what became of it?
+            _check_lost(raw, plain, value, what, typed=typed)
+        return raw.decode()
+    except NotSerializable:
+        raise
+    except (pydantic_core.PydanticSerializationError, ValueError, RecursionError, TypeError, OverflowError) as error:
         raise NotSerializable(f"{what} cannot be stored as JSON: {str(error)[:300]}") from None
+
+
+def _same(plain: Any, value: Any) -> bool:
+    try:
+        return bool(plain == value)
+    except Exception:  # noqa: BLE001  the `==` of a user's class
+        return False
+
+
+def _check_lost(raw: bytes, plain: Any, value: Any, what: str, *, typed: bool) -> None:
+    if len(pydantic_core.to_json(plain)) != len(raw):
+        raise NotSerializable(f"{what} has keys that are the same once they are text; use distinct string keys")
+    if not typed and pydantic_core.to_json(value, inf_nan_mode="constants", bytes_mode="hex") != raw:
+        raise NotSerializable(
+            f"{what} holds bytes or an iterator, which JSON has not; use text (base64) or a list, or annotate the type"
+        )
+    if b"null" in raw and _hides_nan(value):
+        raise NotSerializable(_NO_NAN.format(what))
+
+
+def _hides_nan(value: Any) -> bool:
+    """Tell whether a model or a dataclass holds NaN or an infinity: pydantic writes those as null."""
+    try:
+        dumped = _PLAIN.dump_python(value, warnings=False)
+        raw = pydantic_core.to_json(dumped, inf_nan_mode="constants", fallback=str)
+        pydantic_core.from_json(raw, allow_inf_nan=False)
+    except ValueError:
+        return b"NaN" in raw or b"Infinity" in raw
+    return False
 
 
 def plain_json(text: str) -> Any:
@@ -101,14 +136,18 @@ class Schema:
         if not self.typed or isinstance(value, BaseModel):
             text = to_json(value, what)
         else:
-            try:
-                text = self.adapter().dump_json(value, by_alias=True, warnings=False).decode()
-            except (pydantic_core.PydanticSerializationError, ValueError, RecursionError, TypeError):
-                text = to_json(value, what)
+            text = _faithful(lambda: self._write(value), value, what, typed=True)
         size = len(text) if text.isascii() else len(text.encode())
         if size > limit:
             raise PayloadTooLarge(what, size, limit)
         return text
+
+    def _write(self, value: Any) -> bytes:
+        try:
+            return self.adapter().dump_json(value, by_alias=True, warnings=False)
+        except (pydantic_core.PydanticSerializationError, ValueError, RecursionError, TypeError):
+            # a value of another type than the annotation's: `decode` will name what does not fit
+            return pydantic_core.to_json(value, inf_nan_mode="constants")
 
     def decode(self, text: str, what: str) -> Any:
         """Return the value that the code sees for a stored text.

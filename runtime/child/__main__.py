@@ -22,7 +22,7 @@ def main() -> None:
     become_child(spec.marker, foreign=[])
     code = 1
     try:
-        if orders["main_path"] or orders["main_module"]:
+        if spec.needs_main:
             load_main(orders["main_path"], orders["main_module"])
         code = run_child(spec)
     finally:

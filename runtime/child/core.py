@@ -8,6 +8,7 @@ from typing import Any
 
 import aiosqlite
 
+from ..authoring.action import Action, as_action
 from ..base.config import SqlitePragmas
 from ..base.records import Event
 from ..engine.definition import Definition
@@ -24,7 +25,7 @@ class _LazyConnection(aiosqlite.Connection):
     async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         if self._connection is None and self._running:
             await self._connect()
-        return await super()._execute(fn, *args, **kwargs)
+        return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]  # aiosqlite leaves it untyped
 
     async def close(self) -> None:
         """Close the connection where it was ever opened."""
@@ -64,7 +65,7 @@ class QuietEvents:
 
     async def subscribe(self, pattern: str = "*", **_options: Any) -> AsyncIterator[Event]:
         """Deliver nothing; subscribe in the server."""
-        for event in ():
+        for event in list[Event]():
             yield event
 
 
@@ -82,7 +83,6 @@ class ChildCore:
         self.events = QuietEvents(store)
         self.db = plugin_connection(path, pragmas)
         self.definitions: dict[str, Definition] = {}
-        self.actions: dict[str, Callable[..., Any]] = {}
 
     def register(self, definition: Definition, **_options: Any) -> None:
         """Know a workflow that a plugin brings."""
@@ -91,7 +91,8 @@ class ChildCore:
     def schedule(self, name: str, function: Callable[[], Any], *, every: Any = None, cron: str | None = None) -> None:
         """Do nothing: schedules run in the server only."""
 
-    def action(self, function: Callable[..., Any], *, name: str | None = None) -> Callable[..., Any]:
+    def action(self, function: Callable[..., Any], *, name: str | None = None) -> Action[Any, Any]:
         """Know an action that a plugin brings."""
-        self.actions[name or function.__name__] = function
-        return function
+        made = as_action(function, name)
+        self.register(made.__paddock_definition__)
+        return made

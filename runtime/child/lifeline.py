@@ -16,7 +16,7 @@ from ...ipc.client import connect
 from ...ipc.connection import Connection
 from ...ipc.errors import HandshakeRefused, IpcError
 from ...ipc.handshake import PROTOCOL_VERSION
-from ...ipc.messages import Cancel, Committed, Drain, Finished, Hello, Message, Ready
+from ...ipc.messages import Cancel, Committed, Drain, Finished, Hello, Message, Nudge, Ready
 from .spec import EXIT_ORPHANED, ChildSpec
 
 __all__ = ["Lifeline"]
@@ -32,10 +32,17 @@ class Lifeline:
         start_time: this process's start time.
         on_cancel: called with the reason and the grace in seconds when the server asks the process to stop.
         on_drain: called when the server asks it to stop at the next step's boundary.
+        on_nudge: called when something has come for the instance.
     """
 
     def __init__(
-        self, spec: ChildSpec, start_time: int, on_cancel: Callable[[str, float], None], on_drain: Callable[[], None]
+        self,
+        spec: ChildSpec,
+        start_time: int,
+        *,
+        on_cancel: Callable[[str, float], None],
+        on_drain: Callable[[], None],
+        on_nudge: Callable[[], None],
     ) -> None:
         """Hold the parts; `start` connects."""
         self._spec = spec
@@ -50,6 +57,7 @@ class Lifeline:
         )
         self._on_cancel = on_cancel
         self._on_drain = on_drain
+        self._on_nudge = on_nudge
         self._connection: Connection | None = None
         self._latest = 0
         self._ready = False
@@ -96,11 +104,17 @@ class Lifeline:
                 self._on_cancel(message.reason, message.grace)
             elif isinstance(message, Drain):
                 self._on_drain()
+            elif isinstance(message, Nudge):
+                self._on_nudge()
 
     def committed(self, event_id: int) -> None:
         """Tell that events up to this id are in the store."""
         self._latest = event_id
         self._tell(Committed(event_id=event_id))
+
+    def queued(self) -> None:
+        """Tell that this instance has started another."""
+        self._tell(Nudge())
 
     def ready(self) -> None:
         """Tell that the plugins are set up."""

@@ -6,9 +6,10 @@ What `multiprocessing` does for its workers: definitions and plugins of a script
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import sys
-from types import ModuleType
+from types import CodeType, ModuleType
 
 __all__ = ["MAIN_ALIAS", "describe_main", "load_main"]
 
@@ -33,21 +34,34 @@ def load_main(path: str | None, module: str | None) -> None:
         Exception: whatever the script's import raises.
     """
     if module is not None:
-        spec = importlib.util.find_spec(module)
+        loaded, code = _from_module(module)
     elif path is not None:
-        spec = importlib.util.spec_from_file_location(MAIN_ALIAS, path)
+        loaded, code = _from_file(path)
     else:
         return
-    if spec is None or spec.loader is None:
-        raise ImportError(f"the main module {module or path} cannot be found")
-    loaded: ModuleType = importlib.util.module_from_spec(spec)
     loaded.__name__ = MAIN_ALIAS
     before = sys.modules.get("__main__")
     sys.modules[MAIN_ALIAS] = sys.modules["__main__"] = loaded
     try:
-        spec.loader.exec_module(loaded)
+        exec(code, vars(loaded))  # noqa: S102  the loader's own `exec_module` insists on the module's own name
     except BaseException:
         del sys.modules[MAIN_ALIAS]
         if before is not None:
             sys.modules["__main__"] = before
         raise
+
+
+def _from_module(name: str) -> tuple[ModuleType, CodeType]:
+    spec = importlib.util.find_spec(name)
+    code = getattr(spec.loader, "get_code", lambda _name: None)(name) if spec is not None else None
+    if spec is None or code is None:
+        raise ImportError(f"the main module {name} cannot be found")
+    return importlib.util.module_from_spec(spec), code
+
+
+def _from_file(path: str) -> tuple[ModuleType, CodeType]:
+    """Return a script as a module, whatever its suffix, and leave no bytecode beside it: the interpreter does not either."""
+    loaded = ModuleType(MAIN_ALIAS)
+    loaded.__file__ = path
+    with io.open_code(path) as file:
+        return loaded, compile(file.read(), path, "exec", dont_inherit=True)

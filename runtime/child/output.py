@@ -62,7 +62,7 @@ class OutputReader:
                 continue
             for text, size in lines:
                 at += size
-                self._sink.put("info" if name == "stdout" else "warning", text, {}, name, at, step)
+                self._sink.put("info" if name == "stdout" else "warning", text, {}, source=name, position=at, step=step)
 
 
 def split_lines(data: bytes, *, final: bool) -> tuple[list[tuple[str, int]], int]:

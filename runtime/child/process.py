@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...watchdog.beats import BeatTable
-from ...watchdog.identity import identify
+from ...watchdog.identity import ProcessIdentity, identify
 from ..base.clock import SystemClock
 from ..base.errors import InvalidWorkflow, LeaseLost, MachineError, PluginSetupError, WorkflowNotImportable
 from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
 from ..engine.context import Frame
-from ..engine.definition import BUILT, Definition
+from ..engine.definition import BUILT, Definition, definition_of
 from ..engine.execution import Execution, describe_error
 from ..engine.executor import Outcome, OutcomeKind, execute
 from ..engine.logs import LogSink, step_logger
@@ -58,6 +58,7 @@ def find_definition(path: DefinitionPath, plugins: dict[str, Definition]) -> Def
     found: Any = module
     for part in (path.attribute or "").split("."):
         found = getattr(found, part, None)
+    found = definition_of(found)
     if not isinstance(found, Definition) or found.name != path.name:
         found = BUILT.get((path.module, path.name))
     if found is None:
@@ -82,7 +83,7 @@ def run_child(spec: ChildSpec) -> int:
     pulse = Pulse(table, spec.slot, spec.beat_interval, spec.trace_dir)
     try:
         with asyncio.Runner() as runner:
-            return runner.run(_Child(spec, store, journal, pulse, me.start_time, me.boot_id).run())
+            return runner.run(_Child(spec, store, journal, pulse, me).run())
     except MachineError:
         traceback.print_exc()
         return EXIT_LOST_GROUND
@@ -90,15 +91,17 @@ def run_child(spec: ChildSpec) -> int:
 
 class _Child:
     def __init__(
-        self, spec: ChildSpec, store: SqliteStore, journal: Journal, pulse: Pulse, start_time: int, boot_id: str
+        self, spec: ChildSpec, store: SqliteStore, journal: Journal, pulse: Pulse, me: ProcessIdentity
     ) -> None:
         self._spec = spec
         self._store = store
         self._journal = journal
         self._pulse = pulse
-        self._began = Began(os.getpid(), start_time, boot_id, None, None)
+        self._began = Began(me.pid, me.start_time, me.boot_id, None, None)
         self._clock = SystemClock()
-        self._lifeline = Lifeline(spec, start_time, self._cancelled, self._drain)
+        self._lifeline = Lifeline(
+            spec, me.start_time, on_cancel=self._cancelled, on_drain=self._drain, on_nudge=self._nudge
+        )
         self._execution: Execution | None = None
         self._task: asyncio.Task[Outcome] | None = None
         self._draining: str | None = None
@@ -109,9 +112,9 @@ class _Child:
         self._pulse.follow(loop)
         self._lifeline.start()
         writer = JournalWriter(self._store, self._journal.lease, self._clock, self._committed, self._read_output)
-        sink = LogSink(writer, self._clock, loop, self._spec.max_output)
+        sink = LogSink(writer, self._clock, loop, self._spec.max_output, self._replays)
         out_path, err_path = output_paths(self._spec.run_dir, self._spec.instance, self._spec.epoch)
-        self._output = OutputReader(out_path, err_path, sink)
+        self._output = OutputReader(out_path, err_path, sink, self._replays)
         self._pulse.drain = self._output.drain
         self._watch_output(loop)
         logger = step_logger(sink)
@@ -153,7 +156,7 @@ class _Child:
         finally:
             reach("child.teardown")
             await tear_down(
-                plugins, lambda name, error: core.logger.error(f"plugin {name}: teardown failed", error=repr(error))
+                plugins, lambda name, error: core.logger.error("plugin teardown failed", plugin=name, error=repr(error))
             )
 
     async def _execute(
@@ -169,6 +172,7 @@ class _Child:
             cancel_grace=self._spec.kill_grace,
             killable=True,
             monitor=self._pulse,
+            queued=self._lifeline.queued,
         )
         execution.draining = self._draining
         frame = Frame(execution, core, plugins, core.logger, None, {})
@@ -185,6 +189,10 @@ class _Child:
             return Outcome(OutcomeKind.LOST, reason=str(error))
         return Outcome(OutcomeKind.ENDED if isinstance(op, Ended) else OutcomeKind.SUSPENDED, op.status)
 
+    def _replays(self) -> bool:
+        """Tell whether the code goes through what it has logged and printed before."""
+        return self._execution is not None and self._execution.replaying
+
     def _committed(self, event_id: int) -> None:
         self._pulse.committed()
         self._lifeline.committed(event_id)
@@ -197,6 +205,10 @@ class _Child:
         """Look at the output now and then, for handlers that print and commit nothing for long."""
         self._read_output()
         loop.call_later(_OUTPUT_INTERVAL, self._watch_output, loop)
+
+    def _nudge(self) -> None:
+        if self._execution is not None:
+            self._execution.nudge()
 
     def _drain(self) -> None:
         self._draining = "the server stops"

@@ -78,6 +78,12 @@ class ChildSpec(_Frozen):
     err_position: int = 0
 
     @property
+    def needs_main(self) -> bool:
+        """Tell whether the server's `__main__` holds something that the child works with; else it is not imported."""
+        places = [self.definition.module, *(plugin.module for plugin in self.plugins)]
+        return "__main__" in [*places, *(plugin.config_type[0] for plugin in self.plugins if plugin.config_type)]
+
+    @property
     def marker(self) -> str:
         """Return the value of `MARKER` for this execution."""
         return f"{self.instance_id}:{self.epoch}"

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..base.clock import as_datetime
-from ..base.errors import ConfigError, InvalidInput
+from ..base.errors import ConfigError
+from ..base.ids import check_key
 from ..base.records import ErrorInfo, Instance, Status, StepResult
 from ..base.values import Schema, plain_json, to_json
 from ..store.ops import Emitted, MetadataSet
@@ -127,7 +128,7 @@ class Context:
             input=plain_json(journal.input),
             step_results=results,
             metadata=self.metadata,
-            created_at=as_datetime(journal.created_at),  # type: ignore[arg-type]
+            created_at=as_datetime(journal.created_at),
             started_at=as_datetime(journal.started_at),
             executions=journal.executions,
             parent_id=journal.parent_id,
@@ -166,11 +167,11 @@ class Context:
         """Set one key of the instance's metadata; durable once this returns.
 
         Raises:
+            InvalidInput: the key is no text.
             NotSerializable: the value has no JSON form.
             PayloadTooLarge: its JSON is longer than `max_payload`.
         """
-        if not isinstance(key, str) or not key:
-            raise InvalidInput(f"a metadata key must be text, not {key!r}")
+        check_key(key, "a metadata key")
         execution = self._frame.execution
         text = Schema().encode(value, f"metadata {key!r}", execution.max_payload)
         execution.journal.metadata[key] = plain_json(text)
@@ -183,15 +184,31 @@ class Context:
         It arrives as ``workflow.event``, ``workflow.<workflow name>.event`` and ``workflow.<instance id>.event``.
 
         Raises:
+            InvalidInput: the event's name is no text.
             NotSerializable: the data has no JSON form.
             PayloadTooLarge: its JSON is longer than `max_payload`.
         """
+        check_key(event, "an event's name")
         execution = self._frame.execution
         journal = execution.journal
         value = plain_json(Schema().encode(data, f"event {event!r}", execution.max_payload))
         aliases = (f"workflow.{journal.workflow_name}.event", f"workflow.{journal.id}.event")
         execution.writer.add(Emitted("workflow.event", {"event": event, "data": value}, aliases))
         await execution.writer.flush()
+
+    async def stream(self, chunk: Any) -> None:
+        """Send a chunk to whoever reads the instance's stream; durable once this returns.
+
+        It arrives as a ``workflow.stream`` event with its index. A step that runs again after a crash, and a flow that replays, send
+        no chunk twice: the first so many are taken as sent.
+
+        Raises:
+            NotSerializable: the chunk has no JSON form.
+            PayloadTooLarge: its JSON is longer than `max_payload`.
+        """
+        execution = self._frame.execution
+        value = plain_json(Schema().encode(chunk, "a stream chunk", execution.max_payload))
+        await execution.stream(self._frame.key, value)
 
     def log(self, level: str, message: str, **data: Any) -> None:
         """Keep a log record with the instance.
@@ -207,17 +224,22 @@ class Context:
     def heartbeat(self, progress: Any = None) -> None:
         """Tell that this step is getting on; `progress` (any JSON) arrives as a `workflow.progress` event."""
         if progress is not None:
-            execution = self._frame.execution
-            value = json.loads(Schema().encode(progress, "progress", execution.max_payload))
-            done = execution.progress(self._frame.key)
-            data = {
-                "progress": done.percent,
-                "current_step": self._frame.key,
-                "completed_steps": done.completed_steps,
-                "total_steps": done.total_steps,
-                "step_progress": value,
-            }
-            execution.writer.add(Emitted("workflow.progress", data))
+            self._progressed(self._plain_progress(progress))
+
+    def _plain_progress(self, progress: Any) -> Any:
+        return json.loads(Schema().encode(progress, "progress", self._frame.execution.max_payload))
+
+    def _progressed(self, value: Any) -> None:
+        execution = self._frame.execution
+        done = execution.progress(self._frame.key)
+        data = {
+            "progress": done.percent,
+            "current_step": self._frame.key,
+            "completed_steps": done.completed_steps,
+            "total_steps": done.total_steps,
+            "step_progress": value,
+        }
+        execution.writer.add(Emitted("workflow.progress", data))
 
     def blocking(self) -> BlockingContext:
         """Return the twin of this context for code in a worker thread."""
@@ -245,7 +267,9 @@ class BlockingContext(Context):
 
     def heartbeat(self, progress: Any = None) -> None:
         """Tell that this step is getting on."""
-        self._on_loop(lambda: Context.heartbeat(self, progress))
+        if progress is not None:
+            value = self._plain_progress(progress)  # refused here, where the caller can see it
+            self._on_loop(lambda: self._progressed(value))
 
     def _on_loop(self, call: Callable[[], None]) -> None:
         self._loop.call_soon_threadsafe(call)

@@ -11,19 +11,42 @@ from typing import Any, Protocol, runtime_checkable
 from ..base.values import Schema
 from .context import Frame
 
-__all__ = ["BUILT", "Definition"]
+__all__ = ["BUILT", "Definition", "definition_of"]
 
 
 @runtime_checkable
 class Definition(Protocol):
     """A workflow, as the runtime sees it."""
 
-    name: str
-    module: str | None
-    isolated: bool
-    timeout: float | None
-    description: str | None
-    tags: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """Return the name by which it is registered and started."""
+        ...
+
+    @property
+    def module(self) -> str | None:
+        """Return the module that built it, where a child imports it from."""
+        ...
+
+    @property
+    def isolated(self) -> bool:
+        """Tell whether each instance gets a process of its own."""
+        ...
+
+    @property
+    def timeout(self) -> float | None:
+        """Return the instance's deadline in seconds from its first start."""
+        ...
+
+    @property
+    def description(self) -> str | None:
+        """Return what it is for."""
+        ...
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Return its tags."""
+        ...
 
     @property
     def input_schema(self) -> Schema:
@@ -46,3 +69,10 @@ class Definition(Protocol):
 
 #: Definitions by (module, name), in the order they were built.
 BUILT: dict[tuple[str | None, str], Definition] = {}
+
+
+def definition_of(value: Any) -> Any:
+    """Return the definition behind what users hold: itself, or that of a state class or an action."""
+    if isinstance(value, type) or hasattr(type(value), "__paddock_definition__"):
+        return getattr(value, "__paddock_definition__", None) or value
+    return value

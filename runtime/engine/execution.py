@@ -22,12 +22,13 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
 from ..base.clock import Clock
-from ..base.errors import InterruptError, NonDeterminismError, PaddockError, StepFailed, StepTimeout
+from ..base.errors import InterruptError, NonDeterminismError, OutcomeError, PaddockError, StepFailed, StepTimeout, WaitTimeout
 from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
 from ..base.values import Schema
 from ..store.journal import Journal, StepRow
 from ..store.ops import (
+    Emitted,
     Progress,
     StepBegun,
     StepCompleted,
@@ -36,13 +37,19 @@ from ..store.ops import (
 from ..store.ops import (
     StepFailed as StepFailedOp,
 )
-from .retry import Retry, next_delay
+from .retry import Retry, error_name, error_text, next_delay
 from .writer import JournalWriter
 
-__all__ = ["CURRENT_STEP", "Execution", "GiveBack", "Monitor", "StepCall", "describe_error", "recorded_failure"]
+__all__ = ["CURRENT_STEP", "Execution", "GiveBack", "Monitor", "VALUE_KINDS", "StepCall", "describe_error", "recorded_failure"]
 
 _TRACEBACK_LIMIT = 16_000
+_MESSAGE_LIMIT = 4000
 _QUIET_SECONDS = 0.02
+_LOOK_SECONDS = 0.25
+_REPLAY_TURNS = 10
+
+#: Kinds of rows that hold a value which the code asked for by a plain call: no steps in a person's eyes.
+VALUE_KINDS = frozenset({"now", "random", "uuid4", "rng", "patched", "update"})
 
 #: The step that the running code belongs to: (name, attempt). Log records take it from here.
 CURRENT_STEP: contextvars.ContextVar[tuple[str, int] | None] = contextvars.ContextVar("paddock_step", default=None)
@@ -84,6 +91,14 @@ class _Unwatched:
 
 
 @dataclass(slots=True)
+class _Parked:
+    """One wait: until when, and since when it has not looked (None for a wait that only time ends)."""
+
+    wake_at: float | None
+    looked_at: float | None
+
+
+@dataclass(slots=True)
 class StepCall:
     """One step as a front end asks for it. `run` gets the attempt's number; `input` is what the journal shows, as JSON text."""
 
@@ -114,11 +129,13 @@ class Execution:
         cancel_grace: float = 5.0,
         killable: bool = False,
         monitor: Monitor | None = None,
+        queued: Callable[[], None] = lambda: None,
     ) -> None:
         """Hold the parts.
 
         `killable` says that this process is the instance's own: what cannot be stopped otherwise may end it. `suspend_after` is the
-        wait, in seconds, from which on the process is given back; `cancel_grace` how long a cancelled handler may take to stop.
+        wait, in seconds, from which on the process is given back; `cancel_grace` how long a cancelled handler may take to stop;
+        `queued` is called when this instance has started another.
         """
         self.journal = journal
         self.writer = writer
@@ -126,18 +143,24 @@ class Execution:
         self.max_payload = max_payload
         self.total_steps = total_steps
         self.monitor: Monitor = monitor or _Unwatched()
+        self.queued = queued
         self.draining: str | None = None
         self.suspended: tuple[Status, float | None] | None = None
         self._suspend_after = suspend_after
         self._cancel_grace = cancel_grace
         self._killable = killable
         self._occurrences: dict[str, int] = {}
-        self._reached: set[str] = set()
-        self._done = {row.name for row in journal.steps.values() if row.status == "completed"}
+        self._ahead = {key: row for key, row in journal.steps.items()}
+        self._done = {row.name for row in journal.steps.values() if row.status == "completed" and row.kind not in VALUE_KINDS}
         self._running = 0
-        self._parked: dict[asyncio.Future[None], float | None] = {}
+        self._brief = 0
+        self._parked: dict[asyncio.Future[None], _Parked] = {}
         self._check: asyncio.TimerHandle | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._streamed: dict[str, int] | None = None
+        self._passed: dict[str, int] = {}
+        self._stream_index = 0
+        self._stream_lock = asyncio.Lock()
 
     # --- identity ---
 
@@ -154,7 +177,35 @@ class Execution:
     @property
     def replaying(self) -> bool:
         """Tell whether steps that the journal holds as completed are still ahead of the code."""
-        return any(row.status == "completed" and key not in self._reached for key, row in self.journal.steps.items())
+        return bool(self._ahead)
+
+    async def arrive(self, key: str) -> None:
+        """Let a step begin that the journal does not hold: all that it does hold must have been reached before.
+
+        Strands that run side by side replay within a few turns of the loop; they get those turns.
+
+        Raises:
+            NonDeterminismError: a recorded step was not reached.
+        """
+        if self._ahead:
+            await self.settle_replay()
+            for row in self._ahead.values():
+                raise NonDeterminismError(
+                    f"the code asks for the new step {key!r}, but the journal holds {row.kind} {row.key!r}, which the code has not "
+                    "reached; guard the change with ctx.patched(), or finish these instances with the code that began them"
+                )
+
+    async def settle_replay(self) -> None:
+        """Give every strand the turns that it needs to replay what the journal holds."""
+        quiet, left = 0, len(self._ahead)
+        while self._ahead and quiet < _REPLAY_TURNS:
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if len(self._ahead) == left else 0
+            left = len(self._ahead)
+
+    def reach(self, key: str) -> None:
+        """Note that the code has come to a key."""
+        self._ahead.pop(key, None)
 
     # --- steps ---
 
@@ -171,6 +222,7 @@ class Execution:
         if row is not None and row.status == "failed":
             raise recorded_failure(row)
         if row is None:
+            await self.arrive(call.key)
             row = self.journal.steps[call.key] = StepRow(call.key, call.name, call.kind, "new", input=call.input)
         elif row.status == "retrying" and row.wake_at is not None:
             await self.park(row.wake_at)
@@ -190,13 +242,16 @@ class Execution:
         """
         if self.suspended is not None:
             raise InterruptError
-        self._reached.add(key)
+        self._ahead.pop(key, None)
         row = self.journal.steps.get(key)
         if row is not None and row.kind != kind:
             raise NonDeterminismError(
                 f"the code asks for a {kind} under the key {key!r}, but the journal holds a {row.kind} there; "
                 "guard the change with ctx.patched(), or finish these instances with the code that began them"
             )
+        if row is not None and row.status in ("completed", "failed"):
+            for inner in [inner for inner in self._ahead if inner.startswith(f"{key}/")]:
+                del self._ahead[inner]  # what is over is not entered again
         return row
 
     async def _interrupted(self, call: StepCall, row: StepRow) -> None:
@@ -211,6 +266,7 @@ class Execution:
             raise GiveBack(self.draining)
         row.attempts += 1
         row.status = "running"
+        self._passed.pop(call.key, None)
         deadline = None if call.timeout is None else self.clock.now() + call.timeout
         self.writer.add(StepBegun(call.key, call.name, call.kind, row.attempts, call.input, deadline))
         await self.writer.flush()
@@ -236,13 +292,14 @@ class Execution:
         finally:
             self._running -= 1
             self.monitor.step_ended(key)
+            self._watch_quiet()
 
     def complete(self, row: StepRow, text: str, *, begin: bool = False, quiet: bool = False) -> None:
         """Note a step's end; `begin` for a step that had no row, `quiet` for one that no event tells of."""
         row.status, row.output = "completed", text
         self.journal.steps[row.key] = row
-        self._reached.add(row.key)
-        self._done.add(row.name)
+        if not quiet:
+            self._done.add(row.name)
         progress = None if quiet else self.progress(row.key)
         self.writer.add(StepCompleted(row.key, row.name, row.kind, text, progress, begin=begin, quiet=quiet))
 
@@ -259,6 +316,7 @@ class Execution:
             return output.decode(row.output or "null", f"the recorded output of step {key!r}")
         if row is not None and row.status == "failed":
             raise recorded_failure(row)
+        await self.arrive(key)
         row = StepRow(key, name, kind, "new", attempts=1, failures=1)
         try:
             value = compute()
@@ -338,7 +396,10 @@ class Execution:
         row.status, row.error = "failed", info.model_dump_json()
         self.writer.add(StepFailedOp(row.key, row.name, row.kind, info, row.failures))
         await self._leave_if_stuck(error)
-        raise StepFailed(row.key, info.type, info.message, row.attempts, info.traceback) from error
+        if isinstance(error, WaitTimeout):
+            error.paddock_step = row.key
+            raise error
+        raise StepFailed(info.step or row.key, info.type, info.message, row.attempts, info.traceback) from error
 
     def open(self, key: str, name: str, kind: str) -> StepRow:
         """Return the row of a step that holds others (a `parallel`), begun where it is new; its end is `complete` or `fail`."""
@@ -354,46 +415,91 @@ class Execution:
             await self.writer.flush()
             raise GiveBack(str(error))
 
+    # --- streaming ---
+
+    async def stream(self, key: str, value: Any) -> None:
+        """Send one chunk of a step (or of the flow, with an empty key), unless this place has sent it in an earlier execution."""
+        async with self._stream_lock:
+            if self._streamed is None:
+                self._streamed = await self.writer.store.streamed(self.writer.lease) if self.journal.executions else {}
+                self._stream_index = sum(self._streamed.values())
+            sent = self._passed.get(key, 0)
+            self._passed[key] = sent + 1
+            if sent < self._streamed.get(key, 0):
+                return
+            data = {"index": self._stream_index, "chunk": value, **({"step": key} if key else {})}
+            self._stream_index += 1
+            self._streamed[key] = sent + 1
+            self.writer.add(Emitted("workflow.stream", data))
+            await self.writer.flush()
+
     # --- waiting ---
 
-    async def park(self, wake_at: float | None) -> None:
+    async def park(self, wake_at: float | None, *, look: bool = False) -> None:
         """Wait until `wake_at` (wall-clock seconds), within the process while that is soon, else by suspending the instance.
+
+        With `look` it also returns when something may have come for the instance, and now and then: the caller looks and parks again.
 
         Raises:
             InterruptError: the instance suspends; its next execution comes back to this place.
         """
-        if wake_at is not None and wake_at - self.clock.now() <= self._suspend_after:
-            await self.writer.flush()
-            while (left := wake_at - self.clock.now()) > 0:
-                await self.clock.sleep(left)
+        if self.suspended is not None:
+            raise InterruptError
+        if wake_at is not None and wake_at - self.clock.now() <= self._suspend_after and not look:
+            await self._wait_briefly(wake_at)
             return
-        ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._parked[ticket] = wake_at
+        loop = asyncio.get_running_loop()
+        ticket: asyncio.Future[None] = loop.create_future()
+        self._parked[ticket] = _Parked(wake_at, loop.time() if look else None)
         self._watch_quiet()
         try:
             await ticket
         finally:
             self._parked.pop(ticket, None)
 
+    async def _wait_briefly(self, wake_at: float) -> None:
+        self._brief += 1
+        try:
+            await self.writer.flush()
+            while (left := wake_at - self.clock.now()) > 0:
+                await self.clock.sleep(left)
+        finally:
+            self._brief -= 1
+            self._watch_quiet()
+
+    def nudge(self) -> None:
+        """Let every wait look again: something may have come for the instance."""
+        for ticket, parked in self._parked.items():
+            if parked.looked_at is not None and not ticket.done():
+                ticket.set_result(None)
+
     def _watch_quiet(self) -> None:
         """Suspend once nothing in this instance can go on; until then look again."""
-        if self._check is None and self._parked:
-            self._check = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._suspend_if_quiet)
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
+        if self._parked:
+            pause = _LOOK_SECONDS if self._running or self._brief else _QUIET_SECONDS
+            self._check = asyncio.get_running_loop().call_later(pause, self._suspend_if_quiet)
 
     def _suspend_if_quiet(self) -> None:
         self._check = None
-        if not self._parked:
+        if not self._parked or self.suspended is not None:
             return
-        now = self.clock.now()
-        for ticket, wake_at in list(self._parked.items()):
-            if wake_at is not None and wake_at <= now and not ticket.done():
+        now, moment = self.clock.now(), asyncio.get_running_loop().time()
+        for ticket, parked in self._parked.items():
+            due = parked.wake_at is not None and parked.wake_at <= now
+            stale = parked.looked_at is not None and moment - parked.looked_at >= _LOOK_SECONDS
+            if (due or stale) and not ticket.done():
                 ticket.set_result(None)
-        if self._running or any(ticket.done() for ticket in self._parked):
+        times = [parked.wake_at for parked in self._parked.values() if parked.wake_at is not None]
+        nearest = min(times, default=None)
+        soon = nearest is not None and nearest - now <= self._suspend_after
+        if self._running or self._brief or soon or any(ticket.done() for ticket in self._parked):
             self._watch_quiet()
             return
-        times = [wake_at for wake_at in self._parked.values() if wake_at is not None]
-        status = Status.SLEEPING if len(times) == len(self._parked) else Status.WAITING
-        self.suspended = (status, min(times, default=None))
+        timed = all(parked.looked_at is None for parked in self._parked.values())
+        self.suspended = (Status.SLEEPING if timed else Status.WAITING, nearest)
         for ticket in self._parked:
             ticket.set_exception(InterruptError())
 
@@ -422,10 +528,14 @@ class _Overtime(StepTimeout):
 _AGAIN = object()
 
 
-def recorded_failure(row: StepRow) -> StepFailed:
+def recorded_failure(row: StepRow) -> OutcomeError:
     """Return the failure that the journal holds: the same at every replay."""
     info = ErrorInfo.model_validate_json(row.error or '{"type": "Unknown", "message": ""}')
-    return StepFailed(row.key, info.type, info.message, row.attempts, info.traceback)
+    if info.type == WaitTimeout.__name__:
+        error = WaitTimeout(info.message)
+        error.paddock_step = row.key
+        return error
+    return StepFailed(info.step or row.key, info.type, info.message, row.attempts, info.traceback)
 
 
 def describe_error(error: BaseException, step: str | None = None) -> ErrorInfo:
@@ -434,6 +544,6 @@ def describe_error(error: BaseException, step: str | None = None) -> ErrorInfo:
         return ErrorInfo(type=error.type, message=error.message, step=error.step, traceback=error.traceback)
     if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         return describe_error(error.exceptions[0], step)
-    text = "".join(traceback.format_exception(error))
-    name = "StepTimeout" if isinstance(error, _Overtime) else type(error).__name__
-    return ErrorInfo(type=name, message=str(error)[:4000], step=step, traceback=text[-_TRACEBACK_LIMIT:])
+    text = "".join(traceback.format_exception(error)).encode(errors="backslashreplace").decode()
+    message = error_text(error)[:_MESSAGE_LIMIT]
+    return ErrorInfo(type=error_name(error), message=message, step=step, traceback=text[-_TRACEBACK_LIMIT:])

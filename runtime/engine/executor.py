@@ -45,6 +45,10 @@ async def execute(definition: Definition, frame: Frame, began: Began) -> Outcome
     """
     execution = frame.execution
     execution.writer.add(began)
+    journal = execution.journal  # what a handler sees of its instance counts this execution in
+    journal.executions += 1
+    journal.started_at = journal.started_at or execution.clock.now()
+    journal.version = journal.version or began.version
     try:
         last, outcome = await _run(definition, frame)
         if last is not None:
@@ -60,27 +64,34 @@ async def execute(definition: Definition, frame: Frame, began: Began) -> Outcome
 
 
 async def _run(definition: Definition, frame: Frame) -> tuple[Op | None, Outcome]:
-    execution = frame.execution
     try:
         return await _complete(definition, frame)
-    except InterruptError:
-        status, wake_at = execution.suspended or (Status.WAITING, None)
-        return Suspended(status, wake_at), Outcome(OutcomeKind.SUSPENDED, status)
-    except GiveBack as error:
-        return None, Outcome(OutcomeKind.GIVEN_BACK, reason=error.reason)
-    except asyncio.CancelledError:
-        return None, Outcome(OutcomeKind.CANCELLED)
-    except LeaseLost:
-        raise
-    except NonDeterminismError as error:
-        return _blocked(error)
-    except BaseExceptionGroup as group:
-        return _from_group(group, execution)
-    except Exception as error:
-        broken = execution.writer.broken
-        if broken is not None:
-            raise broken from error
-        return _failed(error)
+    except BaseException as error:  # noqa: BLE001  read here, and raised again where it is not the user's or the engine's own
+        return _read(error, frame.execution)
+
+
+def _read(error: BaseException, execution: Execution) -> tuple[Op | None, Outcome]:
+    """Tell what an execution came to by what it raised.
+
+    A user's `TaskGroup` raises a group: what suspends or ends the execution counts more than an error beside it.
+    """
+    inner = _first(error, LeaseLost, GiveBack, InterruptError, NonDeterminismError)
+    broken = execution.writer.broken
+    match inner or error:
+        case InterruptError():
+            status, wake_at = execution.suspended or (Status.WAITING, None)
+            return Suspended(status, wake_at), Outcome(OutcomeKind.SUSPENDED, status)
+        case GiveBack(reason=reason):
+            return None, Outcome(OutcomeKind.GIVEN_BACK, reason=reason)
+        case asyncio.CancelledError():
+            return None, Outcome(OutcomeKind.CANCELLED)
+        case NonDeterminismError() as found:
+            return _blocked(found)
+        case LeaseLost() as found:
+            raise found
+        case Exception() | BaseExceptionGroup() if broken is None:
+            return _failed(error)
+    raise broken or error
 
 
 async def _complete(definition: Definition, frame: Frame) -> tuple[Op | None, Outcome]:
@@ -94,26 +105,17 @@ async def _complete(definition: Definition, frame: Frame) -> tuple[Op | None, Ou
     return Ended(Status.COMPLETED, output=text, progress=final), Outcome(OutcomeKind.ENDED, Status.COMPLETED)
 
 
-def _from_group(group: BaseExceptionGroup[BaseException], execution: Execution) -> tuple[Op | None, Outcome]:
-    """Look into a group that a user's `TaskGroup` raised: a suspension counts more than an error beside it."""
-    for kind in (LeaseLost, GiveBack, InterruptError, NonDeterminismError):
-        inner = group.subgroup(kind)
-        while inner is not None and isinstance(inner, BaseExceptionGroup):
-            found = inner.exceptions[0]
-            if not isinstance(found, BaseExceptionGroup):
-                break
-            inner = found
-        if inner is None:
-            continue
-        if kind is LeaseLost:
-            raise found
-        if kind is GiveBack:
-            return None, Outcome(OutcomeKind.GIVEN_BACK, reason=str(found))
-        if kind is NonDeterminismError:
-            return _blocked(found)
-        status, wake_at = execution.suspended or (Status.WAITING, None)
-        return Suspended(status, wake_at), Outcome(OutcomeKind.SUSPENDED, status)
-    return _failed(group)
+def _first(error: BaseException, *kinds: type[BaseException]) -> BaseException | None:
+    """Return an exception of the first kind that a group holds, however deep; None where `error` is no group."""
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    for kind in kinds:
+        found: BaseException | None = error.subgroup(kind)
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        if found is not None:
+            return found
+    return None
 
 
 def _blocked(error: BaseException) -> tuple[Op, Outcome]:

@@ -17,7 +17,7 @@ from ..base.values import Schema
 if TYPE_CHECKING:
     from .context import Context
 
-__all__ = ["Handler", "handler_of"]
+__all__ = ["Handler", "context_parameter", "handler_of", "loose_handler"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +138,29 @@ def _hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
         raise InvalidWorkflow(
             f"{where}: the annotations of {name} cannot be resolved: {error}. Import the types at run time, at module level."
         ) from None
+
+
+def loose_handler(function: Callable[..., Any], where: str) -> Handler:
+    """Look at a function that is called with arguments of the caller's own: only its kind and its result's type matter."""
+    hints = _hints(function, where)
+    return Handler(
+        function,
+        (),
+        is_async=inspect.iscoroutinefunction(inspect.unwrap(_innermost(function))),
+        input=Schema(),
+        output=Schema(_result(hints)),
+        takes_input=False,
+    )
+
+
+def context_parameter(function: Callable[..., Any], where: str) -> str | None:
+    """Return the name of the parameter that wants the context, None where none does."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    hints = _hints(function, where)
+    for parameter in parameters:
+        if parameter.kind is not parameter.VAR_KEYWORD and (parameter.name == "ctx" or _is_context(hints.get(parameter.name))):
+            return parameter.name
+    return None

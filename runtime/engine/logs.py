@@ -10,7 +10,7 @@ import asyncio
 import json
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any, Protocol, cast
 
 import structlog
@@ -92,6 +92,7 @@ class LogSink:
         level: str,
         message: str,
         data: dict[str, Any],
+        *,
         source: LogSource = "handler",
         position: int | None = None,
         step: tuple[str, int] | None = None,
@@ -156,11 +157,12 @@ class _Output:
         return put
 
 
-def _render(_logger: Any, _method: str, event: dict[str, Any]) -> tuple[tuple[str], dict[str, Any]]:
+def _render(_logger: Any, method: str, event: MutableMapping[str, Any]) -> tuple[tuple[str], dict[str, Any]]:
     data = dict(event)
     message = str(data.pop("event", ""))
-    if data.pop("exc_info", None):
-        data["exception"] = traceback.format_exc()
+    if found := data.pop("exc_info", method == "exception"):
+        text = traceback.format_exception(found) if isinstance(found, BaseException) else [traceback.format_exc()]
+        data["exception"] = "".join(text)
     return (message.encode(errors="replace").decode(),), data
 
 

@@ -86,14 +86,15 @@ class Plugin(Generic[ConfigT]):
     def __init__(self, config: ConfigT | None = None) -> None:
         """Hold the config; without one, a declared config class with defaults is made."""
         declared = _declared_config(type(self))
+        held: object = config
         if config is None and inspect.isclass(declared) and issubclass(declared, BaseModel):
             try:
-                config = declared()
+                held = declared()
             except ValidationError as error:
                 raise PluginConfigError(
                     f"plugin {_name_of(self)!r} needs a {declared.__name__}: {describe_validation(error)}"
                 ) from None
-        self.config = cast("ConfigT", config)
+        self.config = cast("ConfigT", held)
 
     async def setup(self, core: Core) -> None:
         """Get ready; runs in the server and again in every child, in the order of `requires`."""

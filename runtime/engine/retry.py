@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,7 +13,10 @@ from ..base.duration import Duration
 from ..base.errors import InvalidWorkflow
 from ..base.values import describe_validation
 
-__all__ = ["ONCE", "Retry", "next_delay"]
+__all__ = ["ONCE", "Retry", "error_name", "error_text", "grown", "next_delay"]
+
+_LONGEST = 100 * 365 * 86400.0
+_OURS = __name__.partition(".")[0] + "."
 
 
 class Retry(BaseModel):
@@ -59,17 +62,22 @@ class Retry(BaseModel):
         return self
 
     @classmethod
-    def of(cls, value: Retry | dict[str, Any] | int | None, default: Retry | None = None) -> Retry:
+    def of(cls, value: Retry | Mapping[str, Any] | int | None, default: Retry | None = None) -> Retry:
         """Return a policy from what users write: a `Retry`, its fields, or a number of attempts.
 
         Fields that a mapping leaves out come from `default`.
+
+        Raises:
+            InvalidWorkflow: a value cannot work; it is named.
         """
         if value is None:
             return default or ONCE
         if isinstance(value, Retry):
             return value
-        if isinstance(value, int):
+        if isinstance(value, int) and not isinstance(value, bool):
             value = {"max_attempts": value}
+        if not isinstance(value, Mapping):
+            raise InvalidWorkflow(f"{value!r:.100} is no retry: give a Retry, its fields, or a number of attempts")
         return cls(**{**(default.model_dump() if default else {}), **value})
 
 
@@ -81,14 +89,38 @@ def next_delay(policy: Retry, failures: int, error: BaseException) -> float | No
     """Return the seconds until the next try after `failures` failed ones, or None when the step has failed for good."""
     if failures >= policy.max_attempts or not _matches(policy, error):
         return None
-    delay = policy.interval * policy.backoff_rate ** (failures - 1)
+    delay = grown(policy.interval, policy.backoff_rate, failures - 1)
     if policy.max_interval is not None:
         delay = min(delay, policy.max_interval)
     return delay * (1 + random.random() * policy.jitter)  # noqa: S311  spreads load, guards nothing
 
 
+def grown(first: float, factor: float, times: int) -> float:
+    """Return a delay that has grown by a factor so many times, a hundred years at most."""
+    try:
+        return min(first * factor**times, _LONGEST)
+    except OverflowError:
+        return _LONGEST if first else 0.0
+
+
+def error_name(error: BaseException) -> str:
+    """Return the name of an error's type as users know it: of ours, the public one."""
+    kind = type(error)
+    if kind.__name__.startswith("_") and kind.__module__.startswith(_OURS):
+        kind = next(base for base in kind.__mro__ if not base.__name__.startswith("_"))
+    return kind.__name__
+
+
+def error_text(error: BaseException) -> str:
+    """Return an error's message, whatever its `__str__` does, as text that UTF-8 can hold."""
+    try:
+        return str(error).encode(errors="backslashreplace").decode()
+    except Exception as worse:  # noqa: BLE001  a user's class
+        return f"(its message cannot be read: {type(worse).__name__})"
+
+
 def _matches(policy: Retry, error: BaseException) -> bool:
     if not policy.retry_on:
         return True
-    text = f"{type(error).__name__}: {error}"
+    text = f"{error_name(error)}: {error_text(error)}"
     return any(re.search(item, text) if isinstance(item, str) else isinstance(error, item) for item in policy.retry_on)

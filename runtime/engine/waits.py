@@ -15,6 +15,7 @@ from ..store.journal import StepRow
 from ..store.ops import StepBegun, StepCounted, StepWaiting
 from ..store.ops import StepFailed as StepFailedOp
 from .execution import CURRENT_STEP, Execution, describe_error, recorded_failure
+from .retry import grown
 
 __all__ = ["LoopState", "PollCall", "PollExhausted", "abandon", "loop_back", "poll", "sleep"]
 
@@ -49,6 +50,7 @@ async def poll(execution: Execution, call: PollCall) -> Any:
     if row is not None and row.status == "failed":
         raise recorded_failure(row)
     if row is None:
+        await execution.arrive(call.key)
         row = StepRow(call.key, call.name, "poll", "waiting", attempts=1, started_at=execution.clock.now())
         execution.journal.steps[call.key] = row
         execution.writer.add(StepBegun(call.key, call.name, "poll", 1))
@@ -74,7 +76,7 @@ async def _poll(execution: Execution, call: PollCall, row: StepRow, end: float |
             CURRENT_STEP.reset(token)
         row.poll_count += 1
         now = execution.clock.now()
-        wait = call.interval * call.backoff ** (row.poll_count - 1)
+        wait = grown(call.interval, call.backoff, row.poll_count - 1)
         row.wake_at = None if done else now + wait
         if end is not None and row.wake_at is not None:
             row.wake_at = min(row.wake_at, end) if now < end else row.wake_at
@@ -103,7 +105,10 @@ async def sleep(execution: Execution, key: str, name: str, seconds: float) -> No
     row = execution.recall(key, "sleep")
     if row is not None and row.status == "completed":
         return
+    if row is not None and row.status == "failed":
+        raise recorded_failure(row)
     if row is None:
+        await execution.arrive(key)
         row = StepRow(key, name, "sleep", "waiting", attempts=1, wake_at=execution.clock.now() + seconds)
         execution.journal.steps[key] = row
         execution.writer.add(StepWaiting(key, name, "sleep", row.wake_at))
@@ -145,6 +150,7 @@ async def loop_back(
     if row is not None and row.status == "completed":
         return False
     if row is None:
+        await execution.arrive(state.key)
         row = StepRow(state.key, name, "loop", "waiting", attempts=1, started_at=execution.clock.now())
         execution.journal.steps[state.key] = row
         execution.writer.add(StepBegun(state.key, name, "loop", 1))

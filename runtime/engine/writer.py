@@ -38,8 +38,8 @@ class JournalWriter:
         before: Callable[[], None] | None = None,
     ) -> None:
         """Hold the parts; nothing is written yet."""
-        self._store = store
-        self._lease = lease
+        self.store = store
+        self.lease = lease
         self._clock = clock
         self._committed = committed
         self._before = before
@@ -87,7 +87,7 @@ class JournalWriter:
 
     async def _commit(self, batch: list[Op], done: asyncio.Future[None]) -> None:
         try:
-            event_id = await self._store.commit(self._lease, batch, self._clock.now())
+            event_id = await self.store.commit(self.lease, batch, self._clock.now())
         except BaseException as error:  # noqa: BLE001  handed to whoever waits for the commit
             self.broken = error
             done.set_exception(error)

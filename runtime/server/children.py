@@ -12,7 +12,7 @@ from ...ipc.connection import Connection
 from ...ipc.messages import Exited, Killed
 from ...watchdog.beats import SlotView, Verdict
 from ...watchdog.identity import ProcessIdentity
-from ..base.records import ErrorInfo
+from ..base.records import ErrorInfo, LogSource
 from ..child.output import read_leftover, tail
 from ..child.spec import EXIT_GIVEN_BACK, EXIT_LOST_GROUND, EXIT_ORPHANED, EXIT_STEP_TIMEOUT, output_paths
 from ..store.admission import Death, Held
@@ -43,6 +43,7 @@ class Child:
     connection: Connection | None = None
     adopted: bool = False
     ready: bool = False
+    draining: bool = False
     ending: str | None = None
     connected: asyncio.Event = field(default_factory=asyncio.Event)
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -64,10 +65,15 @@ def describe_death(child: Child, view: SlotView, run_dir: str, held: Held | None
     """
     exit_code, number, rss, cpu = _exit_facts(child, view)
     out_path, err_path = output_paths(run_dir, child.lease.instance, child.lease.epoch)
-    leftover: list[tuple[str, str]] = []
+    leftover: tuple[tuple[LogSource, str], ...] = ()
     if held is not None:
-        leftover += [("stdout", line) for line in read_leftover(out_path, held.out_position, _LEFTOVER)]
-        leftover += [("stderr", line) for line in read_leftover(err_path, held.err_position, _LEFTOVER)]
+        printed: tuple[tuple[LogSource, str, int], ...] = (
+            ("stdout", out_path, held.out_position),
+            ("stderr", err_path, held.err_position),
+        )
+        leftover = tuple(
+            (source, line) for source, path, position in printed for line in read_leftover(path, position, _LEFTOVER)
+        )
     verdict = Verdict(view.verdict)
     killed = child.killed.result() if child.killed.done() and not child.killed.cancelled() else None
     trace = os.path.join(run_dir, "trace", f"{view.pid}.trace")
@@ -96,7 +102,7 @@ def describe_death(child: Child, view: SlotView, run_dir: str, held: Held | None
         step_timed_out=step_timed_out,
         error=error,
         fatal=child.stop_error is not None,
-        leftover=tuple(leftover),
+        leftover=leftover,
         verdicts=tuple(verdicts),
     )
 

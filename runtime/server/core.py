@@ -12,6 +12,7 @@ import aiosqlite
 import structlog
 from cronsim import CronSim, CronSimError
 
+from ..authoring.action import Action, as_action
 from ..base.duration import parse_duration
 from ..base.errors import ConfigError
 from ..engine.definition import Definition
@@ -43,7 +44,6 @@ class ServerCore:
         self.logger = logger
         self.events = events
         self.db = db
-        self.actions: dict[str, Callable[..., Any]] = {}
         self._workflows = workflows
         self._schedules: dict[str, asyncio.Task[None]] = {}
 
@@ -51,13 +51,11 @@ class ServerCore:
         """Register a workflow that a plugin brings; the plugin registers it again in every child."""
         self._workflows.register(definition, from_plugin=True, **options)
 
-    def action(self, function: Callable[..., Any], *, name: str | None = None) -> Callable[..., Any]:
-        """Register an action under its name; raises ConfigError where the name is taken."""
-        known = name or function.__name__
-        if known in self.actions:
-            raise ConfigError(f"an action {known!r} is registered already")
-        self.actions[known] = function
-        return function
+    def action(self, function: Callable[..., Any], *, name: str | None = None) -> Action[Any, Any]:
+        """Register a function (or what `@action` made of it) as an action, here and in every child; return the action."""
+        made = as_action(function, name)
+        self._workflows.registry.add_plugin_action(made)
+        return made
 
     def schedule(self, name: str, function: Callable[[], Any], *, every: Any = None, cron: str | None = None) -> None:
         """Run a function in the server, every so often or by a cron expression (server's local time), while it runs.

@@ -23,10 +23,15 @@ async def ended(identity: ProcessIdentity) -> None:
             return
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(handle.fileno(), lambda: done.done() or done.set_result(None))
+        loop.add_reader(handle.fileno(), _wake, done)
         try:
             await done
         finally:
             loop.remove_reader(handle.fileno())
     finally:
         handle.close()
+
+
+def _wake(done: asyncio.Future[None]) -> None:
+    if not done.done():  # a pidfd stays readable: the loop may call twice
+        done.set_result(None)

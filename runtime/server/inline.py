@@ -83,7 +83,10 @@ class InlineRunner:
         journal = await parts.store.load(claim.lease)
         definition = parts.registry.get(claim.workflow_name).definition
         writer = JournalWriter(parts.store, claim.lease, parts.clock, lambda _id: parts.committed())
-        sink = LogSink(writer, parts.clock, asyncio.get_running_loop(), parts.config.max_output)
+        held: list[Execution] = []
+        sink = LogSink(
+            writer, parts.clock, asyncio.get_running_loop(), parts.config.max_output, lambda: bool(held) and held[0].replaying
+        )
         execution = self._executions[claim.lease] = Execution(
             journal,
             writer,
@@ -92,7 +95,9 @@ class InlineRunner:
             total_steps=definition.total_steps,
             suspend_after=parts.config.suspend_after,
             cancel_grace=parts.config.kill_grace,
+            queued=parts.freed,
         )
+        held.append(execution)
         frame = Frame(execution, parts.core, parts.plugins(), step_logger(sink), None, {})
         began = Began(self._me.pid, self._me.start_time, self._me.boot_id, definition.fingerprint(), definition.timeout)
         outcome = await execute(definition, frame, began)
@@ -111,6 +116,18 @@ class InlineRunner:
         self._executions.pop(lease, None)
         self._parts.committed()
         self._parts.freed()
+
+    def nudge(self, lease: Lease) -> None:
+        """Let an execution look again: something has come for its instance."""
+        execution = self._executions.get(lease)
+        if execution is not None:
+            execution.nudge()
+
+    def drain(self, lease: Lease, reason: str) -> None:
+        """Let an execution stop at its next step's boundary."""
+        execution = self._executions.get(lease)
+        if execution is not None:
+            execution.draining = reason
 
     async def end(self, lease: Lease) -> None:
         """Cancel an execution and wait until it is gone."""

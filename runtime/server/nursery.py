@@ -106,11 +106,10 @@ class Nursery:
             except (OSError, IpcError) as error:
                 _log.error("the fork server cannot be started", error=str(error))
             await self._gone()
-            if self._stopping:
-                return
             pause = _RESTART_FIRST if loop.time() - born > _RESTART_LAST else min(pause * 2, _RESTART_LAST)
-            _log.warning("the fork server died and is replaced", pause=pause)
-            await asyncio.sleep(pause)
+            if not self._stopping:
+                _log.warning("the fork server died and is replaced", pause=pause)
+                await asyncio.sleep(pause)
 
     async def _serve(self) -> None:
         ours, theirs = socket.socketpair()
@@ -172,7 +171,7 @@ class Nursery:
             self._warmed.set_result(None)
 
     async def _gone(self) -> None:
-        """The fork server is gone: whoever waits for a child learns that nobody knows."""
+        """Let go of a fork server that is gone: whoever waits for a child learns that nobody knows."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

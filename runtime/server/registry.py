@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..authoring.action import ACTIONS, Action
 from ..base.config import WorkflowsConfig
 from ..base.errors import ConfigError, WorkflowAlreadyRegistered, WorkflowNotFound, WorkflowNotImportable
 from ..base.ids import check_workflow_name
 from ..child.main_module import describe_main
 from ..child.spec import DefinitionPath
-from ..engine.definition import Definition
+from ..engine.definition import Definition, definition_of
 
 __all__ = ["Registered", "Registry", "locate"]
 
@@ -54,6 +55,7 @@ class Registry:
             WorkflowNotImportable: a child could not import it.
             ConfigError: an option cannot work.
         """
+        definition = definition_of(definition)
         if not isinstance(definition, Definition):
             raise ConfigError(f"{definition!r:.100} is no workflow; register what workflow(…)…build() returns")
         check_workflow_name(definition.name)
@@ -63,7 +65,7 @@ class Registry:
             )
         if on_limit not in ("queue", "reject"):
             raise ConfigError(f'workflow {definition.name!r}: on_limit is "queue" or "reject", not {on_limit!r}')
-        if max_concurrent is not None and (not isinstance(max_concurrent, int) or max_concurrent < 0):
+        if not _is_limit(max_concurrent):
             raise ConfigError(
                 f"workflow {definition.name!r}: max_concurrent is a whole number from 0 (unlimited), not {max_concurrent!r}"
             )
@@ -81,14 +83,38 @@ class Registry:
         Raises:
             WorkflowNotFound: it is not registered.
         """
-        name = workflow if isinstance(workflow, str) else getattr(workflow, "name", workflow)
+        wanted = definition_of(workflow)
+        name = wanted if isinstance(wanted, str) else getattr(wanted, "name", wanted)
         found = self._known.get(name) if isinstance(name, str) else None
-        if found is None or (not isinstance(workflow, str) and found.definition is not workflow):
+        if found is None or (not isinstance(wanted, str) and found.definition is not wanted):
             raise WorkflowNotFound(
                 f"no workflow {name!r:.100} is registered; there are: {', '.join(sorted(self._known)) or 'none'}. "
                 "Call server.workflows.register(definition) first."
             )
         return found
+
+    def add_actions(self) -> None:
+        """Know every action that has been made: an isolated one is an instance of a workflow of its own."""
+        for made in list(ACTIONS.values()):
+            definition = made.__paddock_definition__
+            if definition.name in self._known:
+                continue
+            try:
+                path = locate(definition)
+            except WorkflowNotImportable:
+                continue  # a plugin brings it, or it only runs in the process that made it
+            self._add_action(made, path)
+
+    def add_plugin_action(self, made: Action[Any, Any]) -> None:
+        """Know an action that a plugin's setup makes, here and in every child."""
+        self._add_action(made, DefinitionPath(name=made.__paddock_definition__.name))
+
+    def _add_action(self, made: Action[Any, Any], path: DefinitionPath) -> None:
+        definition = made.__paddock_definition__
+        isolated = self._config.launcher != "inline"
+        self._known[definition.name] = Registered(
+            definition, path, isolated, self._config.limit_for(definition.name, None), "queue"
+        )
 
     def __iter__(self) -> Iterator[Registered]:
         """Go through all of them."""
@@ -125,7 +151,7 @@ def locate(definition: Definition, module: str | None = None) -> DefinitionPath:
             _check_importable(definition, name)
             return DefinitionPath(name=definition.name, module=name, attribute=attribute)
     for name, found in list(sys.modules.items()):  # built in one module, kept in another
-        attribute = _attribute_of(found, definition) if isinstance(found, types.ModuleType) else None
+        attribute = _attribute_of(found, definition)
         if attribute is not None and module is None:
             _check_importable(definition, name)
             return DefinitionPath(name=definition.name, module=name, attribute=attribute)
@@ -135,12 +161,15 @@ def locate(definition: Definition, module: str | None = None) -> DefinitionPath:
     )
 
 
-def _attribute_of(module: types.ModuleType, definition: Definition) -> str | None:
-    try:
-        names: dict[str, Any] = vars(module)
-    except TypeError:
+def _is_limit(value: object) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)
+
+
+def _attribute_of(module: object, definition: Definition) -> str | None:
+    if not isinstance(module, types.ModuleType):  # anything may stand in sys.modules
         return None
-    return next((name for name, value in list(names.items()) if value is definition), None)
+    names: dict[str, Any] = vars(module)
+    return next((name for name, value in list(names.items()) if definition_of(value) is definition), None)
 
 
 def _check_importable(definition: Definition, module: str) -> None:

@@ -17,7 +17,7 @@ import structlog
 
 from ...ipc.connection import Connection
 from ...ipc.errors import IpcError
-from ...ipc.messages import Cancel, Committed, Drain, Exited, Finished, Hello, Killed, Message, Ready, Stale, StaleAck
+from ...ipc.messages import Cancel, Committed, Drain, Exited, Finished, Hello, Killed, Message, Nudge, Ready, Stale, StaleAck
 from ...watchdog.beats import BeatTable, NoFreeSlot
 from ...watchdog.identity import ProcessIdentity, boot_id, is_alive
 from ...watchdog.tree import end_tree
@@ -182,7 +182,7 @@ class Supervisor:
                 await asyncio.wait_for(asyncio.shield(child.killed), _KILL_REPORT)
 
     def _report(self, child: Child, settlement: Settlement | None, death: Death) -> None:
-        if settlement is None or settlement.status is not Status.PENDING or death.planned or death.error is None:
+        if settlement is None or not settlement.crashes or settlement.status is not Status.PENDING or death.error is None:
             return
         _log.warning(
             "a child died and its instance goes on in another",
@@ -246,7 +246,7 @@ class Supervisor:
         child.connected.set()
         if child.ending is not None:
             connection.send(Cancel(reason=child.ending, grace=self._parts.config.kill_grace))
-        elif self.draining:
+        elif self.draining or child.draining:
             connection.send(Drain(grace=self._parts.config.kill_grace))
         self._parts.bus.poke()
         try:
@@ -261,6 +261,8 @@ class Supervisor:
     def _hear(self, child: Child, message: Message) -> None:
         if isinstance(message, Committed | Finished):
             self._parts.bus.poke()
+        elif isinstance(message, Nudge):
+            self._parts.freed()  # it has started another instance
         elif isinstance(message, Ready):
             child.ready = True
 
@@ -286,6 +288,23 @@ class Supervisor:
         child = self._find(message.instance_id, message.epoch)
         if child is not None and not child.killed.done():
             child.killed.set_result(message)
+
+    def nudge(self, lease: Lease) -> None:
+        """Tell a child that something has come for its instance."""
+        child = self._children.get(lease)
+        if child is not None and child.connection is not None:
+            with contextlib.suppress(IpcError):
+                child.connection.send(Nudge())
+
+    def drain(self, lease: Lease) -> None:
+        """Ask a child to stop at its instance's next boundary; one that is just connecting is asked when it has."""
+        child = self._children.get(lease)
+        if child is None:
+            return
+        child.draining = True
+        if child.connection is not None:
+            with contextlib.suppress(IpcError):
+                child.connection.send(Drain(grace=self._parts.config.kill_grace))
 
     # --- ending ---
 

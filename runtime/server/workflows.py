@@ -20,7 +20,7 @@ from ..base.errors import (
     WorkflowFailed,
     WorkflowTimedOut,
 )
-from ..base.ids import check_instance_id, new_id
+from ..base.ids import check_instance_id, check_key, new_id
 from ..base.probes import reach
 from ..base.records import TERMINAL, Instance, Status
 from ..base.values import ANY, Schema
@@ -30,9 +30,11 @@ from ..store.instances import NewInstance
 from ..store.ops import Lease
 from ..store.sqlite import SqliteStore
 from .bus import EventBus
-from .registry import Registered, Registry
+from .registry import Registered
+from .steering import Steering, WorkflowsParts
+from .streams import Stream
 
-__all__ = ["Workflows", "WorkflowsParts"]
+__all__ = ["Workflows"]
 
 _ENDS = {
     Status.FAILED: WorkflowFailed,
@@ -41,38 +43,19 @@ _ENDS = {
     Status.BLOCKED: WorkflowBlocked,
 }
 _DONE = TERMINAL | {Status.BLOCKED}
+_PRIORITY_MOST = 2**31
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowsParts:
-    """What the service works with once the server has started."""
-
-    store: SqliteStore
-    clock: Clock
-    bus: EventBus
-    queued: Callable[[], None]
-    end: Callable[[Lease, str], Awaitable[None]]
-    resume: Callable[[], Awaitable[None]]
-    stop: Callable[[], Awaitable[None]]
-
-
-class Workflows:
+class Workflows(Steering):
     """`server.workflows`."""
 
     def __init__(self, config: WorkflowsConfig) -> None:
         """Begin with no workflows; the server lends its parts when it starts."""
-        self._config = config
-        self.registry = Registry(config)
-        self._parts: WorkflowsParts | None = None
+        super().__init__(config)
 
     def attach(self, parts: WorkflowsParts | None) -> None:
         """Lend the parts of a started server, or take them back."""
         self._parts = parts
-
-    def _live(self) -> WorkflowsParts:
-        if self._parts is None:
-            raise ServerNotRunning("the server is not started; use `async with server:` or `await server.start()`")
-        return self._parts
 
     # --- registration ---
 
@@ -133,7 +116,9 @@ class Workflows:
         """
         parts = self._live()
         known = self.registry.get(workflow)
-        new = self._new(known, input, id, delay, priority, metadata or {}, parts.clock.now())
+        new = self._new(
+            known, input, id, delay=delay, priority=priority, metadata=metadata or {}, now=parts.clock.now()
+        )
         created = await parts.store.create(new, parts.clock.now())
         reach("server.start.inserted")
         if created:
@@ -145,26 +130,23 @@ class Workflows:
         known: Registered,
         value: Any,
         ident: str | None,
+        *,
         delay: DurationLike | None,
         priority: int,
         metadata: Mapping[str, Any],
         now: float,
     ) -> NewInstance:
         name = known.definition.name
-        if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) > 2**31:
-            raise InvalidInput(f"priority must be a whole number, not {priority!r}")
         limit = self._config.max_payload
         text = ANY.encode(value, f"the input of workflow {name!r}", limit)
         check_input(known.definition, text)
-        if not all(isinstance(key, str) and key for key in metadata):
-            raise InvalidInput("metadata keys must be text")
         return NewInstance(
             id=check_instance_id(ident) if ident is not None else new_id(),
             workflow_name=name,
             input=text,
-            priority=priority,
+            priority=_priority(priority),
             wake_at=now + parse_duration(delay) if delay else None,
-            metadata=tuple((key, ANY.encode(item, f"metadata {key!r}", limit)) for key, item in metadata.items()),
+            metadata=_metadata(metadata, limit),
             reject_at=known.limit if known.on_limit == "reject" and known.limit else None,
         )
 
@@ -176,6 +158,17 @@ class Workflows:
             TimeoutError: `timeout` passed; the instance goes on.
         """
         return await self.result(await self.start(workflow, input), timeout=timeout)
+
+    def stream(self, workflow: str | Definition, input: Any = None) -> Stream:  # noqa: A002
+        """Start an instance and read its chunks: `async for chunk in s`, then `await s.result()`.
+
+        The instance is started when the first chunk, the result or `await s.id()` is asked for.
+        """
+        return Stream(self, self._live().bus, lambda: self.start(workflow, input))
+
+    def follow(self, id: str) -> Stream:  # noqa: A002
+        """Read the chunks of an instance that was started before, from the first one on; any number of readers may."""
+        return Stream(self, self._live().bus, lambda: _known(id))
 
     # --- waiting ---
 
@@ -242,46 +235,7 @@ class Workflows:
         """Return instances of all workflows in the order of their ids."""
         return await self._live().store.find(name=name, status=_status(status), limit=limit, after=after)
 
-    # --- steering ---
-
-    async def cancel(self, id: str) -> bool:
-        """Cancel an instance in whatever state it is; return True only if this call made it cancelled.
-
-        The status is durable at once; the process and everything that it started is gone when this returns: it is asked to stop, then
-        sent SIGTERM after `kill_grace`, then SIGKILL.
-
-        Raises:
-            InstanceNotFound: there is none.
-        """
-        parts = self._live()
-        done, lease = await parts.store.end(id, Status.CANCELLED, parts.clock.now())
-        if done:
-            parts.bus.poke()
-        if lease is not None and done:
-            await parts.end(lease, "cancelled")
-        return done
-
-    async def update_metadata(self, id: str, metadata: Mapping[str, Any]) -> None:
-        """Merge keys into an instance's metadata; keys that are not named stay.
-
-        Raises:
-            InstanceNotFound: there is none.
-            InvalidInput: a key is no text, or a value has no JSON form.
-        """
-        if not all(isinstance(key, str) and key for key in metadata):
-            raise InvalidInput("metadata keys must be text")
-        limit = self._config.max_payload
-        values = [(key, ANY.encode(item, f"metadata {key!r}", limit)) for key, item in metadata.items()]
-        await self._live().store.merge_metadata(id, values)
-
-    async def cleanup(self, id: str) -> None:
-        """Delete a finished instance with its steps, events and logs.
-
-        Raises:
-            InstanceNotFound: there is none.
-            InvalidTransition: it has not ended.
-        """
-        await self._live().store.remove(id)
+    # --- life ---
 
     async def resume(self) -> None:
         """Go on with every unfinished instance; the server's start calls it unless `resume="skip"`."""
@@ -293,8 +247,25 @@ class Workflows:
             await self._parts.stop()
 
 
+def _metadata(values: Mapping[str, Any], limit: int) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (check_key(key, "a metadata key"), ANY.encode(value, f"metadata {key!r}", limit))
+        for key, value in values.items()
+    )
+
+
+def _priority(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _PRIORITY_MOST:
+        raise InvalidInput(f"priority must be a whole number up to {_PRIORITY_MOST:,}, not {value!r:.100}")
+    return value
+
+
 def _status(value: Status | str | None) -> Status | None:
     try:
         return None if value is None else Status(value)
     except ValueError:
         raise ConfigError(f"no status {value!r}; there are {', '.join(Status)}") from None
+
+
+async def _known(ident: str) -> str:
+    return ident

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..base.records import ErrorInfo, Status
+from ..base.records import LEVELS, ErrorInfo, LogSource, Status
 from . import events, instances
 from .apply import apply
 from .ops import Lease, Logged
@@ -108,7 +108,7 @@ class Death:
     step_timed_out: bool = False
     error: ErrorInfo | None = None
     fatal: bool = False
-    leftover: tuple[tuple[str, str], ...] = ()
+    leftover: tuple[tuple[LogSource, str], ...] = ()
     verdicts: tuple[tuple[str, dict[str, object]], ...] = ()
 
 
@@ -187,21 +187,8 @@ def settle(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: int,
 def _keep_leftover(tx: sqlite3.Connection, seq: int, death: Death, now: float, *, running: bool) -> None:
     """Keep what the process printed and nobody had read, and a note of an unplanned death, among the instance's logs."""
     for source, line in death.leftover:
-        apply(
-            Logged(
-                30 if source == "stderr" else 20,
-                "warning" if source == "stderr" else "info",
-                line,
-                {},
-                None,
-                None,
-                source,
-                now,
-            ),
-            tx,
-            seq,
-            now,
-        )  # type: ignore[arg-type]
+        level = "warning" if source == "stderr" else "info"
+        apply(Logged(LEVELS[level], level, line, {}, None, None, source, now), tx, seq, now)
     if death.error is not None and not death.planned and running:
         apply(Logged(40, "error", death.error.message, {}, death.error.step, None, "runtime", now), tx, seq, now)
 
@@ -215,8 +202,9 @@ def _crashed(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: in
         spent = ErrorInfo(type="StepTimeout", message="the step outran its timeout and its process was ended")
         tx.execute(_TIMED_OUT_STEP, (spent.model_dump_json(exclude_none=True), seq, now))
     if death.planned:
-        instances.move(tx, seq, Status.RUNNING, Status.PENDING, now)
-        return Settlement(Status.PENDING)
+        target = Status.PAUSED if instances.take_pause(tx, seq) else Status.PENDING
+        instances.move(tx, seq, Status.RUNNING, target, now)
+        return Settlement(target)
     step = tx.execute(_OPEN_STEP, (seq,)).fetchone()
     key = step[0] if step else "(boot)"
     mark = tx.execute(_MARK, (seq,)).fetchone()[0]

@@ -11,14 +11,16 @@ from functools import singledispatch
 from typing import Any
 
 from ..base.records import ErrorInfo, Status
-from . import events, instances
+from . import events, instances, signals
 from .ops import (
     Began,
+    ChildStarted,
     Emitted,
     Ended,
     Logged,
     MetadataSet,
     Progress,
+    SignalTaken,
     StepBegun,
     StepCompleted,
     StepCounted,
@@ -189,9 +191,37 @@ def _metadata_set(op: MetadataSet, tx: sqlite3.Connection, instance: int, now: f
 
 
 @apply.register
+def _signal_taken(op: SignalTaken, tx: sqlite3.Connection, instance: int, now: float) -> None:  # noqa: ARG001
+    signals.take(tx, op.id, op.key)
+
+
+@apply.register
+def _child_started(op: ChildStarted, tx: sqlite3.Connection, instance: int, now: float) -> None:
+    parent_id = tx.execute("SELECT id FROM paddock_instances WHERE seq = ?", (instance,)).fetchone()[0]
+    new = instances.NewInstance(
+        id=op.id,
+        workflow_name=op.workflow_name,
+        input=op.input,
+        priority=op.priority,
+        limit_key=op.limit_key,
+        wake_at=op.wake_at,
+        parent_id=parent_id,
+        parent_key=op.parent_key,
+        metadata=op.metadata,
+    )
+    instances.create(tx, new, now)
+
+
+@apply.register
 def _suspended(op: Suspended, tx: sqlite3.Connection, instance: int, now: float) -> None:
     data = {"detail": op.reason} if op.reason else None
     instances.move(tx, instance, Status.RUNNING, op.status, now, error=op.error, wake_at=op.wake_at, data=data)
+    if op.status in (Status.WAITING, Status.SLEEPING) and signals.has_come(tx, instance):
+        # what it waits for came between its last look and this commit: the one who sent it saw it running
+        instances.move(tx, instance, op.status, Status.PENDING, now)
+        return
+    if instances.take_pause(tx, instance):
+        instances.move(tx, instance, op.status, Status.PAUSED, now)
 
 
 @apply.register

@@ -15,7 +15,7 @@ from typing import Any
 from ..base.clock import as_datetime
 from ..base.records import LEVELS, Event, LogRecord
 
-__all__ = ["INPUT", "OUTPUT", "append", "last_event_id", "read_events", "read_logs"]
+__all__ = ["INPUT", "OUTPUT", "append", "last_event_id", "read_events", "read_logs", "streamed"]
 
 #: Values of `payload` other than a step's row: the instance's own output and input.
 OUTPUT, INPUT = 0, -1
@@ -31,6 +31,10 @@ WHERE e.id > ?{where} ORDER BY e.id LIMIT ?
 """
 _STEP_OUTPUT = "SELECT output FROM paddock_steps WHERE seq = ?"
 _PAYLOAD = "SELECT value FROM paddock_payloads WHERE instance = ? AND kind = ?"
+_STREAMED = """
+SELECT coalesce(json_extract(data, '$.step'), ''), count(*) FROM paddock_events
+WHERE instance = ? AND name = 'workflow.stream' GROUP BY 1
+"""
 _LOGS = """
 SELECT e.id, e.created_at, e.data, i.id, i.workflow_name
 FROM paddock_events e JOIN paddock_instances i ON i.seq = e.instance
@@ -65,7 +69,8 @@ def last_event_id(tx: sqlite3.Connection) -> int:
 
 
 def _filter(pattern: str | None, instance: int | None) -> tuple[str, list[Any]]:
-    where, values = "", []
+    where = ""
+    values: list[Any] = []
     if instance is not None:
         where, values = " AND e.instance = ?", [instance]
     if pattern and not any(mark in pattern for mark in "*?["):
@@ -111,6 +116,11 @@ def _event(tx: sqlite3.Connection, row: tuple[Any, ...]) -> Event:
     )
 
 
+def streamed(tx: sqlite3.Connection, instance: int) -> dict[str, int]:
+    """Return how many chunks each step (by key; empty for the flow itself) has streamed."""
+    return dict(tx.execute(_STREAMED, (instance,)).fetchall())
+
+
 def read_logs(
     tx: sqlite3.Connection, after: int, limit: int, *, level: str | None = None, instance: int | None = None
 ) -> list[LogRecord]:
@@ -120,6 +130,6 @@ def read_logs(
     return [
         LogRecord(
             id=row[0], created_at=as_datetime(row[1]), instance_id=row[3], workflow_name=row[4], **json.loads(row[2])
-        )  # type: ignore[arg-type]
+        )
         for row in rows
     ]

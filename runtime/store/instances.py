@@ -15,7 +15,7 @@ from ..base.values import plain_json
 from . import events
 from .lifecycle import ENDING_EVENT, check_move
 
-__all__ = ["NewInstance", "create", "find", "load_instances", "merge_metadata", "move", "put_payload", "remove"]
+__all__ = ["NewInstance", "create", "find", "load_instances", "merge_metadata", "move", "put_payload", "remove", "take_pause"]
 
 _INSERT = """
 INSERT INTO paddock_instances (id, workflow_name, status, priority, limit_key, created_at, wake_at, parent_id, parent_key, version)
@@ -33,6 +33,18 @@ _META = "INSERT INTO paddock_metadata VALUES (?, ?, ?) ON CONFLICT (instance, ke
 _MOVE = """
 UPDATE paddock_instances SET status = ?1, error = CASE WHEN ?1 = 'running' THEN error ELSE ?2 END, wake_at = ?3, completed_at = ?4
 WHERE seq = ?5
+"""
+_IDS = """
+SELECT id FROM paddock_instances WHERE status = ?1 AND (?2 IS NULL OR workflow_name = ?2) AND id > ?3 ORDER BY id LIMIT ?4
+"""
+_REMOVE_MATCHING = """
+DELETE FROM paddock_instances WHERE status = ?1 AND (?2 IS NULL OR workflow_name = ?2) AND completed_at < ?3
+AND NOT EXISTS (SELECT 1 FROM paddock_leases WHERE instance = seq)
+"""
+_TAKE_PAUSE = "UPDATE paddock_instances SET pause_wanted = 0 WHERE seq = ? AND pause_wanted = 1"
+_PARENTS = """
+SELECT DISTINCT p.seq, p.status FROM paddock_instances c JOIN paddock_steps s ON s.child_id = c.id AND s.status = 'waiting'
+JOIN paddock_instances p ON p.seq = s.instance WHERE c.seq = ?
 """
 _SELECT = """
 SELECT i.seq, i.id, i.workflow_name, i.status, i.error, i.created_at, i.started_at, i.completed_at, i.wake_at, i.executions,
@@ -155,6 +167,7 @@ def move(
     if target in TERMINAL:
         detail = {"error": json.loads(text)} if text else {}
         payload = events.OUTPUT if target is Status.COMPLETED else None
+        _wake_parents(tx, seq, now)
         events.append(tx, seq, ENDING_EVENT[target], now, {**detail, **(data or {})}, payload=payload)
     elif target in (Status.SLEEPING, Status.WAITING, Status.PAUSED, Status.BLOCKED):
         detail = {
@@ -163,6 +176,18 @@ def move(
             **({"wake_at": wake_at} if wake_at else {}),
         }
         events.append(tx, seq, "workflow.suspended", now, {"reason": target.value, **detail, **(data or {})})
+
+
+def take_pause(tx: sqlite3.Connection, seq: int) -> bool:
+    """Tell whether somebody has asked to hold this instance at its next boundary, and take the wish as heard."""
+    return tx.execute(_TAKE_PAUSE, (seq,)).rowcount > 0
+
+
+def _wake_parents(tx: sqlite3.Connection, seq: int, now: float) -> None:
+    """Queue the instances that wait for this one's end; one that still runs looks for itself."""
+    for parent, status in tx.execute(_PARENTS, (seq,)).fetchall():
+        if status in (Status.WAITING, Status.SLEEPING):
+            move(tx, parent, Status(status), Status.PENDING, now)
 
 
 def load_instances(tx: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Instance]:
@@ -217,7 +242,7 @@ def _instance(row: tuple[Any, ...], steps: dict[str, StepResult], metadata: dict
         error=error,
         step_results=steps,
         metadata=metadata,
-        created_at=as_datetime(row[5]),  # type: ignore[arg-type]
+        created_at=as_datetime(row[5]),
         started_at=as_datetime(row[6]),
         completed_at=as_datetime(row[7]),
         wake_at=as_datetime(row[8]),
@@ -227,6 +252,16 @@ def _instance(row: tuple[Any, ...], steps: dict[str, StepResult], metadata: dict
         version=row[12],
         pid=row[13] if status is Status.RUNNING else None,
     )
+
+
+def ids(tx: sqlite3.Connection, name: str | None, status: Status, limit: int, after: str) -> list[str]:
+    """Return ids in their order, after one."""
+    return [row[0] for row in tx.execute(_IDS, (status, name, after, limit))]
+
+
+def remove_matching(tx: sqlite3.Connection, name: str | None, statuses: Sequence[Status], before: float) -> int:
+    """Delete ended instances of some statuses that ended before a time; return how many."""
+    return sum(tx.execute(_REMOVE_MATCHING, (status, name, before)).rowcount for status in statuses)
 
 
 def remove(tx: sqlite3.Connection, seq: int) -> None:

@@ -93,6 +93,8 @@ CREATE TABLE paddock_steps (
     UNIQUE (instance, key)
 );
 
+CREATE INDEX paddock_awaited_children ON paddock_steps (child_id) WHERE child_id IS NOT NULL AND status = 'waiting';
+
 CREATE TABLE paddock_events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     instance INTEGER NOT NULL REFERENCES paddock_instances (seq) ON DELETE CASCADE,

@@ -12,6 +12,7 @@ from ..base.records import ErrorInfo, LogSource, Status
 
 __all__ = [
     "Began",
+    "ChildStarted",
     "Emitted",
     "Ended",
     "Lease",
@@ -24,6 +25,7 @@ __all__ = [
     "StepCounted",
     "StepFailed",
     "StepRetrying",
+    "SignalTaken",
     "StepWaiting",
     "Suspended",
 ]
@@ -161,6 +163,28 @@ class Logged:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalTaken:
+    """A kept signal was used by a step (its key), or dropped because it did not fit."""
+
+    id: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStarted:
+    """The instance starts another one, in the commit that journals it; `priority` and the rest as for `start`."""
+
+    id: str
+    workflow_name: str
+    input: str
+    parent_key: str
+    priority: int = 0
+    wake_at: float | None = None
+    limit_key: str | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class MetadataSet:
     """One key of the instance's metadata."""
 
@@ -199,6 +223,8 @@ Op = (
     | Emitted
     | Logged
     | MetadataSet
+    | SignalTaken
+    | ChildStarted
     | Suspended
     | Ended
 )

@@ -10,6 +10,7 @@ from .admission import Claim, Death, Held, Settlement, Wanted
 from .instances import NewInstance
 from .journal import Journal
 from .ops import Lease, Op
+from .signals import Awaited, ChildOutcome, Kept
 
 __all__ = ["JournalStore", "Store"]
 
@@ -23,6 +24,19 @@ class JournalStore(Protocol):
 
     async def commit(self, lease: Lease, ops: Sequence[Op], now: float) -> int:
         """Apply operations in one transaction and return the newest event's id; raises LeaseLost."""
+        ...
+
+
+    async def next_signal(self, lease: Lease, name: str) -> Kept | None:
+        """Return the oldest signal of a name that the instance has not taken."""
+        ...
+
+    async def outcome_of(self, instance_id: str) -> ChildOutcome | None:
+        """Return how another instance stands."""
+        ...
+
+    async def streamed(self, lease: Lease) -> dict[str, int]:
+        """Return how many chunks each step (by key) has streamed."""
         ...
 
 
@@ -73,6 +87,14 @@ class Store(JournalStore, Protocol):
 
     async def find(self, *, name: str | None, status: Status | None, limit: int, after: str | None) -> list[Instance]:
         """Return instances in the order of their ids."""
+        ...
+
+    async def awaited(self, instance_id: str, name: str) -> list[Awaited]:
+        """Return the open waits for a signal; raises InstanceNotFound, InvalidSignal."""
+        ...
+
+    async def put_signal(self, instance_id: str, name: str, payload: str, now: float) -> Lease | None:
+        """Keep a signal and wake who waits for it; return the lease of a running executor."""
         ...
 
     async def merge_metadata(self, instance_id: str, values: Sequence[tuple[str, str]]) -> None:

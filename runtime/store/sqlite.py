@@ -12,12 +12,13 @@ from typing import Any
 from ..base.config import SqlitePragmas
 from ..base.errors import DatabaseUnavailable, InvalidTransition
 from ..base.records import TERMINAL, ErrorInfo, Event, Instance, LogRecord, Status
-from . import admission, events, instances, journal
+from . import admission, events, instances, journal, signals, steering
 from .admission import Claim, Death, Held, Settlement, Wanted
 from .instances import NewInstance
 from .journal import Journal
 from .migrations import migrate, read_version
 from .ops import Lease, Op
+from .signals import Awaited, ChildOutcome, Kept
 from .turn import LockFile
 from .worker import Worker, explain, open_connection
 
@@ -117,6 +118,50 @@ class SqliteStore:
         """Apply operations in one transaction and return the newest event's id; raises LeaseLost."""
         return await self._write(journal.commit, lease, ops, now)  # type: ignore[no-any-return]
 
+    async def next_signal(self, lease: Lease, name: str) -> Kept | None:
+        """Return the oldest signal of a name that the instance has not taken."""
+        return await self._read(signals.next_kept, lease.instance, name)  # type: ignore[no-any-return]
+
+    async def outcome_of(self, instance_id: str) -> ChildOutcome | None:
+        """Return how another instance stands."""
+        return await self._read(signals.outcome_of, instance_id)  # type: ignore[no-any-return]
+
+    async def streamed(self, lease: Lease) -> dict[str, int]:
+        """Return how many chunks each step (by key) has streamed."""
+        return await self._read(events.streamed, lease.instance)  # type: ignore[no-any-return]
+
+    # --- signals ---
+
+    async def awaited(self, instance_id: str, name: str) -> list[Awaited]:
+        """Return the open waits for a signal; raises InstanceNotFound, InvalidSignal."""
+        return await self._read(signals.awaited, instance_id, name)  # type: ignore[no-any-return]
+
+    async def put_signal(self, instance_id: str, name: str, payload: str, now: float) -> Lease | None:
+        """Keep a signal and wake who waits for it; return the lease of a running executor."""
+        return await self._write(signals.put, instance_id, name, payload, now)  # type: ignore[no-any-return]
+
+    # --- steering ---
+
+    async def reopen(self, instance_id: str, now: float) -> None:
+        """Queue a failed or blocked instance again; raises InstanceNotFound, InvalidTransition."""
+        await self._write(steering.reopen, instance_id, now)
+
+    async def fork(self, instance_id: str, new_id: str, from_step: str | None, new_input: str | None, now: float) -> str:
+        """Make an instance that shares a journal before a step; return the workflow's name; raises InvalidTransition."""
+        return await self._write(steering.fork, instance_id, new_id, from_step, new_input, now)  # type: ignore[no-any-return]
+
+    async def pause(self, instance_id: str, now: float) -> Lease | None:
+        """Hold an instance; return the lease of an executor that must be told; raises InvalidTransition."""
+        return await self._write(steering.pause, instance_id, now)  # type: ignore[no-any-return]
+
+    async def unpause(self, instance_id: str, now: float) -> None:
+        """Release an instance; raises InvalidTransition."""
+        await self._write(steering.unpause, instance_id, now)
+
+    async def children_of(self, instance_id: str) -> list[str]:
+        """Return the ids of the unfinished instances that this one has started."""
+        return await self._read(steering.children_of, instance_id)  # type: ignore[no-any-return]
+
     # --- admission ---
 
     async def create(self, new: NewInstance, now: float) -> bool:
@@ -181,6 +226,14 @@ class SqliteStore:
                 values.append(value)
         where = f"WHERE {' AND '.join(clauses)} ORDER BY i.id LIMIT ?"
         return await self._read(instances.load_instances, where, (*values, limit))  # type: ignore[no-any-return]
+
+    async def ids(self, *, name: str | None, status: Status, limit: int, after: str | None) -> list[str]:
+        """Return the ids of instances in their order."""
+        return await self._read(instances.ids, name, status, limit, after or "")  # type: ignore[no-any-return]
+
+    async def remove_matching(self, name: str | None, statuses: Sequence[Status], before: float) -> int:
+        """Delete ended instances of some statuses that ended before a time; return how many."""
+        return await self._write(instances.remove_matching, name, statuses, before)  # type: ignore[no-any-return]
 
     async def merge_metadata(self, instance_id: str, values: Sequence[tuple[str, str]]) -> None:
         """Set metadata keys; raises InstanceNotFound."""

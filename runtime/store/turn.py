@@ -52,9 +52,14 @@ class LockFile:
         """
         with cls._registry:
             found = cls._open.get(database)
-            if found is None or found._pid != os.getpid():  # a fork must not share its parent's bookkeeping
+            if found is None or not found.is_ours:  # a fork must not share its parent's bookkeeping
                 found = cls._open[database] = cls(database, _open(database))
             return found
+
+    @property
+    def is_ours(self) -> bool:
+        """Tell whether this process opened it."""
+        return self._pid == os.getpid()
 
     def __enter__(self) -> Self:
         """Wait for the writers' turn, without bound: whoever holds it and stands still is the watchdog's business."""

@@ -34,7 +34,9 @@ ALLOWED: dict[str, set[str]] = {
     "runtime.engine": {"runtime.base", "runtime.store"},
     "runtime.authoring": {"runtime.base", "runtime.store", "runtime.engine"},
     "runtime.child": _BELOW_CHILD,
-    "runtime.server": _BELOW_CHILD | {"runtime.child.spec"},  # what a child is told, not how it runs
+    # what a child is told, what it leaves behind, and what a process of either kind knows of its main module and its plugins'
+    # database; not how a child runs
+    "runtime.server": _BELOW_CHILD | {f"runtime.child.{name}" for name in ("spec", "output", "main_module", "core")},
     "runtime.cli": _RUNTIME | {""},
     "": _RUNTIME | {"runtime.cli"},  # paddock itself, the public face
     "examples": {""},  # like any user: the public face and nothing behind it
@@ -107,7 +109,7 @@ def test_imports_follow_the_arrows(name: str) -> None:
         ("runtime.engine.core", "runtime.authoring.graph", False),
         ("runtime.child.main", "runtime.server.hub", False),
         ("runtime.server.hub", "runtime.child.spec", True),
-        ("runtime.server.hub", "runtime.child.main", False),
+        ("runtime.server.hub", "runtime.child.process", False),
         ("runtime.server.hub", "runtime.cli", False),
         ("runtime.server.hub", "", False),
         ("__main__", "runtime.cli.main", True),

@@ -1,0 +1,154 @@
+"""Actions: self-describing functions, and the workflow of one step that runs an action in a process of its own."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from ..base.errors import InvalidWorkflow
+from ..base.ids import check_workflow_name
+from ..base.values import Schema
+from ..engine.context import Context, Frame
+from ..engine.execution import StepCall
+from ..engine.handler import Handler, handler_of
+
+__all__ = ["ACTIONS", "Action", "action", "action_workflow", "as_action"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_PREFIX = "action:"
+
+#: Actions by name, in this process: made where their modules are imported.
+ACTIONS: dict[str, Action[Any, Any]] = {}
+
+
+def action_workflow(name: str) -> str:
+    """Return the name of the workflow that runs an action by itself."""
+    return _PREFIX + name
+
+
+@dataclass(frozen=True, eq=False)
+class Action(Generic[P, R]):
+    """A function that says what it is: name, description, input and output schema. Calling it calls the function."""
+
+    name: str
+    description: str | None
+    function: Callable[P, R]
+    handler: Handler
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function, with nothing in between."""
+        return self.function(*args, **kwargs)
+
+    @property
+    def input_schema(self) -> Schema:
+        """The schema of its input."""
+        return self.handler.input
+
+    @property
+    def output_schema(self) -> Schema:
+        """The schema of its output."""
+        return self.handler.output
+
+    def describe(self) -> dict[str, Any]:
+        """Return name, description and the JSON schemas of input and output."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "input": self.input_schema.json_schema(),
+            "output": self.output_schema.json_schema(),
+        }
+
+    @functools.cached_property
+    def __paddock_definition__(self) -> ActionWorkflow:
+        """The workflow that runs this action as one step."""
+        return ActionWorkflow(self)
+
+
+class ActionWorkflow:
+    """A workflow of one step: an action. It is what `isolated=True` and `task(job=…)` start."""
+
+    isolated = True
+    timeout: float | None = None
+    tags: tuple[str, ...] = ("action",)
+    total_steps = 1
+
+    def __init__(self, wrapped: Action[Any, Any]) -> None:
+        """Wrap an action."""
+        self.action = wrapped
+        self.name = action_workflow(wrapped.name)
+        self.module: str | None = getattr(wrapped.function, "__module__", None)
+        self.description = wrapped.description
+
+    @property
+    def input_schema(self) -> Schema:
+        """The schema of the action's input."""
+        return self.action.input_schema
+
+    @property
+    def output_schema(self) -> Schema:
+        """The schema of the action's output."""
+        return self.action.output_schema
+
+    def fingerprint(self) -> str:
+        """Return a text that changes with the action's name."""
+        return hashlib.sha256(self.name.encode()).hexdigest()[:16]
+
+    async def run(self, frame: Frame) -> tuple[Any, Schema]:
+        """Run the action as the one step of the instance."""
+        execution, handler = frame.execution, self.action.handler
+        text = execution.journal.input
+        key = execution.key("", self.action.name)
+
+        async def call(_attempt: int) -> Any:
+            value = handler.input.decode(text, f"the input of action {self.action.name!r}")
+            return await handler.call(value, Context(frame), execution.pool)
+
+        step = StepCall(key, self.action.name, "action", call, handler.output, text, stoppable=handler.is_async)
+        return await execution.step(step), handler.output
+
+
+@overload
+def action(name: Callable[P, R], /) -> Action[P, R]: ...
+@overload
+def action(name: str | None = None, *, description: str | None = None) -> Callable[[Callable[P, R]], Action[P, R]]: ...
+def action(name: Any = None, *, description: str | None = None) -> Any:
+    """Make a function an action, under its own name or another.
+
+    Args:
+        name: the action's name; the function's by default.
+        description: what it does; the docstring's first line by default.
+
+    Raises:
+        InvalidWorkflow: the name cannot be one, or another function has it.
+    """
+    if callable(name):
+        return _make(name, None, description)
+    return lambda function: _make(function, name, description)
+
+
+def _make(function: Callable[P, R], name: str | None, description: str | None) -> Action[P, R]:
+    known = check_workflow_name(name or getattr(function, "__name__", None))
+    doc = inspect.getdoc(function)
+    made: Action[P, R] = Action(
+        known, description or (doc.splitlines()[0] if doc else None), function, handler_of(function, f"action {known!r}")
+    )
+    other = ACTIONS.get(known)
+    if other is not None and _origin(other.function) != _origin(function):
+        raise InvalidWorkflow(f"an action {known!r} is there already, in {_origin(other.function)}; give this one another name")
+    ACTIONS[known] = made
+    return made
+
+
+def as_action(function: Callable[..., Any], name: str | None = None) -> Action[Any, Any]:
+    """Return the action that a function is, or make it one."""
+    return function if isinstance(function, Action) else _make(function, name, None)
+
+
+def _origin(function: Any) -> str:
+    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', '?')}"

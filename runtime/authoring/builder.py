@@ -1,0 +1,448 @@
+"""The fluent builder: how a step graph is written."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, Self
+
+from ..base.duration import DurationLike, parse_duration
+from ..base.errors import ConfigError, InvalidWorkflow
+from ..base.ids import check_step_name, check_workflow_name
+from ..base.values import Schema
+from ..engine.context import Context
+from ..engine.definition import BUILT, Definition
+from ..engine.handler import Handler, handler_of
+from ..engine.retry import ONCE, Retry
+from .action import action_workflow
+from .graph import Graph, check_graph
+from .nodes import Branch, ChoiceNode, EndNode, Node, ParallelNode, PassNode, TaskNode
+from .waiting import ChildNode, LoopNode, PollNode, SleepNode, WaitEventNode, polled_type
+
+__all__ = ["BranchBuilder", "WorkflowBuilder", "branch", "workflow"]
+
+_UNSET: Any = object()
+Mapper = Callable[..., Any]
+RetryLike = Retry | dict[str, Any] | int | None
+
+
+class BranchBuilder:
+    """Add steps one after the other; `build()` checks them.
+
+    Each method returns the builder. A step with neither `next` nor `end` goes on to the one written after it; the last one ends.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Begin a branch; use `branch(name)`."""
+        self._name = check_step_name(name)
+        self._nodes: list[Node] = []
+        self._start: str | None = None
+        self._default_retry: Retry | None = None
+        self._retries: dict[str, RetryLike] = {}
+
+    def _add(self, node: Node) -> Self:
+        check_step_name(node.name)
+        if node.next is not None and node.end:
+            raise InvalidWorkflow(
+                f"{self._what}, step {node.name!r}: it has both next={node.next!r} and end=True; give one"
+            )
+        if any(other.name == node.name for other in self._nodes):
+            raise InvalidWorkflow(f"{self._what} has two steps called {node.name!r}; names must be distinct")
+        self._nodes.append(node)
+        return self
+
+    @property
+    def _what(self) -> str:
+        return f"branch {self._name!r}"
+
+    def _where(self, name: str) -> str:
+        return f"{self._what}, step {name!r}"
+
+    def _seconds(self, name: str, what: str, value: DurationLike | None) -> float | None:
+        try:
+            return None if value is None else parse_duration(value)
+        except ConfigError as error:
+            raise InvalidWorkflow(f"{self._where(name)}: {what}: {error}") from None
+
+    def _given(self, given: Any) -> tuple[Mapper | None, Schema]:
+        """Split `input=` into a mapper or a schema."""
+        return (given, Schema()) if given is not None and _is_mapper(given) else (None, Schema(given))
+
+    def _gates(self, handler: Handler, given: Any) -> tuple[Mapper | None, Schema]:
+        """Split `input=` into a mapper or a schema; without a schema, the handler's annotation is it."""
+        if given is not None and _is_mapper(given):
+            return given, handler.input
+        return None, Schema(given) if given is not None else handler.input
+
+    def task(
+        self,
+        name: str,
+        handler: Callable[..., Any] | None = None,
+        *,
+        job: str | None = None,
+        input: Any = None,
+        output: Any = None,
+        retry: RetryLike = None,
+        timeout: DurationLike | None = None,
+        next: str | None = None,
+        end: bool = False,
+    ) -> Self:
+        """Run a handler, `(input, ctx)`, either alone, or nothing; `async def` on the loop, `def` in a worker thread.
+
+        Args:
+            name: the step's name, distinct within its graph.
+            handler: the function.
+            job: the name of a registered action, run instead of a handler, in a process of its own.
+            input: a schema that the workflow's input must pass, or a function `(prev, workflow_input)` that gives the handler's input.
+                Without it the handler gets the workflow's input.
+            output: a schema for the output; without it, the handler's annotation.
+            retry: a `Retry`, its fields, or the number of attempts; fields left out come from `default_retry`.
+            timeout: how long one try may take; then it fails, and its handler is stopped.
+            next: the step to go on to.
+            end: end the workflow here.
+
+        Raises:
+            InvalidWorkflow: the step cannot work; it is named.
+        """
+        if (handler is None) == (job is None):
+            raise InvalidWorkflow(f"{self._where(name)}: give a handler or job=, one of them")
+        if job is not None:
+            raise InvalidWorkflow(
+                f"{self._where(name)}: job= is not there yet; pass the action's function as the handler"
+            )
+        assert handler is not None  # noqa: S101  for the type checker
+        looked = handler_of(handler, self._where(name))
+        mapper, schema = self._gates(looked, input)
+        self._retries[name] = retry
+        return self._add(
+            TaskNode(
+                name,
+                next,
+                end,
+                handler=looked,
+                mapper=mapper,
+                input=schema,
+                output=Schema(output) if output is not None else looked.output,
+                timeout=self._seconds(name, "timeout", timeout),
+            )
+        )
+
+    def _job(self, name: str, job: str, given: Any, output: Any, following: str | None, end: bool) -> Self:  # noqa: FBT001
+        """Add a step that runs a registered action in a process of its own: an instance of the action's workflow."""
+        mapper, _ = self._given(given)
+        return self._add(
+            ChildNode(name, following, end, workflow=action_workflow(job), mapper=mapper, output=Schema(output), kind="task")
+        )
+
+    def choice(
+        self,
+        name: str,
+        choices: Sequence[tuple[Callable[[Context], Any], str] | Mapping[str, Any]],
+        default: str | None = None,
+    ) -> Self:
+        """Go to the target of the first condition that holds, else to `default`.
+
+        The decision is journaled, and the step is transparent for `prev`. A condition that raises, or no match without a default,
+        fails the instance at this step.
+
+        Raises:
+            InvalidWorkflow: a choice is no (condition, target) pair.
+        """
+        pairs: list[tuple[Callable[[Context], Any], str]] = []
+        for item in choices:
+            pair = (item.get("condition"), item.get("next")) if isinstance(item, Mapping) else tuple(item)
+            if len(pair) != 2 or not callable(pair[0]) or not isinstance(pair[1], str):  # noqa: PLR2004
+                raise InvalidWorkflow(
+                    f"{self._where(name)}: a choice is a pair (condition, name of the next step), not {item!r}"
+                )
+            pairs.append((pair[0], pair[1]))
+        return self._add(ChoiceNode(name, choices=tuple(pairs), default=default))
+
+    def parallel(
+        self,
+        name: str,
+        branches: Sequence[Branch],
+        *,
+        on_error: Literal["fail-fast", "wait-all"] = "fail-fast",
+        next: str | None = None,
+        end: bool = False,
+    ) -> Self:
+        """Run branches side by side.
+
+        Args:
+            name: the step's name.
+            branches: made by `branch(name)…build()`.
+            on_error: "fail-fast" stops the other branches when one fails, "wait-all" lets them end first; both fail the step.
+            next: the step to go on to.
+            end: end the workflow here.
+
+        Raises:
+            InvalidWorkflow: no branches, two of one name, or an unknown `on_error`.
+        """
+        if on_error not in ("fail-fast", "wait-all"):
+            raise InvalidWorkflow(f'{self._where(name)}: on_error is "fail-fast" or "wait-all", not {on_error!r}')
+        built = [item.build() if isinstance(item, BranchBuilder) else item for item in branches]
+        if not built or not all(isinstance(item, Branch) for item in built):
+            raise InvalidWorkflow(f"{self._where(name)}: branches must be a list of branch(…)…build()")
+        names = [item.name for item in built]
+        if len(set(names)) != len(names):
+            raise InvalidWorkflow(f"{self._where(name)}: two branches share a name ({', '.join(names)})")
+        return self._add(ParallelNode(name, next, end, branches=tuple(built), on_error=on_error))
+
+    def pass_(
+        self,
+        name: str,
+        *,
+        transform: Callable[[Context], Any] | None = None,
+        result: Any = _UNSET,
+        next: str | None = None,
+        end: bool = False,
+    ) -> Self:
+        """Transform data, give a fixed result, or (with neither) hand on the previous output.
+
+        Raises:
+            InvalidWorkflow: both a transform and a result.
+        """
+        if transform is not None and result is not _UNSET:
+            raise InvalidWorkflow(f"{self._where(name)}: give transform= or result=, not both")
+        has = result is not _UNSET
+        return self._add(PassNode(name, next, end, transform=transform, result=result if has else None, has_result=has))
+
+    def end(self, name: str) -> Self:
+        """End the workflow with the previous output."""
+        return self._add(EndNode(name, end=True))
+
+    def poll(
+        self,
+        name: str,
+        check: Callable[..., Any],
+        *,
+        interval: DurationLike = "1s",
+        timeout: DurationLike | None = None,
+        max_attempts: int | None = None,
+        backoff: float = 1.0,
+        input: Any = None,
+        output: Any = None,
+        next: str | None = None,
+        end: bool = False,
+    ) -> Self:
+        """Check now and then, until the check returns `Poll.done(value)`; its value is the output.
+
+        Counter and times are durable: a restart goes on counting and waits only what is left.
+
+        Args:
+            name: the step's name.
+            check: a handler that returns `Poll.done(value)` or `Poll.pending()`.
+            interval: the wait between checks.
+            timeout: how long to wait in all; then the step fails.
+            max_attempts: how many checks; then the step fails.
+            backoff: factor from one wait to the next.
+            input: as for `task`.
+            output: a schema for the value.
+            next: the step to go on to.
+            end: end the workflow here.
+        """
+        looked = handler_of(check, self._where(name))
+        mapper, schema = self._gates(looked, input)
+        if (max_attempts is not None and max_attempts < 1) or backoff < 1:
+            raise InvalidWorkflow(f"{self._where(name)}: max_attempts and backoff must be at least 1")
+        return self._add(
+            PollNode(
+                name,
+                next,
+                end,
+                handler=looked,
+                mapper=mapper,
+                input=schema,
+                output=Schema(output if output is not None else polled_type(looked.output)),
+                interval=self._seconds(name, "interval", interval) or 0.0,
+                timeout=self._seconds(name, "timeout", timeout),
+                max_attempts=max_attempts,
+                backoff=backoff,
+            )
+        )
+
+    def loop(
+        self,
+        name: str,
+        condition: Callable[[Context], Any],
+        target: str,
+        *,
+        interval: DurationLike = 0,
+        max_iterations: int | None = None,
+        timeout: DurationLike | None = None,
+        next: str | None = None,
+        end: bool = False,
+    ) -> Self:
+        """Jump back to `target` while the condition holds; `max_iterations` and the events count jumps back."""
+        return self._add(
+            LoopNode(
+                name,
+                next,
+                end,
+                condition=condition,
+                target=target,
+                interval=self._seconds(name, "interval", interval) or 0.0,
+                max_iterations=max_iterations,
+                timeout=self._seconds(name, "timeout", timeout),
+            )
+        )
+
+    def sleep(self, name: str, duration: DurationLike, *, next: str | None = None, end: bool = False) -> Self:
+        """Wait, durably."""
+        return self._add(SleepNode(name, next, end, seconds=self._seconds(name, "duration", duration) or 0.0))
+
+    def wait_event(
+        self,
+        name: str,
+        schema: Any = None,
+        *,
+        timeout: DurationLike | None = None,
+        next: str | None = None,  # noqa: A002
+        end: bool = False,
+    ) -> Self:
+        """Wait for a signal of the step's name (`server.workflows.signal(id, name, payload)`); its payload is the output.
+
+        The instance has no process meanwhile. A signal that came before is kept for the wait.
+
+        Args:
+            name: the step's name, and the signal's.
+            schema: the type of the payload; a signal that does not fit is refused where it is sent.
+            timeout: how long to wait; then the step fails.
+            next: the step to go on to.
+            end: end the workflow here.
+        """
+        seconds = self._seconds(name, "timeout", timeout)
+        return self._add(WaitEventNode(name, next, end, schema=Schema(schema), timeout=seconds))
+
+    def child(
+        self,
+        name: str,
+        workflow: str | Definition,
+        *,
+        input: Any = None,  # noqa: A002
+        output: Any = None,
+        next: str | None = None,  # noqa: A002
+        end: bool = False,
+    ) -> Self:
+        """Run another workflow as an instance of its own and wait for its output, without a process meanwhile.
+
+        Args:
+            name: the step's name.
+            workflow: the other workflow's name or definition.
+            input: a function `(prev, workflow_input)` that gives its input; without it, the workflow's input.
+            output: a schema for the output.
+            next: the step to go on to.
+            end: end the workflow here.
+        """
+        other = workflow if isinstance(workflow, str) else getattr(workflow, "name", None)
+        if not isinstance(other, str):
+            raise InvalidWorkflow(f"{self._where(name)}: {workflow!r} is no workflow and no name of one")
+        mapper, _ = self._given(input)
+        return self._add(ChildNode(name, next, end, workflow=other, mapper=mapper, output=Schema(output)))
+
+    def default_retry(self, policy: RetryLike = None, **fields: Any) -> Self:
+        """Set the retry of tasks that name none, and the fields that their own leaves out."""
+        self._default_retry = Retry.of(policy if policy is not None else fields)
+        return self
+
+    def start_at(self, name: str) -> Self:
+        """Begin at another step than the first one written."""
+        self._start = name
+        return self
+
+    def _linked(self, inherited: Retry | None = None) -> tuple[dict[str, Node], str]:
+        if not self._nodes:
+            raise InvalidWorkflow(f"{self._what} has no steps")
+        default = self._default_retry or inherited
+        nodes: dict[str, Node] = {}
+        for position, node in enumerate(self._nodes):
+            follower = self._nodes[position + 1].name if position + 1 < len(self._nodes) else None
+            linked = node
+            if node.next is None and not node.end and not isinstance(node, ChoiceNode):
+                linked = replace(node, next=follower)
+            if isinstance(linked, TaskNode):
+                linked = replace(
+                    linked,
+                    retry=Retry.of(self._retries[node.name], default) if default or self._retries[node.name] else ONCE,
+                )
+            nodes[node.name] = linked
+        start = self._start or self._nodes[0].name
+        check_graph(self._what, nodes, start)
+        return nodes, start
+
+    def build(self) -> Any:
+        """Check the branch and return it.
+
+        Raises:
+            InvalidWorkflow: the graph cannot work; the step is named.
+        """
+        nodes, start = self._linked()
+        return Branch(self._name, nodes, start)
+
+
+class WorkflowBuilder(BranchBuilder):
+    """Build a workflow: the steps of a branch, and what concerns the whole."""
+
+    def __init__(self, name: str, *, input: Any = None) -> None:
+        """Begin a workflow; use `workflow(name)`."""
+        super().__init__(check_workflow_name(name))
+        self._input = Schema(input)
+        self._isolated = True
+        self._timeout: float | None = None
+        self._description: str | None = None
+        self._tags: tuple[str, ...] = ()
+
+    @property
+    def _what(self) -> str:
+        return f"workflow {self._name!r}"
+
+    def timeout(self, duration: DurationLike) -> Self:
+        """End the instance as `timed_out` when it takes longer than this from its first start."""
+        self._timeout = self._seconds("(workflow)", "timeout", duration)
+        return self
+
+    def isolated(self, value: bool = True) -> Self:
+        """Run instances in a process of their own (the default), or inside the server with `False`."""
+        self._isolated = value
+        return self
+
+    def describe(self, text: str, *, tags: Sequence[str] = ()) -> Self:
+        """Say what the workflow is for."""
+        self._description, self._tags = text, tuple(tags)
+        return self
+
+    def build(self) -> Graph:
+        """Check the graph and return the workflow; the module that calls this is where a child will import it from.
+
+        Raises:
+            InvalidWorkflow: an unknown `next`, a step that cannot be reached, no way to an end, a name used twice.
+        """
+        nodes, start = self._linked()
+        module = sys._getframe(1).f_globals.get("__name__")  # noqa: SLF001  the caller's module, as `logging` finds it
+        graph = Graph(
+            self._name, nodes, start, module, self._isolated, self._timeout, self._description, self._tags, self._input
+        )
+        BUILT[(module, self._name)] = graph
+        return graph
+
+
+def workflow(name: str, *, input: Any = None) -> WorkflowBuilder:
+    """Begin a workflow of steps.
+
+    Args:
+        name: its name, by which it is started.
+        input: the type of its input; `ctx.input` is then of that type.
+    """
+    return WorkflowBuilder(name, input=input)
+
+
+def branch(name: str) -> BranchBuilder:
+    """Begin a branch of a `parallel` step."""
+    return BranchBuilder(name)
+
+
+def _is_mapper(value: Any) -> bool:
+    return (inspect.isroutine(value) or hasattr(value, "func")) and not inspect.isclass(value)

@@ -1,0 +1,119 @@
+"""A state machine on a server: each visit of a state is a durable step around the steps that it asks for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ..base.errors import StepFailed
+from ..base.values import ANY, Schema, plain_json
+from ..engine.context import Frame
+from ..engine.execution import recorded_failure
+from ..engine.inbox import wait_event
+from ..engine.waits import sleep
+from ..store.journal import StepRow
+from ..store.ops import SignalTaken
+from .flow_context import FlowContext
+from .machine import StateMachine, merge_data, next_state
+
+__all__ = ["UPDATES", "run_machine"]
+
+#: The name under which outside updates of a machine's data are kept as signals.
+UPDATES = "paddock.update_state"
+
+
+async def run_machine(kind: type[StateMachine[Any]], frame: Frame) -> Any:
+    """Run an instance of a state class and return its final data."""
+    execution = frame.execution
+    machine = kind(Schema(kind.data_type).decode(execution.journal.input, f"the input of workflow {kind.name!r}"))
+    frame.input = machine.data
+    name: str | None = kind.start
+    while name is not None:
+        key = execution.key("", name)
+        row = execution.open(key, name, "state")
+        if row.status == "failed":
+            raise recorded_failure(row)
+        if row.status == "completed":
+            held = plain_json(row.output or "{}")
+            for inner in list(execution.journal.steps):
+                if inner.startswith(f"{key}/"):
+                    execution.reach(inner)
+            machine.data = kind.data_type.model_validate(held["data"])
+            name = held["next"]
+            continue
+        machine.state = name
+        host = _VisitHost(machine, replace(frame, scope=f"{key}/", key=key))
+        machine._host = host  # noqa: SLF001  the machine is ours
+        name = await _visit(machine, name, host, row)
+    return machine.data
+
+
+async def _visit(machine: StateMachine[Any], name: str, host: _VisitHost, row: StepRow) -> str | None:
+    """Run one visit; its data and its successor are its output."""
+    execution = host.execution
+    try:
+        await host.take_updates("enter")
+        following = next_state(type(machine), await getattr(machine, name)())
+        record = {"next": following, "data": json.loads(machine.data.model_dump_json())}
+        text = ANY.encode(record, f"the data after state {name!r}", execution.max_payload)
+    except Exception as error:  # noqa: BLE001  every failure of a state is its step's
+        row.failures += 1
+        broken = execution.writer.broken
+        if broken is not None:
+            raise broken from error
+        await execution.fail(row, error if isinstance(error, StepFailed) else error)
+    execution.complete(row, text)
+    machine.data = machine.data_type.model_validate(record["data"])
+    return following
+
+
+class _VisitHost:
+    """What one visit of a state asks for, journaled under the visit's key."""
+
+    def __init__(self, machine: StateMachine[Any], frame: Frame) -> None:
+        self._machine = machine
+        self._context = FlowContext(frame)
+        self._frame = frame
+        self.execution = frame.execution
+
+    async def action(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        value = await self._context.step(name, function, *args, **options)
+        await self.take_updates(name)
+        return value
+
+    async def wait_event(self, name: str, schema: Schema, timeout: float | None) -> Any:
+        key = self.execution.key(self._frame.scope, name)
+        value = await wait_event(self.execution, key, name, name, schema, timeout)
+        await self.take_updates(name)
+        return value
+
+    async def sleep(self, name: str, seconds: float) -> None:
+        key = self.execution.key(self._frame.scope, name)
+        await sleep(self.execution, key, name, seconds)
+        await self.take_updates(name)
+
+    def log(self, message: str, data: dict[str, Any]) -> None:
+        if not self.execution.replaying:
+            self._frame.logger.info(message, **data)
+
+    async def take_updates(self, place: str) -> None:
+        """Take outside updates that have come; which came where is journaled, so a replay applies them at the same places."""
+        execution = self.execution
+        key = execution.key(self._frame.scope, f"{place}:update")
+        row = execution.recall(key, "update")
+        if row is None:
+            if execution.replaying:
+                return
+            patches = []
+            while (kept := await execution.writer.store.next_signal(execution.writer.lease, UPDATES)) is not None:
+                execution.writer.add(SignalTaken(kept.id, key))
+                await execution.writer.flush()
+                patches.append(plain_json(kept.payload))
+            if not patches:
+                return
+            row = StepRow(key, "update", "update", "new", attempts=1)
+            execution.complete(row, json.dumps(patches), begin=True, quiet=True)
+        for patch in plain_json(row.output or "[]"):
+            self._machine.data = merge_data(type(self._machine), self._machine.data, patch)

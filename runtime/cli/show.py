@@ -1,0 +1,139 @@
+"""`paddock show`."""
+
+from __future__ import annotations
+
+import json as json_
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..base.errors import InstanceNotFound
+from ..base.records import ErrorInfo, Instance, StepResult, StepStatus
+from ..store.reading import open_reader
+from ..store.sqlite import real_path
+from .output import STYLES, console, duration, print_json, when
+
+__all__ = ["show"]
+
+_STEP_STYLES = {
+    StepStatus.RUNNING: "cyan",
+    StepStatus.RETRYING: "yellow",
+    StepStatus.WAITING: "blue",
+    StepStatus.COMPLETED: "green",
+    StepStatus.FAILED: "red",
+}
+_LONGEST_VALUE = 2000
+
+
+def show(
+    id: Annotated[str, typer.Argument(help="The instance's id.", show_default=False)],
+    db: Annotated[str, typer.Option("--db", envvar="PADDOCK_DB", help="The database.", show_default=False)],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with everything.")] = False,
+) -> None:
+    """Show an instance: its steps with their attempts and times, its input and output, and why it failed.
+
+    [dim]paddock show 0199c3d2-… --db app.db[/]
+    """
+    with open_reader(real_path(db)) as reader:
+        instance = reader.get(id)
+    if instance is None:
+        raise InstanceNotFound(f"no instance in {db} has the id {id!r:.150}")
+    if json:
+        print_json(instance.model_dump(mode="json"))
+        return
+    screen = console()
+    screen.print(_head(instance))
+    if instance.step_results:
+        screen.print()
+        screen.print(_steps(instance))
+    for title, value in (("input", instance.input), ("output", instance.output), ("metadata", instance.metadata)):
+        if value not in (None, {}):
+            _print_value(screen, title, value)
+    if instance.error is not None:
+        screen.print()
+        for line in _error(instance.error):
+            screen.print(line, soft_wrap=True)
+
+
+def _head(instance: Instance) -> Table:
+    table = Table.grid(padding=(0, 2))
+    status = Text(instance.status.value, style=f"bold {STYLES[instance.status]}")
+    if instance.pid is not None:
+        status.append(f" (process {instance.pid})", style="not bold dim")
+    rows: list[tuple[str, str | Text]] = [
+        ("instance", instance.id),
+        ("workflow", instance.workflow_name),
+        ("status", status),
+        ("step", "" if instance.completed_at else instance.current_step or ""),
+        ("created", when(instance.created_at)),
+        ("started", when(instance.started_at)),
+        ("ended", when(instance.completed_at)),
+        ("wakes", when(instance.wake_at)),
+        ("took", duration(instance.started_at, instance.completed_at) if instance.completed_at else ""),
+        ("executions", str(instance.executions)),
+        ("parent", instance.parent_id or ""),
+    ]
+    for title, value in rows:
+        if value:
+            table.add_row(Text(title, style="dim"), value if isinstance(value, Text) else Text(value))
+    return table
+
+
+def _steps(instance: Instance) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("STEP", "KIND", "STATUS", "ATTEMPTS", "STARTED", "TOOK", ""):
+        table.add_column(column, justify="right" if column in ("ATTEMPTS", "TOOK") else "left", overflow="fold")
+    for step in instance.step_results.values():
+        depth = step.key.count("/")
+        over = step.completed_at is not None or (step.status is StepStatus.RUNNING and instance.completed_at is None)
+        table.add_row(
+            Text("  " * (depth // 2) + step.key),
+            step.kind,
+            Text(step.status.value, style=_STEP_STYLES[step.status]),
+            str(step.attempts or ""),
+            when(step.started_at),
+            duration(step.started_at, step.completed_at) if over else "",
+            Text(_note(step), style="dim"),
+        )
+    return table
+
+
+def _note(step: StepResult) -> str:
+    notes = []
+    if step.poll_count:
+        notes.append(f"{step.poll_count} checks")
+    if step.loop_count:
+        notes.append(f"{step.loop_count} jumps")
+    if step.error is not None:
+        notes.append(f"{step.error.type}: {step.error.message}".partition("\n")[0])
+    return ", ".join(notes)
+
+
+def _print_value(screen: Console, title: str, value: Any) -> None:
+    text = json_.dumps(value, ensure_ascii=False, indent=2)
+    if len(text) > _LONGEST_VALUE:
+        text = f"{text[:_LONGEST_VALUE]}\n… ({len(text):,} characters; --json prints all)"
+    screen.print()
+    screen.print(Text(title, style="dim"))
+    screen.print(Text(text), soft_wrap=True)
+
+
+def _error(error: ErrorInfo) -> Iterator[Text]:
+    at = f" at step {error.step}" if error.step else ""
+    yield Text.assemble((f"{error.type}{at}", "bold red"), f": {error.message}")
+    facts = [
+        f"signal {error.signal}" if error.signal else "",
+        f"exit code {error.exit_code}" if error.exit_code is not None else "",
+        f"{error.max_rss / 2**20:.0f} MB at most" if error.max_rss else "",
+        f"{error.cpu_seconds:.1f} s of CPU time" if error.cpu_seconds else "",
+    ]
+    if any(facts):
+        yield Text(", ".join(filter(None, facts)), style="dim")
+    for title, text in (("traceback", error.traceback), ("stack", error.stack), ("end of its output", error.output)):
+        if text:
+            yield Text(f"\n{title}", style="dim")
+            yield Text(text.rstrip())

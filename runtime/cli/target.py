@@ -1,0 +1,104 @@
+"""Find what `module:workflow` names, so that a child process finds it too."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from types import ModuleType
+from typing import Any
+
+from ..base.errors import UsageError
+from ..engine.definition import Definition
+
+__all__ = ["BadTarget", "load_workflow"]
+
+
+class BadTarget(UsageError):
+    """A `module:workflow` that leads to no workflow; the message says where the way ends."""
+
+
+def load_workflow(target: str) -> tuple[Definition, str]:
+    """Import a workflow by `package.module:name` or `path/to/file.py:name`; return it and its module.
+
+    The current directory (for a file, its own or that of its package) goes to the front of `sys.path`; children get the same path.
+
+    Raises:
+        BadTarget: there is no such module or name, or it is no workflow.
+    """
+    where, colon, attribute = target.rpartition(":")
+    if not colon or not where or not attribute:
+        raise BadTarget(
+            f"{target!r} names no workflow: write module:workflow or path/to/file.py:workflow, such as shop.orders:process_order"
+        )
+    _put_first(os.getcwd())
+    module = _load_file(where) if where.endswith(".py") or os.sep in where else _load_module(where)
+    found: Any = module
+    try:
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        raise BadTarget(f"module {where!r} has no {attribute!r}; {_offer(module)}") from None
+    if not isinstance(found, Definition):
+        raise BadTarget(
+            f"{target!r} is no workflow but of type {type(found).__name__}; {_offer(module)}. "
+            "A workflow is what workflow(…)…build() returns."
+        )
+    return found, module.__name__
+
+
+def _offer(module: ModuleType) -> str:
+    names = sorted(name for name, value in vars(module).items() if isinstance(value, Definition))
+    return f"its workflows are: {', '.join(names)}" if names else "it holds no workflow at module level"
+
+
+def _put_first(folder: str) -> None:
+    if folder in sys.path:
+        sys.path.remove(folder)
+    sys.path.insert(0, folder)
+
+
+def _load_module(name: str) -> ModuleType:
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise BadTarget(f"there is no module {name!r} in {os.getcwd()} or on sys.path") from None
+        raise BadTarget(_broken(name, error)) from None
+    except (ValueError, TypeError):  # "", "a..b"
+        raise BadTarget(f"{name!r} is no module's name") from None
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise BadTarget(_broken(name, error)) from None
+
+
+def _load_file(path: str) -> ModuleType:
+    full = os.path.realpath(path)
+    if not os.path.isfile(full):
+        raise BadTarget(f"there is no file {path}")
+    folder, file = os.path.split(full)
+    parts = [file.removesuffix(".py")]
+    while os.path.exists(os.path.join(folder, "__init__.py")):  # in a package: import it as a part of that
+        folder, package = os.path.split(folder)
+        parts.insert(0, package)
+    if parts[-1] == "__init__":
+        parts.pop()
+    _put_first(folder)
+    name = ".".join(parts)
+    module = _load_module(name)
+    if os.path.realpath(getattr(module, "__file__", None) or "") != full:
+        raise BadTarget(f"{path} would be imported as {name!r}, which is the name of another module; rename the file")
+    return module
+
+
+def _broken(name: str, error: BaseException) -> str:
+    """Say where in the user's code the import failed: the last line of theirs, not of the import machinery."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 2 else ""  # noqa: PLR2004
+    if isinstance(error, SyntaxError):
+        place = f" ({error.filename}, line {error.lineno})"
+        return f"module {name!r} cannot be imported: {type(error).__name__}: {error.msg}{place}"
+    return f"module {name!r} cannot be imported: {type(error).__name__}: {error}{place}"

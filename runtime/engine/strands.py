@@ -1,0 +1,77 @@
+"""Strands: pieces of one instance that run side by side, and how they end together.
+
+One strand's failure ends the others (or waits for them); a suspension or the end of the process lets every strand stop at a boundary of
+its own. While the journal is being replayed, a recorded failure waits until the other strands have replayed theirs: the cancel then
+finds them where it found them the first time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from ..base.errors import InterruptError, OutcomeError
+from .execution import Execution, GiveBack
+
+__all__ = ["StrandsFailed", "run_together"]
+
+
+class StrandsFailed(Exception):  # noqa: N818  never leaves the engine
+    """What strands failed with, in the order in which they stand."""
+
+    def __init__(self, errors: Sequence[Exception]) -> None:
+        """Hold the failures."""
+        super().__init__(f"{len(errors)} failed")
+        self.errors = list(errors)
+
+
+async def run_together(execution: Execution, work: Sequence[Coroutine[Any, Any, Any]], *, fail_fast: bool) -> list[Any]:
+    """Run coroutines side by side and return their results in order.
+
+    Raises:
+        StrandsFailed: some failed; with `fail_fast` the others were cancelled at the first failure.
+        BaseException: what ends the execution (`InterruptError`, `GiveBack`, a cancel, an error of ours), once all have stopped.
+    """
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        await _settle(execution, tasks, fail_fast=fail_fast)
+    except BaseException:
+        await _cancel(tasks)
+        raise
+    errors = [error for task in tasks if not task.cancelled() and isinstance(error := task.exception(), Exception)]
+    if errors:
+        raise StrandsFailed(errors)
+    return [task.result() for task in tasks]
+
+
+async def _settle(execution: Execution, tasks: Sequence[asyncio.Task[Any]], *, fail_fast: bool) -> None:
+    pending = set(tasks)
+    leaving: BaseException | None = None
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if error is None:
+                continue
+            if isinstance(error, InterruptError | GiveBack):
+                leaving = leaving or error  # the others stop at their own boundaries
+            elif isinstance(error, OutcomeError):
+                if fail_fast and leaving is None:
+                    await execution.settle_replay()
+                    await _cancel(pending)
+                    return
+            else:
+                raise error
+    if leaving is not None:
+        raise leaving
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Any]] | set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # seen: what ended the others is what counts

@@ -1,0 +1,42 @@
+"""What runs for a server: one row for each process, with what the kernel and the beat table know of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import psutil
+
+from ...watchdog.beats import BeatTable
+from .children import Child
+
+__all__ = ["census"]
+
+
+def census(
+    watchdog: int | None, fork_server: int | None, children: Iterable[Child], table: BeatTable
+) -> list[dict[str, Any]]:
+    """Return the processes that live; blocking, for it asks the kernel about each of them."""
+    now = time.monotonic_ns()
+    rows = [_process("server", os.getpid())]
+    rows += [_process(role, pid) for role, pid in (("watchdog", watchdog), ("fork-server", fork_server)) if pid]
+    for child in children:
+        if child.identity is None:
+            continue
+        view = table.read(child.slot)
+        beat = round((now - view.last_beat_ns) / 1e9, 3) if view.last_beat_ns else None
+        row = _process("child", child.identity.pid)
+        rows.append({**row, "instance_id": child.instance_id, "step": view.step or None, "last_beat": beat})
+    return [row for row in rows if row["rss"] is not None]
+
+
+def _process(role: str, pid: int) -> dict[str, Any]:
+    rss = cpu = None
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        times = process.cpu_times()
+        rss, cpu = process.memory_info().rss, round(times.user + times.system, 3)
+    return {"role": role, "pid": pid, "instance_id": None, "step": None, "rss": rss, "cpu": cpu, "last_beat": None}

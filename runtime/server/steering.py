@@ -1,0 +1,253 @@
+"""Steering: what people do to instances from outside. A part of the workflows service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..authoring.machine import MachineDefinition, merge_data
+from ..authoring.machine_host import UPDATES
+from ..base.clock import Clock
+from ..base.config import WorkflowsConfig
+from ..base.duration import DurationLike, parse_duration
+from ..base.errors import InstanceNotFound, InvalidInput, InvalidSignal, InvalidState, InvalidTransition, ServerNotRunning
+from ..base.ids import check_instance_id, check_key, new_id
+from ..base.records import TERMINAL, Instance, Status
+from ..base.values import ANY
+from ..engine.inbox import check_signal
+from ..store.ops import Lease
+from ..store.sqlite import SqliteStore
+from .bus import EventBus
+from .registry import Registry
+
+__all__ = ["Steering", "WorkflowsParts"]
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowsParts:
+    """What the service works with once the server has started."""
+
+    store: SqliteStore
+    clock: Clock
+    bus: EventBus
+    queued: Callable[[], None]
+    end: Callable[[Lease, str], Awaitable[None]]
+    nudge: Callable[[Lease], None]
+    drain: Callable[[Lease, str], None]
+    resume: Callable[[], Awaitable[None]]
+    stop: Callable[[], Awaitable[None]]
+
+
+class Steering:
+    """The part of `server.workflows` that changes instances from outside."""
+
+    def __init__(self, config: WorkflowsConfig) -> None:
+        """Hold the configuration; the server lends its parts when it starts."""
+        self._config = config
+        self.registry = Registry(config)
+        self._parts: WorkflowsParts | None = None
+
+    def _live(self) -> WorkflowsParts:
+        if self._parts is None:
+            raise ServerNotRunning("the server is not started; use `async with server:` or `await server.start()`")
+        return self._parts
+
+    # --- signals ---
+
+    async def signal(self, id: str, name: str, payload: Any = None) -> None:  # noqa: A002  the contract's name
+        """Answer a wait (`ctx.wait_event`, `ctx.interrupt`); durable once this returns.
+
+        A signal that comes before its wait is kept for it; signals of one name are taken in their order.
+
+        Raises:
+            InstanceNotFound: there is no such instance.
+            InvalidSignal: the instance has ended, or the payload does not fit what the open wait accepts; nothing was kept.
+            NotSerializable, PayloadTooLarge: the payload cannot be stored.
+        """
+        parts = self._live()
+        if not isinstance(name, str) or not name:
+            raise InvalidSignal(f"a signal's name is text, not {name!r}")
+        text = ANY.encode(payload, f"signal {name!r}", self._config.max_payload)
+        for wait in (await parts.store.awaited(id, name))[:1]:
+            check_signal(name, wait.schema, text)
+        lease = await parts.store.put_signal(id, name, text, parts.clock.now())
+        parts.queued()
+        if lease is not None:
+            parts.nudge(lease)
+
+    async def update_state(self, id: str, changes: Mapping[str, Any]) -> None:  # noqa: A002
+        """Change a state machine's data from outside: top-level keys, validated by its model; durable once this returns.
+
+        The machine takes the change at its next transition, or when its state's current wait or action is over.
+
+        Raises:
+            InstanceNotFound: there is no such instance.
+            InvalidState: it is no state machine, has ended, or a value does not fit; the field is named.
+        """
+        parts = self._live()
+        instance = await parts.store.get(id)
+        if instance is None:
+            raise InstanceNotFound(f"no instance has the id {id!r:.150}")
+        check_update(self.registry, instance, dict(changes))
+        text = ANY.encode(dict(changes), "the update", self._config.max_payload)
+        lease = await parts.store.put_signal(id, UPDATES, text, parts.clock.now())
+        if lease is not None:
+            parts.nudge(lease)
+
+    # --- ending and going on ---
+
+    async def cancel(self, id: str) -> bool:
+        """Cancel an instance in whatever state it is; return True only if this call made it cancelled.
+
+        The status is durable at once; the process and everything that it started is gone when this returns: it is asked to stop, then
+        sent SIGTERM after `kill_grace`, then SIGKILL.
+
+        Raises:
+            InstanceNotFound: there is none.
+        """
+        parts = self._live()
+        done, lease = await parts.store.end(id, Status.CANCELLED, parts.clock.now())
+        if done:
+            parts.bus.poke()
+            parts.queued()
+            await asyncio.gather(*(self.cancel(child) for child in await parts.store.children_of(id)))
+        if lease is not None and done:
+            await parts.end(lease, "cancelled")
+        return done
+
+    async def update_metadata(self, id: str, metadata: Mapping[str, Any]) -> None:
+        """Merge keys into an instance's metadata; keys that are not named stay.
+
+        Raises:
+            InstanceNotFound: there is none.
+            InvalidInput: a key is no text, or a value has no JSON form.
+        """
+        await self._live().store.merge_metadata(id, _metadata(metadata, self._config.max_payload))
+
+    async def cleanup(self, id: str) -> None:
+        """Delete a finished instance with its steps, events and logs.
+
+        Raises:
+            InstanceNotFound: there is none.
+            InvalidTransition: it has not ended.
+        """
+        await self._live().store.remove(id)
+
+    async def retry(self, id: str) -> None:  # noqa: A002
+        """Run a failed instance on from its failed step, with a fresh count of attempts, or try a blocked one again.
+
+        Raises:
+            InstanceNotFound: there is none.
+            InvalidTransition: it has not failed, and is not blocked.
+        """
+        parts = self._live()
+        await parts.store.reopen(id, parts.clock.now())
+        parts.bus.poke()
+        parts.queued()
+
+    async def fork(self, id: str, from_step: str | None = None, *, input: Any = ..., new_id: str | None = None) -> str:  # noqa: A002
+        """Start a new instance that shares an instance's journal before a step; return the new id.
+
+        Args:
+            id: the instance to fork.
+            from_step: the key or the name of the first step to run again; from the beginning without it.
+            input: another input; by default the same.
+            new_id: an id of your own for the new instance.
+
+        Raises:
+            InstanceNotFound: there is none.
+            InvalidTransition: it never came to that step.
+        """
+        parts = self._live()
+        made = check_instance_id(new_id) if new_id is not None else _new_id()
+        text = None if input is ... else ANY.encode(input, "the input", self._config.max_payload)
+        await parts.store.fork(id, made, from_step, text, parts.clock.now())
+        parts.queued()
+        return made
+
+    async def pause(self, id: str) -> None:  # noqa: A002
+        """Hold an instance: at once where it does not run, a running one at its next step's boundary.
+
+        Raises:
+            InstanceNotFound: there is none.
+            InvalidTransition: it has ended.
+        """
+        parts = self._live()
+        lease = await parts.store.pause(id, parts.clock.now())
+        parts.bus.poke()
+        if lease is not None:
+            parts.drain(lease, "it is to be paused")
+
+    async def unpause(self, id: str) -> None:  # noqa: A002
+        """Release a paused instance.
+
+        Raises:
+            InstanceNotFound: there is none.
+            InvalidTransition: it is not paused.
+        """
+        parts = self._live()
+        await parts.store.unpause(id, parts.clock.now())
+        parts.queued()
+
+    # --- many at once ---
+
+    async def _matching(self, name: str | None, status: Status | str | None, wanted: frozenset[Status]) -> list[str]:
+        """Return the ids of instances of a workflow and a status that the call concerns at all."""
+        found: list[str] = []
+        for one in [Status(status)] if status is not None else sorted(wanted):
+            after: str | None = None
+            while page := await self._live().store.ids(name=name, status=one, limit=_PAGE, after=after):
+                found += page
+                after = page[-1]
+        return found
+
+    async def cancel_all(self, *, name: str | None = None, status: Status | str | None = None) -> int:
+        """Cancel unfinished instances of a workflow, of a status, or all; return how many this call cancelled."""
+        ids = await self._matching(name, status, frozenset(Status) - TERMINAL)
+        done = await asyncio.gather(*(self.cancel(ident) for ident in ids))
+        return sum(done)
+
+    async def retry_all(self, *, name: str | None = None) -> int:
+        """Retry all failed instances, or those of one workflow; return how many."""
+        ids = await self._matching(name, Status.FAILED, frozenset())
+        for ident in ids:
+            await self.retry(ident)
+        return len(ids)
+
+    async def cleanup_all(
+        self, *, name: str | None = None, status: Status | str | None = None, older_than: DurationLike = 0
+    ) -> int:
+        """Delete finished instances that ended longer ago than `older_than`; return how many.
+
+        Raises:
+            InvalidTransition: `status` is not one in which an instance has ended.
+        """
+        if status is not None and Status(status) not in TERMINAL:
+            raise InvalidTransition(f"only instances that have ended can be cleaned up, not {Status(status).value} ones")
+        parts = self._live()
+        before = parts.clock.now() - parse_duration(older_than)
+        statuses = [Status(status)] if status is not None else sorted(TERMINAL)
+        return await parts.store.remove_matching(name, statuses, before)
+
+
+_new_id = new_id
+
+
+def check_update(registry: Registry, instance: Instance, changes: dict[str, Any]) -> None:
+    """Refuse an update of a state machine's data that its model would refuse now.
+
+    Raises:
+        InvalidState: see `Steering.update_state`.
+    """
+    definition = registry.get(instance.workflow_name).definition
+    if not isinstance(definition, MachineDefinition):
+        raise InvalidState(f"workflow {instance.workflow_name!r} is no state machine; it has no data to update")
+    if instance.status in TERMINAL:
+        raise InvalidState(f"instance {instance.id} has ended as {instance.status.value}; its data is final")
+    visits = [step for step in instance.step_results.values() if step.kind == "state" and step.output]
+    data = visits[-1].output["data"] if visits else instance.input
+    merge_data(definition.machine, definition.machine.data_type.model_validate(data or {}), changes)

@@ -1,0 +1,89 @@
+"""Read a database from outside: with or without a server on it, never changing it, never making one.
+
+A look needs no thread, no turn at the write lock and no migration, so this is a plain connection, not a `SqliteStore`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+from ..base.errors import DatabaseDamaged, DatabaseTooNew, DatabaseUnavailable
+from ..base.records import Instance, Status
+from . import instances
+from .migrations import SCHEMA_VERSION, read_version
+from .worker import explain
+
+__all__ = ["Reader", "open_reader"]
+
+_BUSY_MS = 5000
+
+
+class Reader:
+    """A read-only look at a database; use `open_reader`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        """Hold a connection that is open and checked."""
+        self._connection = connection
+        self._path = path
+
+    def get(self, instance_id: str) -> Instance | None:
+        """Return one instance with its steps, or None."""
+        found = self._load("WHERE i.id = ?", (instance_id,))
+        return found[0] if found else None
+
+    def newest(self, *, name: str | None = None, status: Status | None = None, limit: int = 20) -> list[Instance]:
+        """Return the instances that were started last, the newest first."""
+        clauses, values = ["1 = 1"], []
+        for clause, value in (("i.workflow_name = ?", name), ("i.status = ?", status)):
+            if value is not None:
+                clauses.append(clause)
+                values.append(value)
+        return self._load(f"WHERE {' AND '.join(clauses)} ORDER BY i.seq DESC LIMIT ?", (*values, limit))
+
+    def _load(self, where: str, values: tuple[Any, ...]) -> list[Instance]:
+        try:
+            self._connection.execute("BEGIN")  # several tables as of one moment
+            try:
+                return instances.load_instances(self._connection, where, values)
+            finally:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise explain(error, self._path) from None
+
+
+@contextlib.contextmanager
+def open_reader(path: str) -> Iterator[Reader]:
+    """Open a database for reading only.
+
+    Raises:
+        DatabaseUnavailable: there is none, or it cannot be read.
+        DatabaseDamaged: the file is no database of ours.
+        DatabaseTooNew: a later Paddock wrote it.
+    """
+    if not os.path.isfile(path):
+        raise DatabaseUnavailable(f"there is no database {path}")
+    # Where no -wal lies beside it nobody has it open; a look that says so to SQLite leaves no -wal and -shm behind.
+    alone = "" if os.path.exists(f"{path}-wal") else "&immutable=1"
+    try:
+        connection = sqlite3.connect(f"file:{quote(path)}?mode=ro{alone}", uri=True, isolation_level=None)
+    except sqlite3.Error as error:
+        raise explain(error, path) from None
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        version = read_version(connection)
+        if version == 0:
+            raise DatabaseDamaged(f"{path} is no database of Paddock's: no server has run on it")
+        if version > SCHEMA_VERSION:
+            raise DatabaseTooNew(
+                f"{path} has schema version {version}; this Paddock knows up to {SCHEMA_VERSION}. Upgrade Paddock."
+            )
+        yield Reader(connection, path)
+    except sqlite3.Error as error:
+        raise explain(error, path) from None
+    finally:
+        connection.close()

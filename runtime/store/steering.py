@@ -1,0 +1,123 @@
+"""What people do to instances from outside: run a failed one on, fork one, hold and release it."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from ..base.errors import InvalidTransition
+from ..base.records import TERMINAL, Status
+from . import events, instances
+from .ops import Lease
+
+__all__ = ["children_of", "fork", "pause", "reopen", "unpause"]
+
+_LEASE_OF = "SELECT epoch FROM paddock_leases WHERE instance = ?"
+_DROP_FAILED = "DELETE FROM paddock_steps WHERE instance = ? AND status = 'failed'"
+_REOPEN = """
+UPDATE paddock_instances SET status = 'pending', error = NULL, completed_at = NULL, wake_at = NULL, crash_step = NULL, crash_count = 0,
+    deadline_at = CASE WHEN deadline_at IS NULL THEN NULL ELSE ?2 + (deadline_at - started_at) END
+WHERE seq = ?1
+"""
+_WANT_PAUSE = "UPDATE paddock_instances SET pause_wanted = ? WHERE seq = ?"
+_FROM = "SELECT seq, key FROM paddock_steps WHERE instance = ? AND (key = ? OR name = ?) ORDER BY seq LIMIT 1"
+_COPY_STEPS = """
+INSERT INTO paddock_steps (instance, key, name, kind, status, attempts, failures, input, output, started_at, completed_at,
+                           poll_count, loop_count, event_name, child_id)
+SELECT ?1, key, name, kind, status, attempts, failures, input, output, started_at, completed_at, poll_count, loop_count, event_name,
+       child_id
+FROM paddock_steps
+WHERE instance = ?2 AND seq < ?3 AND (status = 'completed' OR (kind = 'loop' AND loop_count > 0))
+  AND substr(?4, 1, length(key) + 1) <> key || '/'
+ORDER BY seq
+"""
+_COPY_METADATA = "INSERT INTO paddock_metadata SELECT ?1, key, value FROM paddock_metadata WHERE instance = ?2"
+_SOURCE = """
+SELECT workflow_name, priority, limit_key, (SELECT value FROM paddock_payloads p WHERE p.instance = i.seq AND p.kind = 'input')
+FROM paddock_instances i WHERE seq = ?
+"""
+_CHILDREN = "SELECT id FROM paddock_instances WHERE parent_id = ? AND completed_at IS NULL"
+
+
+def reopen(tx: sqlite3.Connection, instance_id: str, now: float) -> None:
+    """Queue a failed or blocked instance again; its failed steps are new, its completed ones stay.
+
+    Raises:
+        InstanceNotFound: there is no such instance.
+        InvalidTransition: it has not failed, and is not blocked; or its process is not gone yet.
+    """
+    seq, status = instances.find(tx, instance_id)
+    if status is Status.BLOCKED:
+        instances.move(tx, seq, status, Status.PENDING, now)
+        return
+    if status is not Status.FAILED:
+        raise InvalidTransition(
+            f"instance {instance_id} is {status.value}; only a failed or a blocked one can be retried"
+            + (". Fork it to run it again." if status in TERMINAL else "")
+        )
+    tx.execute(_DROP_FAILED, (seq,))
+    tx.execute(_REOPEN, (seq, now))
+    events.append(tx, seq, "workflow.retried", now)
+
+
+def fork(tx: sqlite3.Connection, instance_id: str, new_id: str, from_step: str | None, new_input: str | None, now: float) -> str:
+    """Make an instance that shares another's journal before a step; return its workflow's name.
+
+    Raises:
+        InstanceNotFound: there is no such instance.
+        InvalidTransition: the step never ran.
+    """
+    seq, _ = instances.find(tx, instance_id)
+    name, priority, limit_key, text = tx.execute(_SOURCE, (seq,)).fetchone()
+    before = None
+    if from_step is not None:
+        before = tx.execute(_FROM, (seq, from_step, from_step)).fetchone()
+        if before is None:
+            raise InvalidTransition(f"instance {instance_id} never came to a step {from_step!r}; fork from one that it ran")
+    new = instances.NewInstance(new_id, name, text if new_input is None else new_input, priority, limit_key)
+    instances.create(tx, new, now)
+    made, _ = instances.find(tx, new_id)
+    if before is not None:
+        tx.execute(_COPY_STEPS, (made, seq, before[0], before[1]))
+        tx.execute(_COPY_METADATA, (made, seq))
+    return str(name)
+
+
+def pause(tx: sqlite3.Connection, instance_id: str, now: float) -> Lease | None:
+    """Hold an instance: at once where it does not run, else at its next step's boundary; return its executor's lease then.
+
+    Raises:
+        InstanceNotFound: there is no such instance.
+        InvalidTransition: it has ended.
+    """
+    seq, status = instances.find(tx, instance_id)
+    if status in TERMINAL:
+        raise InvalidTransition(f"instance {instance_id} has ended as {status.value}; there is nothing to pause")
+    if status is Status.PAUSED:
+        return None
+    if status is Status.RUNNING:
+        tx.execute(_WANT_PAUSE, (1, seq))
+        row = tx.execute(_LEASE_OF, (seq,)).fetchone()
+        return Lease(seq, row[0]) if row else None
+    instances.move(tx, seq, status, Status.PAUSED, now)
+    return None
+
+
+def unpause(tx: sqlite3.Connection, instance_id: str, now: float) -> None:
+    """Release an instance that is held, or is about to be.
+
+    Raises:
+        InstanceNotFound: there is no such instance.
+        InvalidTransition: it is not paused.
+    """
+    seq, status = instances.find(tx, instance_id)
+    wanted = tx.execute("SELECT pause_wanted FROM paddock_instances WHERE seq = ?", (seq,)).fetchone()[0]
+    if status is not Status.PAUSED and not wanted:
+        raise InvalidTransition(f"instance {instance_id} is {status.value}, not paused")
+    tx.execute(_WANT_PAUSE, (0, seq))
+    if status is Status.PAUSED:
+        instances.move(tx, seq, Status.PAUSED, Status.PENDING, now)
+
+
+def children_of(tx: sqlite3.Connection, instance_id: str) -> list[str]:
+    """Return the ids of the unfinished instances that this one has started."""
+    return [row[0] for row in tx.execute(_CHILDREN, (instance_id,))]

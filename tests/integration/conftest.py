@@ -1,0 +1,17 @@
+"""The stage that crash tests play on."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("crashkit", "ledger")
+
+from crashkit import Stage, stage_in  # noqa: E402  their assertions are to explain themselves
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    """Give a database of its own, and a ledger."""
+    async with stage_in(tmp_path) as found:
+        yield found

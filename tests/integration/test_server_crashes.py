@@ -1,0 +1,217 @@
+"""Fork server, watchdog and server, killed one by one and all at once: the next of them goes on where the last was."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+from crashflows import THREE, result_of
+from crashkit import Faults, Stage, finished, history, kill, line, living, pid_of, proven, until
+from ledger import read, starts
+
+# --- the fork server ---
+
+
+@pytest.mark.parametrize("point", ["forkserver.request", "forkserver.forked"])
+@pytest.mark.parametrize("launcher", ["fork", "spawn"])
+async def test_the_fork_server_killed_at_work(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, point: str, launcher: str
+):
+    faults = Faults(stage, monkeypatch, {point: "kill"})
+    async with stage.server(launcher=launcher) as server:
+        before = await pid_of(server, "fork-server")
+        faults.arm(point)
+        instances = [await server.workflows.start("everything", {"n": n}) for n in (2, 3)]
+        for n, instance in zip((2, 3), instances, strict=True):
+            await proven(server, instance, result_of(n))
+        assert faults.fired(point)
+        assert await pid_of(server, "fork-server") != before
+
+
+async def test_the_fork_server_killed_while_it_is_idle_and_while_children_run(stage: Stage):
+    async with stage.server() as server:
+        before = await pid_of(server, "fork-server")
+        instance = await server.workflows.start("held", {"until": str(stage.flag)})
+        child = (await line("begin", key="hold"))["pid"]
+        kill(before)
+        await pid_of(server, "fork-server", other_than=before)
+        await proven(server, await server.workflows.start("everything", {"n": 2}), result_of(2))
+        stage.let_go()
+        found = await proven(server, instance, THREE)
+        assert found.executions == 1
+        assert {entry["pid"] for entry in read("begin", instance=instance)} == {child}
+
+
+async def test_a_child_killed_after_its_fork_server(stage: Stage):
+    """Nobody can tell how it died, but it did, and its family goes with it."""
+    async with stage.server() as server:
+        pids = stage.folder / "pids"
+        instance = await server.workflows.start("family", {"id": "f1", "pids": str(pids), "stays": True}, id="f1")
+        child = (await line("family", instance="f1"))["pid"]
+        before = await pid_of(server, "fork-server")
+        kill(before)
+        await pid_of(server, "fork-server", other_than=before)
+        family = [int(pid) for pid in pids.read_text().split()]
+        kill(child)
+        again = await line("begin", instance=instance, attempt=2)
+        assert not again["twins"]
+        assert not [pid for pid in family if starts(pid)]
+        assert await server.workflows.cancel(instance)
+
+
+# --- the watchdog ---
+
+
+async def test_the_watchdog_is_replaced(stage: Stage):
+    async with stage.server() as server:
+        before = await pid_of(server, "watchdog")
+        for _ in range(2):
+            kill(before)
+            async with asyncio.timeout(2.0):
+                before = await pid_of(server, "watchdog", other_than=before)
+
+
+# --- the server ---
+
+SERVER_POINTS = ["server.claim.before", "server.claim.after", "server.fork.sent", "server.settle.before", "server.settle.after"]
+
+
+@pytest.mark.parametrize("point", [*SERVER_POINTS, "server.start.inserted"])
+async def test_the_server_killed_at_work(stage: Stage, point: str):
+    faults = Faults(stage, None, {point: "kill"})
+    dying = await stage.process(only="everything", environ=faults.environ)
+    await dying.ready()
+    faults.arm(point)
+    await dying.ask("start", name="everything", input={"n": 3}, id="one")
+    assert await dying.died() == -signal.SIGKILL
+    assert faults.fired(point)
+    async with stage.server() as server:
+        await proven(server, "one", result_of(3))
+
+
+@pytest.mark.parametrize("nth", range(1, 8))
+async def test_the_server_killed_in_a_transaction(stage: Stage, nth: int):
+    """The point is the store's, so it may also be the child that dies: then the server does not even stop."""
+    faults = Faults(stage, None, {"child.commit.inside": "kill"})
+    dying = await stage.process(only="everything", environ=faults.environ)
+    await dying.ready()
+    faults.arm("child.commit.inside", nth)
+    answer = await dying.ask("start", name="everything", input={"n": 3}, id="one")
+    await until(lambda: faults.fired("child.commit.inside"))
+    await dying.close()
+    async with stage.server() as server:
+        if await server.workflows.get_instance("one") is None:
+            assert not answer, "an instance that was acknowledged is gone"
+            await server.workflows.start("everything", {"n": 3}, id="one")
+        await proven(server, "one", result_of(3))
+
+
+@pytest.mark.parametrize("transport", ["unix", "tcp"])
+@pytest.mark.parametrize("name", ["held", "held-in-thread", "held-loop"])
+async def test_the_next_server_adopts_the_children(stage: Stage, name: str, transport: str):
+    dying = await stage.process(transport=transport)
+    await dying.ready()
+    await dying.ask("start", name=name, input={"until": str(stage.flag)}, id="one")
+    child = (await line("begin", key="hold"))["pid"]
+    await dying.kill()
+    seen: list[int] = []
+    async with stage.server(transport=transport) as server:
+        server.events.on("*", lambda event: seen.append(event.id))
+        found = await server.workflows.get_instance("one")
+        assert found is not None
+        assert (found.status, found.pid, found.executions) == ("running", child, 1)
+        stage.let_go()
+        found = await proven(server, "one", THREE)
+        assert found.executions == 1
+        assert {entry["pid"] for entry in read(instance="one")} == {child}
+        everything = [event.id for event in await history(server, "one")]
+    assert everything == list(range(1, len(everything) + 1))
+    assert seen == everything[-len(seen) :]
+
+
+async def test_a_child_that_died_while_no_server_looked(stage: Stage):
+    dying = await stage.process()
+    await dying.ready()
+    await dying.ask("start", name="held", input={"until": str(stage.flag)}, id="one")
+    child = (await line("begin", key="hold"))["pid"]
+    await dying.kill()
+    kill(child)
+    await until(lambda: starts(child) is None)
+    stage.let_go()
+    async with stage.server() as server:
+        found = await proven(server, "one", THREE)
+        assert found.executions == 2
+
+
+async def test_a_stopped_child_of_a_dead_server(stage: Stage):
+    """The next server leaves it to the watchdog, and nothing that it does later counts."""
+    dying = await stage.process(watchdog={"enabled": False})
+    await dying.ready()
+    await dying.ask("start", name="held", input={"until": str(stage.flag)}, id="one")
+    child = (await line("begin", key="hold"))["pid"]
+    os.kill(child, signal.SIGSTOP)
+    await dying.kill()
+    stage.let_go()
+    async with stage.server(watchdog={"interval": 0.1, "heartbeat_timeout": 0.6}) as server:
+        await proven(server, "one", THREE)
+        assert starts(child) is None
+
+
+async def test_all_killed_at_once(stage: Stage):
+    dying = await stage.process()
+    await dying.ready()
+    names = ["one", "two", "three"]
+    for name in names:
+        await dying.ask("start", name="held", input={"until": str(stage.flag)}, id=name)
+        await line("begin", key="hold", instance=name)
+    pids = (await dying.ask("pids"))["pids"]
+    assert len(pids) == 6
+    for pid in pids.values():
+        kill(pid)
+    await dying.died()
+    stage.let_go()
+    async with stage.server() as server:
+        for name in names:
+            await proven(server, name, THREE)
+
+
+async def test_without_a_next_server_all_is_gone_after_the_grace(stage: Stage):
+    """Children that wait on the loop, in a thread, and in code that blocks the loop."""
+    dying = await stage.process(orphan_grace=1.0, kill_grace=1.0)
+    await dying.ready()
+    for name in ("held", "held-in-thread", "held-loop"):
+        await dying.ask("start", name=name, input={"until": str(stage.flag)}, id=name)
+        await line("begin", key="hold", instance=name)
+    pids = (await dying.ask("pids"))["pids"]
+    await dying.kill()
+    await until(lambda: not [pid for pid in pids.values() if starts(pid)], "the end of all")
+    assert not living("PADDOCK_INSTANCE=")
+    stage.let_go()
+    async with stage.server() as server:
+        for name in ("held", "held-in-thread", "held-loop"):
+            found = await finished(server, name)
+            assert found.output == THREE
+
+
+async def test_leases_of_another_boot_belong_to_nobody(stage: Stage):
+    """After a reboot the pid is somebody else's: it is neither waited for nor touched."""
+    dying = await stage.process()
+    await dying.ready()
+    await dying.ask("start", name="held", input={"until": str(stage.flag)}, id="one")
+    child = (await line("begin", key="hold"))["pid"]
+    for pid in (await dying.ask("pids"))["pids"].values():
+        kill(pid)
+    await dying.died()
+    await until(lambda: starts(child) is None)
+    stranger = await asyncio.create_subprocess_exec("sleep", "600")
+    try:
+        stage.sql_write(
+            "UPDATE paddock_leases SET boot_id = 'another', pid = ?, pid_start = ?", stranger.pid, starts(stranger.pid)
+        )
+        stage.let_go()
+        async with stage.server() as server:
+            await proven(server, "one", THREE)
+        assert starts(stranger.pid) is not None
+    finally:
+        stranger.kill()
+        await stranger.wait()
