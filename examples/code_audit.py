@@ -19,6 +19,7 @@ import sysconfig
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from paddock import AppServer, Context, Event, Poll, branch, workflow
 from paddock.examples.audit import indexer, report
@@ -28,6 +29,7 @@ from paddock.examples.audit.measure import Module, find_modules, measure_module
 PARTS = 4
 BATCHES = 4
 SMALL = 40
+ENDS = ("workflow.completed", "workflow.failed", "workflow.cancelled", "workflow.timed_out")
 
 
 # What goes in and out of the steps. Annotations are the schema: values are checked, stored as JSON, and come back as these types.
@@ -113,6 +115,16 @@ def is_large(ctx: Context) -> bool:
     return found.modules > SMALL
 
 
+def all_of(prev: Any) -> list[Any]:
+    """Return what was measured, by branches (a dict of their outputs) or at once."""
+    return sum(prev.values(), []) if isinstance(prev, dict) else prev
+
+
+def collect(modules: list[Module]) -> list[Module]:
+    """Put the modules in order, whatever branch they come from."""
+    return sorted(modules, key=lambda module: module.path)
+
+
 def index_ready(job: Job) -> Poll[int]:
     """Look whether the index is there.
 
@@ -130,10 +142,7 @@ def index_ready(job: Job) -> Poll[int]:
 def write_report(job: Job, ctx: Context) -> dict[str, object]:
     """Write the report, and return where it is and the main figures."""
     with noted(job.file("ledger.txt"), "report"):
-        if is_large(ctx):
-            modules = [Module(**raw) for part in ctx.steps["measure"].values() for raw in part]
-        else:
-            modules = ctx.steps["measure-at-once"]
+        modules: list[Module] = ctx.steps["collect"]
         figures = report.write(job.source, modules, ctx.steps["index-ready"], job.file("report"))
         for scrap in ("modules.json", "index.json.lock"):
             os.unlink(job.file(scrap))
@@ -143,7 +152,7 @@ def write_report(job: Job, ctx: Context) -> dict[str, object]:
 # The workflow.
 
 
-def part(name: str) -> object:
+def part(name: str) -> Any:
     """Build one branch: its batches one after the other, and what they found as its output."""
     built = branch(name)
     for number in range(1, BATCHES + 1):
@@ -158,8 +167,9 @@ code_audit = (
     .task("discover", discover)
     .task("start-index", start_index)
     .choice("by-size", choices=[(is_large, "measure")], default="measure-at-once")
-    .parallel("measure", branches=[part(f"part-{n}") for n in range(1, PARTS + 1)], next="index-ready")
-    .task("measure-at-once", measure_all, next="index-ready")
+    .parallel("measure", branches=[part(f"part-{n}") for n in range(1, PARTS + 1)], next="collect")
+    .task("measure-at-once", measure_all)
+    .task("collect", collect, input=all_of)
     .poll("index-ready", index_ready, interval="300ms", timeout="10min")
     .task("report", write_report, end=True)
     .build()
@@ -182,7 +192,7 @@ async def audit(job: Job, after: int | None, show: Callable[[Event], None]) -> d
         ident = await server.workflows.start(code_audit, asdict(job), id="audit")  # the same id again starts nothing
         async for event in server.events.subscribe(instance_id=ident, after=after or 0):
             show(event)
-            if event.name in ("workflow.completed", "workflow.failed", "workflow.cancelled", "workflow.timed_out"):
+            if event.name in ENDS or event.data.get("reason") == "blocked":
                 break
         instance = await server.workflows.wait(ident)
         return instance.model_dump(mode="json", exclude={"step_results": {"__all__": {"input", "output"}}})

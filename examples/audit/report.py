@@ -52,12 +52,11 @@ def write(source: str, modules: Sequence[Module], names: int, stem: str) -> Figu
         undocumented=sum(module.undocumented for module in modules),
         names=names,
     )
-    ordered = sorted(modules, key=lambda module: module.path)
     with open(f"{stem}.json", "w", encoding="utf-8") as file:
-        data = {"source": source, "figures": asdict(figures), "modules": [asdict(module) for module in ordered]}
+        data = {"source": source, "figures": asdict(figures), "modules": [asdict(module) for module in modules]}
         json.dump(data, file, indent=1)
     with open(f"{stem}.html", "w", encoding="utf-8") as file:
-        file.write(_page(source, ordered, figures))
+        file.write(_page(source, modules, figures))
     return figures
 
 

@@ -13,22 +13,26 @@ import asyncio
 import contextlib
 import fnmatch
 import inspect
+import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
 
 import blinker
 import structlog
 
-from ..base.errors import DatabaseUnavailable
+from ..base.errors import ConfigError, DatabaseUnavailable, InstanceNotFound, ServerNotRunning
 from ..base.records import Event
 from ..store.protocol import Store
+from .paging import event_cursor, page_size
 
-__all__ = ["EventBus"]
+__all__ = ["EventBus", "Subscription"]
 
 _BATCH = 256
 _QUEUE = 64
 _LOOK_AT_LEAST = 1.0
+_LAST_MOMENT = 0.2
 
 Handler = Callable[[Event], Any]
 _log = structlog.get_logger("paddock.events")
@@ -44,6 +48,7 @@ class _Feed:
         self.cursor = cursor
         self._queue: deque[Event] = deque()
         self._behind = cursor is not None
+        self._over = False
         self._wake = asyncio.Event()
 
     def offer(self, event: Event) -> None:
@@ -63,20 +68,61 @@ class _Feed:
                     continue
                 self.cursor = event.id
                 return event
+            if self._over:
+                raise StopAsyncIteration
             if self._behind:
                 await self._catch_up()
                 continue
             self._wake.clear()
             await self._wake.wait()
 
+    def end(self) -> None:
+        self._over = True
+        self._wake.set()
+
     async def _catch_up(self) -> None:
         target = self._bus.cursor
-        found = await self._bus.store.events(
-            self.cursor or 0, _QUEUE, pattern=self.pattern, instance_id=self.instance_id
-        )
+        try:
+            found = await self._bus.store.events(
+                self.cursor or 0, _QUEUE, pattern=self.pattern, instance_id=self.instance_id
+            )
+        except InstanceNotFound:  # not started yet, or cleaned up: there is nothing to catch up with
+            found = []
         self._queue.extend(found)
         if len(found) < _QUEUE and self._bus.cursor == target:
             self._behind = False  # no await between the check and this: the next offer is not missed
+
+
+class Subscription:
+    """Events one after the other, from `EventBus.subscribe`: `async for event in subscription`. It ends when the server stops.
+
+    It counts from the call that made it. Taking the next event may be cancelled, by a timeout for example: none is lost.
+    """
+
+    def __init__(self, feed: _Feed) -> None:
+        """Read a feed."""
+        self._feed = feed
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the next event, as soon as there is one."""
+        return await self._feed.next()
+
+    async def aclose(self) -> None:
+        """End the subscription; one that nobody holds any more ends by itself."""
+        self._feed.end()
+
+
+@dataclass(slots=True, eq=False)
+class _Listener:
+    """An asynchronous handler, which outlives a stop and a new start of its server; its worker does not."""
+
+    pattern: str
+    handler: Handler
+    worker: asyncio.Task[None] | None = None
 
 
 class EventBus:
@@ -87,20 +133,18 @@ class EventBus:
         self.store = store
         self.cursor = 0
         self._signal = blinker.Signal("paddock.event")
-        self._feeds: set[_Feed] = set()
-        self._workers: set[asyncio.Task[None]] = set()
+        self._feeds: weakref.WeakSet[_Feed] = weakref.WeakSet()
+        self._listeners: list[_Listener] = []
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._early: list[Callable[[], None]] = []
 
     async def start(self) -> None:
         """Publish what is committed from now on."""
         self.cursor = await self.store.last_event_id()
         self._task = asyncio.create_task(self._pump(), name="paddock-events")
-        for begin in self._early:
-            begin()
-        self._early.clear()
+        for listener in self._listeners:
+            self._begin(listener)
 
     async def stop(self) -> None:
         """Publish what is committed, give asynchronous handlers a moment, and end."""
@@ -113,13 +157,24 @@ class EventBus:
         with contextlib.suppress(DatabaseUnavailable):
             while await self._publish():
                 pass
-        if self._workers:
+        workers = [listener.worker for listener in self._listeners if listener.worker is not None]
+        if workers:
             await asyncio.sleep(0)
-            _, late = await asyncio.wait(self._workers, timeout=0.2)
+            _, late = await asyncio.wait(workers, timeout=_LAST_MOMENT)
             for worker in late:
                 worker.cancel()
             if late:
                 await asyncio.wait(late, timeout=1.0)
+        for feed in list(self._feeds):
+            feed.end()
+        self._turn_away()
+
+    def _turn_away(self) -> None:
+        """Tell whoever waits for an outcome that it will not be seen here."""
+        waiters, self._waiters = self._waiters, {}
+        for waiter in (waiter for held in waiters.values() for waiter in held if not waiter.done()):
+            waiter.set_exception(ServerNotRunning("the server has stopped; its instances go on at the next start"))
+            waiter.exception()  # seen: nobody need be waiting any more
 
     def poke(self) -> None:
         """Look at the store: something was committed."""
@@ -158,9 +213,13 @@ class EventBus:
 
         A handler that raises is logged and stops nobody else. A coroutine function runs in a task of its own: a slow one gets every
         event, late, and holds up nobody. A plain function is called on the server's loop and must not block it.
+
+        Raises:
+            ConfigError: the pattern is no text, or the handler no function.
         """
         if not callable(handler):
-            raise TypeError(f"{handler!r} is no function")
+            raise ConfigError(f"{handler!r:.100} is no function; give one that takes an event")
+        _pattern(pattern)
         if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
             return self._on_async(pattern, handler)
 
@@ -172,31 +231,24 @@ class EventBus:
         return lambda: self._signal.disconnect(receive)
 
     def _on_async(self, pattern: str, handler: Handler) -> Callable[[], None]:
-        feed = _Feed(self, pattern, None, None)
-        tasks: list[asyncio.Task[None]] = []
-        ended = False
-
-        def begin() -> None:
-            if not ended:
-                feed.cursor = self.cursor
-                self._feeds.add(feed)
-                task = asyncio.create_task(self._work(feed, handler), name=f"paddock-on-{pattern}")
-                tasks.append(task)
-                self._workers.add(task)
-                task.add_done_callback(self._workers.discard)
+        listener = _Listener(pattern, handler)
+        self._listeners.append(listener)
+        if self._task is not None:
+            self._begin(listener)
 
         def end() -> None:
-            nonlocal ended
-            ended = True
-            self._feeds.discard(feed)
-            for task in tasks:
-                task.cancel()
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+                if listener.worker is not None:
+                    listener.worker.cancel()
 
-        if self._task is not None:
-            begin()
-        else:
-            self._early.append(begin)
         return end
+
+    def _begin(self, listener: _Listener) -> None:
+        feed = _Feed(self, listener.pattern, None, None)
+        feed.cursor = self.cursor
+        self._feeds.add(feed)
+        listener.worker = asyncio.create_task(self._work(feed, listener.handler), name=f"paddock-on-{listener.pattern}")
 
     async def _work(self, feed: _Feed, handler: Handler) -> None:
         while True:
@@ -206,29 +258,36 @@ class EventBus:
             except Exception:  # noqa: BLE001  a subscriber's failure is its own
                 _log.exception("an event handler failed", event_name=event.name, pattern=feed.pattern)
 
-    async def subscribe(
+    def subscribe(
         self, pattern: str = "*", *, instance_id: str | None = None, after: int | None = None
-    ) -> AsyncIterator[Event]:
-        """Go through events as they are committed.
+    ) -> Subscription:
+        """Go through events as they are committed: `async for event in server.events.subscribe(…)`.
 
         Args:
             pattern: a glob over the name.
-            instance_id: of one instance only.
+            instance_id: of one instance only; it need not have been started yet.
             after: the id of the last event seen: the next is the one that follows, whatever happened in between. None begins now.
+
+        Raises:
+            ConfigError: the pattern is no text, or `after` no id.
         """
-        feed = _Feed(self, pattern, instance_id, self.cursor if after is None else after)
+        cursor = event_cursor(after) if after is not None else (self.cursor if self._task is not None else None)
+        feed = _Feed(self, _pattern(pattern), instance_id, cursor)
         self._feeds.add(feed)
-        try:
-            while True:
-                yield await feed.next()
-        finally:
-            self._feeds.discard(feed)
+        return Subscription(feed)
 
     async def history(
         self, pattern: str = "*", *, instance_id: str | None = None, after: int = 0, limit: int = 100
     ) -> list[Event]:
-        """Return past events after an id, oldest first."""
-        return await self.store.events(after, limit, pattern=pattern, instance_id=instance_id)
+        """Return past events after an id, oldest first.
+
+        Raises:
+            ConfigError: the pattern is no text, or there is no such page.
+            InstanceNotFound: there is no such instance.
+        """
+        return await self.store.events(
+            event_cursor(after), page_size(limit), pattern=_pattern(pattern), instance_id=instance_id
+        )
 
     def outcome_of(self, instance_id: str) -> asyncio.Future[None]:
         """Return a future that is done at the next event that may be the instance's end."""
@@ -248,6 +307,12 @@ class EventBus:
 _OUTCOMES = frozenset(
     {"workflow.completed", "workflow.failed", "workflow.cancelled", "workflow.timed_out", "workflow.suspended"}
 )
+
+
+def _pattern(value: object) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise ConfigError(f"a pattern is a glob over events' names, such as \"workflow.*\", not {value!r:.100}")
 
 
 def _matches(event: Event, pattern: str, instance_id: str | None) -> bool:

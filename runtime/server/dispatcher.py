@@ -32,6 +32,7 @@ class Dispatcher:
         wanted: asked before each claim what can run.
         launch: takes a claim over; must not wait.
         overdue: called with the ids whose workflow deadline has passed.
+        before: called before each claim; returns when it wants to be called again, in seconds since the epoch.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Dispatcher:
         wanted: Callable[[], Wanted],
         launch: Callable[[Claim], None],
         overdue: Callable[[list[str]], Awaitable[None]],
+        before: Callable[[], Awaitable[float | None]],
     ) -> None:
         """Hold the parts; `start` begins."""
         self._store = store
@@ -48,6 +50,7 @@ class Dispatcher:
         self._wanted = wanted
         self._launch = launch
         self._overdue = overdue
+        self._before = before
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.trouble: str | None = None
@@ -90,6 +93,7 @@ class Dispatcher:
         """Dispatch what can be; return how long to wait at most."""
         now = self._clock.now()
         _, due = await self._store.release_due(now)
+        wanted = await self._before()
         late, deadline = await self._store.overdue(now)
         if late:
             await self._overdue(late)
@@ -97,7 +101,7 @@ class Dispatcher:
         claims = await asyncio.shield(self._claim())
         if claims:
             return 0.0
-        nearest = min((time for time in (due, deadline) if time is not None), default=now + _LOOK_AT_LEAST)
+        nearest = min((time for time in (due, deadline, wanted) if time is not None), default=now + _LOOK_AT_LEAST)
         return min(_LOOK_AT_LEAST, max(0.0, nearest - self._clock.now()))
 
     async def _claim(self) -> list[Claim]:

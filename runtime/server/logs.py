@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..base.errors import ConfigError
 from ..base.records import LEVELS, LogRecord
+from .paging import event_cursor, page_size
 from ..store.protocol import Store
 
 __all__ = ["Logs"]
@@ -30,9 +31,9 @@ class Logs:
             limit: how many at most.
 
         Raises:
-            ConfigError: no such level.
+            ConfigError: no such level, or no such page.
             InstanceNotFound: there is no such instance.
         """
         if level is not None and level not in LEVELS:
             raise ConfigError(f"no log level {level!r}: use {', '.join(LEVELS)}")
-        return await self._store().logs(after, limit, level=level, instance_id=instance_id)
+        return await self._store().logs(event_cursor(after), page_size(limit), level=level, instance_id=instance_id)

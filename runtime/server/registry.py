@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.machinery
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..authoring.action import ACTIONS, Action
 from ..base.config import WorkflowsConfig
-from ..base.errors import ConfigError, WorkflowAlreadyRegistered, WorkflowNotFound, WorkflowNotImportable
+from ..base.duration import parse_duration
+from ..base.errors import ConfigError, InvalidInput, WorkflowAlreadyRegistered, WorkflowNotFound, WorkflowNotImportable
 from ..base.ids import check_workflow_name
 from ..child.main_module import describe_main
 from ..child.spec import DefinitionPath
@@ -29,6 +30,23 @@ class Registered:
     isolated: bool
     limit: int
     on_limit: Literal["queue", "reject"]
+    key: Callable[[Any], Any] | None = None
+    rate: tuple[int, float] | None = None
+
+    def key_of(self, text: str) -> str | None:
+        """Return the limit key of an input (JSON text); None without `key=`.
+
+        Raises:
+            InvalidInput: the key function raised.
+        """
+        if self.key is None:
+            return None
+        name = self.definition.name
+        value = self.definition.input_schema.decode(text, f"the input of workflow {name!r}")
+        try:
+            return str(self.key(value))
+        except Exception as error:  # noqa: BLE001  the user's function
+            raise InvalidInput(f"workflow {name!r}: key= raised {type(error).__name__}: {error}") from None
 
 
 class Registry:
@@ -47,6 +65,8 @@ class Registry:
         max_concurrent: int | None,
         on_limit: Literal["queue", "reject"],
         from_plugin: bool,
+        key: Callable[[Any], Any] | None = None,
+        rate: str | None = None,
     ) -> Registered:
         """Register a definition.
 
@@ -74,7 +94,9 @@ class Registry:
         if isolated and not from_plugin:
             path = locate(definition, module)
         limit = self._config.limit_for(definition.name, max_concurrent)
-        found = self._known[definition.name] = Registered(definition, path, isolated, limit, on_limit)
+        found = self._known[definition.name] = Registered(
+            definition, path, isolated, limit, on_limit, key, _rate(definition.name, rate)
+        )
         return found
 
     def get(self, workflow: str | Definition) -> Registered:
@@ -132,6 +154,18 @@ class Registry:
     def modules(self) -> list[str]:
         """Return the modules that children import their workflows from."""
         return list(dict.fromkeys(known.path.module for known in self._known.values() if known.path.module is not None))
+
+
+def _rate(name: str, value: str | None) -> tuple[int, float] | None:
+    """Return (count, seconds) of a rate such as "10/1min"; raises ConfigError."""
+    if value is None:
+        return None
+    count, slash, window = str(value).partition("/")
+    if slash and count.strip().isdigit() and int(count):
+        seconds = parse_duration(window if window.strip()[:1].isdigit() else f"1{window.strip()}")
+        if seconds > 0:
+            return int(count), seconds
+    raise ConfigError(f'workflow {name!r}: rate={value!r} is no rate; write "10/1min": ten starts a minute')
 
 
 def locate(definition: Definition, module: str | None = None) -> DefinitionPath:

@@ -42,6 +42,7 @@ from .inline import InlineParts, InlineRunner
 from .nursery import Nursery
 from .rundir import RunDirectory
 from .supervisor import Parts, Supervisor
+from .scheduler import Scheduler
 from .steering import WorkflowsParts
 from .workflows import Workflows
 
@@ -211,7 +212,10 @@ class RunningServer:
                 freed=self._freed,
             )
         )
-        self.dispatcher = Dispatcher(self.store, self._clock, self._wanted, self._launch, self._time_out)
+        self.scheduler = Scheduler(self.store, self._clock, server.workflows.registry)
+        self.dispatcher = Dispatcher(
+            self.store, self._clock, self._wanted, self._launch, self._time_out, self._before_claim
+        )
         self.housekeeper = Housekeeper(
             self.store,
             self._clock,
@@ -290,7 +294,16 @@ class RunningServer:
             isolated=frozenset(known.definition.name for known in registered if known.isolated),
             capacity=self._settings.process_limit,
             after=self._resume_after,
+            keyed=frozenset(known.definition.name for known in registered if known.key is not None),
+            rates={known.definition.name: known.rate for known in registered if known.rate is not None},
         )
+
+    async def _before_claim(self) -> float | None:
+        """Fire schedules, and give instances that were started from within others their limit keys."""
+        for known in self._server.workflows.registry:
+            if known.key is not None:
+                await self.store.fill_keys(known.definition.name, known.key_of)
+        return await self.scheduler.tick()
 
     def _launch(self, claim: Claim) -> None:
         (self.supervisor if claim.isolated else self.inline).launch(claim)

@@ -22,7 +22,7 @@ from ..store.sqlite import SqliteStore
 from .bus import EventBus
 from .registry import Registry
 
-__all__ = ["Steering", "WorkflowsParts"]
+__all__ = ["Steering", "WorkflowsParts", "metadata_texts"]
 
 _PAGE = 500
 
@@ -126,7 +126,7 @@ class Steering:
             InstanceNotFound: there is none.
             InvalidInput: a key is no text, or a value has no JSON form.
         """
-        await self._live().store.merge_metadata(id, _metadata(metadata, self._config.max_payload))
+        await self._live().store.merge_metadata(id, metadata_texts(metadata, self._config.max_payload))
 
     async def cleanup(self, id: str) -> None:
         """Delete a finished instance with its steps, events and logs.
@@ -235,6 +235,21 @@ class Steering:
 
 
 _new_id = new_id
+
+
+def metadata_texts(values: Mapping[str, Any], limit: int) -> tuple[tuple[str, str], ...]:
+    """Return metadata as it is stored.
+
+    Raises:
+        InvalidInput: it is no mapping, or a key is no text.
+        NotSerializable, PayloadTooLarge: a value cannot be stored; its key is named.
+    """
+    if not isinstance(values, Mapping):
+        raise InvalidInput(f"metadata must be a mapping of text to JSON, not {type(values).__name__}")
+    return tuple(
+        (check_key(key, "a metadata key"), ANY.encode(value, f"metadata {key!r}", limit))
+        for key, value in values.items()
+    )
 
 
 def check_update(registry: Registry, instance: Instance, changes: dict[str, Any]) -> None:

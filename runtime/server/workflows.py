@@ -20,18 +20,21 @@ from ..base.errors import (
     WorkflowFailed,
     WorkflowTimedOut,
 )
-from ..base.ids import check_instance_id, check_key, new_id
+from ..base.ids import check_instance_id, new_id
 from ..base.probes import reach
 from ..base.records import TERMINAL, Instance, Status
 from ..base.values import ANY, Schema
 from ..engine.definition import Definition
 from ..engine.executor import check_input
 from ..store.instances import NewInstance
+from ..store.schedules import ScheduleRow
 from ..store.ops import Lease
 from ..store.sqlite import SqliteStore
 from .bus import EventBus
+from .paging import instance_cursor, page_size
 from .registry import Registered
-from .steering import Steering, WorkflowsParts
+from .scheduler import Schedule, first_tick
+from .steering import Steering, WorkflowsParts, metadata_texts
 from .streams import Stream
 
 __all__ = ["Workflows"]
@@ -44,6 +47,7 @@ _ENDS = {
 }
 _DONE = TERMINAL | {Status.BLOCKED}
 _PRIORITY_MOST = 2**31
+_LONGEST_SCHEDULE = 100
 
 
 class Workflows(Steering):
@@ -66,6 +70,8 @@ class Workflows(Steering):
         module: str | None = None,
         max_concurrent: int | None = None,
         on_limit: Literal["queue", "reject"] = "queue",
+        key: Callable[[Any], Any] | None = None,
+        rate: str | None = None,
         from_plugin: bool = False,
     ) -> None:
         """Register a workflow; before or after `start`.
@@ -75,6 +81,8 @@ class Workflows(Steering):
             module: where a child imports it from, when that is not the module that built it.
             max_concurrent: how many instances may run at once; 0 is unlimited, None leaves it to the configuration.
             on_limit: "queue" keeps instances pending, in order; "reject" makes `start` raise `ConcurrencyLimitReached`.
+            key: a function of the input; the limit then counts for each key by itself.
+            rate: how many instances may start in how long, such as "10/1min"; the others stay pending.
             from_plugin: registered by a plugin's `setup`, which does the same in every child.
 
         Raises:
@@ -82,7 +90,13 @@ class Workflows(Steering):
             WorkflowNotImportable: a child could not import the definition.
         """
         self.registry.add(
-            definition, module=module, max_concurrent=max_concurrent, on_limit=on_limit, from_plugin=from_plugin
+            definition,
+            module=module,
+            max_concurrent=max_concurrent,
+            on_limit=on_limit,
+            from_plugin=from_plugin,
+            key=key,
+            rate=rate,
         )
         if self._parts is not None:
             self._parts.queued()
@@ -117,7 +131,7 @@ class Workflows(Steering):
         parts = self._live()
         known = self.registry.get(workflow)
         new = self._new(
-            known, input, id, delay=delay, priority=priority, metadata=metadata or {}, now=parts.clock.now()
+            known, input, id, delay=delay, priority=priority, metadata={} if metadata is None else metadata, now=parts.clock.now()
         )
         created = await parts.store.create(new, parts.clock.now())
         reach("server.start.inserted")
@@ -146,7 +160,7 @@ class Workflows(Steering):
             input=text,
             priority=_priority(priority),
             wake_at=now + parse_duration(delay) if delay else None,
-            metadata=_metadata(metadata, limit),
+            metadata=metadata_texts(metadata, limit),
             reject_at=known.limit if known.on_limit == "reject" and known.limit else None,
         )
 
@@ -157,7 +171,8 @@ class Workflows(Steering):
             WorkflowFailed, WorkflowCancelled, WorkflowTimedOut, WorkflowBlocked: it ended otherwise, or cannot go on.
             TimeoutError: `timeout` passed; the instance goes on.
         """
-        return await self.result(await self.start(workflow, input), timeout=timeout)
+        seconds = None if timeout is None else parse_duration(timeout)  # refused before anything is started
+        return await self.result(await self.start(workflow, input), timeout=seconds)
 
     def stream(self, workflow: str | Definition, input: Any = None) -> Stream:  # noqa: A002
         """Start an instance and read its chunks: `async for chunk in s`, then `await s.result()`.
@@ -180,8 +195,10 @@ class Workflows(Steering):
             TimeoutError: `timeout` passed; the instance goes on.
         """
         parts = self._live()
+        seconds = None if timeout is None else parse_duration(timeout)
+        end = None if seconds is None else asyncio.get_running_loop().time() + seconds
         try:
-            async with asyncio.timeout(None if timeout is None else parse_duration(timeout)):
+            async with asyncio.timeout(None) as limit:
                 while True:
                     waiter = parts.bus.outcome_of(id)
                     try:
@@ -190,6 +207,7 @@ class Workflows(Steering):
                             raise InstanceNotFound(f"no instance has the id {id!r:.150}")
                         if instance.status in _DONE:
                             return instance
+                        limit.reschedule(end)  # only now: what has ended is returned even where no time was given
                         await waiter
                     finally:
                         parts.bus.forget(id, waiter)
@@ -227,13 +245,67 @@ class Workflows(Steering):
         self, name: str, status: Status | str | None = None, *, limit: int = 100, after: str | None = None
     ) -> list[Instance]:
         """Return instances of one workflow in the order of their ids; `after` is the last id of the page before."""
-        return await self._live().store.find(name=name, status=_status(status), limit=limit, after=after)
+        return await self._live().store.find(
+            name=name, status=_status(status), limit=page_size(limit), after=instance_cursor(after)
+        )
 
     async def get_all_instances(
         self, status: Status | str | None = None, *, name: str | None = None, limit: int = 100, after: str | None = None
     ) -> list[Instance]:
         """Return instances of all workflows in the order of their ids."""
-        return await self._live().store.find(name=name, status=_status(status), limit=limit, after=after)
+        return await self._live().store.find(
+            name=name, status=_status(status), limit=page_size(limit), after=instance_cursor(after)
+        )
+
+    # --- schedules ---
+
+    async def schedule(
+        self,
+        workflow: str | Definition,
+        *,
+        cron: str | None = None,
+        every: DurationLike | None = None,
+        input: Any = None,  # noqa: A002
+        id: str | None = None,  # noqa: A002
+        tz: str = "UTC",
+        catch_up: Literal["one", "all", "skip"] = "one",
+    ) -> str:
+        """Start instances by the clock, durably; return the schedule's id.
+
+        Args:
+            workflow: the name or the definition.
+            cron: five fields (minute, hour, day, month, weekday), in the zone `tz`.
+            every: the interval; the first instance starts one interval from now.
+            input: the instances' input.
+            id: the schedule's id, by default the workflow's name. An instance's id is `<id>@<UTC time of the tick>`.
+            tz: an IANA time zone.
+            catch_up: what becomes of ticks that passed while no server ran: "one" instance for all, "all" of them, or "skip".
+
+        Raises:
+            WorkflowNotFound, InvalidInput: the workflow or its input is wrong.
+            ConfigError: the schedule cannot work, or its id is taken.
+        """
+        parts = self._live()
+        known = self.registry.get(workflow)
+        name = known.definition.name
+        text = ANY.encode(input, f"the input of workflow {name!r}", self._config.max_payload)
+        check_input(known.definition, text)
+        ident = check_instance_id(id if id is not None else name.replace(":", "."))
+        if len(ident) > _LONGEST_SCHEDULE:
+            raise ConfigError(f"schedule id {ident!r} is longer than {_LONGEST_SCHEDULE} characters")
+        now = parts.clock.now()
+        seconds, next_at = first_tick(cron, every, tz, catch_up, now)
+        await parts.store.put_schedule(ScheduleRow(ident, name, cron, seconds, tz, catch_up, text, now, next_at))
+        parts.queued()
+        return ident
+
+    async def unschedule(self, id: str) -> bool:  # noqa: A002
+        """Delete a schedule; return whether it was there. Instances that it has started go on."""
+        return await self._live().store.remove_schedule(id)
+
+    async def get_schedules(self) -> list[Schedule]:
+        """Return all schedules."""
+        return [Schedule.of(row) for row in await self._live().store.schedules()]
 
     # --- life ---
 
@@ -245,13 +317,6 @@ class Workflows(Steering):
         """Claim nothing more and stop what runs, resumable; the server's stop calls it."""
         if self._parts is not None:
             await self._parts.stop()
-
-
-def _metadata(values: Mapping[str, Any], limit: int) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (check_key(key, "a metadata key"), ANY.encode(value, f"metadata {key!r}", limit))
-        for key, value in values.items()
-    )
 
 
 def _priority(value: object) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..base.records import LEVELS, ErrorInfo, LogSource, Status
 from . import events, instances
@@ -20,11 +20,24 @@ __all__ = ["Claim", "Death", "Held", "Settlement", "Wanted", "claim", "held", "r
 
 _COUNT = "SELECT workflow_name, count(*), sum(isolated) FROM paddock_leases GROUP BY workflow_name"
 _QUEUED = """
-SELECT seq, id, priority, epoch FROM paddock_instances
-WHERE status = 'pending' AND wake_at IS NULL AND workflow_name = ? AND seq > ?
+SELECT seq, id, priority, executions FROM paddock_instances
+WHERE status = 'pending' AND wake_at IS NULL AND workflow_name = ?1 AND seq > ?2
   AND NOT EXISTS (SELECT 1 FROM paddock_leases WHERE instance = seq)
-ORDER BY priority DESC, seq LIMIT ?
+ORDER BY priority DESC, seq LIMIT ?3
 """
+_QUEUED_BY_KEY = """
+SELECT seq, id, priority, executions FROM (
+    SELECT i.seq, i.id, i.priority, i.executions,
+        row_number() OVER (PARTITION BY i.limit_key ORDER BY i.priority DESC, i.seq) AS place,
+        (SELECT count(*) FROM paddock_leases l WHERE l.workflow_name = ?1 AND l.limit_key IS i.limit_key) AS busy
+    FROM paddock_instances i
+    WHERE i.status = 'pending' AND i.wake_at IS NULL AND i.workflow_name = ?1 AND i.seq > ?2
+      AND NOT EXISTS (SELECT 1 FROM paddock_leases WHERE instance = i.seq)
+) WHERE place + busy <= ?4 ORDER BY priority DESC, seq LIMIT ?3
+"""
+_STARTS = "SELECT count(*) FROM paddock_starts WHERE workflow_name = ? AND at > ?"
+_STARTED = "INSERT INTO paddock_starts VALUES (?, ?)"
+_FORGET_STARTS = "DELETE FROM paddock_starts WHERE workflow_name = ? AND at <= ?"
 _CLAIM = "UPDATE paddock_instances SET epoch = epoch + 1 WHERE seq = ? RETURNING epoch"
 _LEASE = """
 INSERT INTO paddock_leases (instance, workflow_name, limit_key, isolated, epoch, claimed_at)
@@ -54,6 +67,7 @@ _READY = "UPDATE paddock_instances SET wake_at = NULL WHERE seq = ?"
 _NEXT = """
 SELECT min(wake_at) FROM paddock_instances WHERE wake_at IS NOT NULL AND status IN ('pending', 'sleeping', 'waiting')
 """
+_INLINE_AT_ONCE = 64
 _BACKOFF_FIRST, _BACKOFF_LAST = 0.25, 60.0
 
 
@@ -61,14 +75,16 @@ _BACKOFF_FIRST, _BACKOFF_LAST = 0.25, 60.0
 class Wanted:
     """What the dispatcher can run: each registered name's limit (0 = none) and whether it is isolated.
 
-    `capacity` is how many more processes may live; `after` leaves out instances up to that row, for `resume="skip"`.
+    `capacity` is how many processes may live; `after` leaves out instances up to that row, for `resume="skip"`. For names in `keyed` the
+    limit counts for each limit key by itself. `rates` allows so many first starts within so many seconds.
     """
 
     limits: Mapping[str, int]
     isolated: frozenset[str]
     capacity: int
     after: int = 0
-    names: frozenset[str] | None = None
+    keyed: frozenset[str] = frozenset()
+    rates: Mapping[str, tuple[int, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,26 +139,18 @@ class Settlement:
 
 def claim(tx: sqlite3.Connection, wanted: Wanted, now: float) -> list[Claim]:
     """Give slots to pending instances, the highest priority first, then the oldest; return those that got one."""
-    held: dict[str, int] = {}
+    busy: dict[str, int] = {}
     processes = 0
     for name, count, isolated in tx.execute(_COUNT):
-        held[name] = count
+        busy[name] = count
         processes += isolated or 0
     capacity = max(0, wanted.capacity - processes)
-    queue: list[tuple[int, int, str, str, bool]] = []
-    for name, limit in wanted.limits.items():
-        if wanted.names is not None and name not in wanted.names:
-            continue
-        isolated = name in wanted.isolated
-        room = limit - held.get(name, 0) if limit else (capacity if isolated else 64)
-        if isolated:
-            room = min(room, capacity)
-        if room > 0:
-            rows = tx.execute(_QUEUED, (name, wanted.after, room))
-            queue.extend((-priority, seq, ident, name, isolated) for seq, ident, priority, _ in rows)
-    queue.sort()
+    queue: list[tuple[int, int, str, str]] = []
+    for name in wanted.limits:
+        queue += _candidates(tx, wanted, name, busy.get(name, 0), capacity, now)
     claims = []
-    for _, seq, ident, name, isolated in queue:
+    for _, seq, ident, name in sorted(queue):
+        isolated = name in wanted.isolated
         if isolated:
             if capacity <= 0:
                 continue
@@ -150,8 +158,31 @@ def claim(tx: sqlite3.Connection, wanted: Wanted, now: float) -> list[Claim]:
         instances.move(tx, seq, Status.PENDING, Status.RUNNING, now)
         epoch = tx.execute(_CLAIM, (seq,)).fetchone()[0]
         tx.execute(_LEASE, (int(isolated), now, seq))
+        if name in wanted.rates and epoch == 1:
+            tx.execute(_STARTED, (name, now))
         claims.append(Claim(Lease(seq, epoch), ident, name, isolated))
     return claims
+
+
+def _candidates(
+    tx: sqlite3.Connection, wanted: Wanted, name: str, busy: int, capacity: int, now: float
+) -> list[tuple[int, int, str, str]]:
+    """Return who may run of one workflow, as (negative priority, row, id, name): what its limit, its keys and its rate leave."""
+    limit, keyed = wanted.limits[name], name in wanted.keyed and wanted.limits[name]
+    most = capacity if name in wanted.isolated else _INLINE_AT_ONCE
+    room = min(most, limit - busy) if limit and not keyed else most
+    if room <= 0:
+        return []
+    values = (name, wanted.after, room)
+    rows = tx.execute(_QUEUED_BY_KEY, (*values, limit)) if keyed else tx.execute(_QUEUED, values)
+    found = rows.fetchall()
+    if name in wanted.rates:
+        count, window = wanted.rates[name]
+        tx.execute(_FORGET_STARTS, (name, now - window))
+        left = count - tx.execute(_STARTS, (name, now - window)).fetchone()[0]
+        fresh = [row for row in found if row[3] == 0][: max(0, left)]
+        found = [row for row in found if row[3] > 0 or row in fresh]
+    return [(-priority, seq, ident, name) for seq, ident, priority, _ in found]
 
 
 def held(tx: sqlite3.Connection) -> list[Held]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,10 @@ _META = "INSERT INTO paddock_metadata VALUES (?, ?, ?) ON CONFLICT (instance, ke
 _MOVE = """
 UPDATE paddock_instances SET status = ?1, error = CASE WHEN ?1 = 'running' THEN error ELSE ?2 END, wake_at = ?3, completed_at = ?4
 WHERE seq = ?5
+"""
+_KEYLESS = """
+SELECT i.seq, p.value FROM paddock_instances i JOIN paddock_payloads p ON p.instance = i.seq AND p.kind = 'input'
+WHERE i.status = 'pending' AND i.wake_at IS NULL AND i.workflow_name = ? AND i.limit_key IS NULL AND i.parent_id IS NOT NULL LIMIT 500
 """
 _IDS = """
 SELECT id FROM paddock_instances WHERE status = ?1 AND (?2 IS NULL OR workflow_name = ?2) AND id > ?3 ORDER BY id LIMIT ?4
@@ -252,6 +256,12 @@ def _instance(row: tuple[Any, ...], steps: dict[str, StepResult], metadata: dict
         version=row[12],
         pid=row[13] if status is Status.RUNNING else None,
     )
+
+
+def fill_keys(tx: sqlite3.Connection, name: str, key_of: Callable[[str], str | None]) -> None:
+    """Give queued instances of a workflow that have no limit key the one that their input names."""
+    for seq, text in tx.execute(_KEYLESS, (name,)).fetchall():
+        tx.execute("UPDATE paddock_instances SET limit_key = ? WHERE seq = ?", (key_of(text), seq))
 
 
 def ids(tx: sqlite3.Connection, name: str | None, status: Status, limit: int, after: str) -> list[str]:

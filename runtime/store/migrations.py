@@ -108,6 +108,27 @@ CREATE TABLE paddock_events (
 CREATE INDEX paddock_events_of ON paddock_events (instance, id);
 CREATE INDEX paddock_logs_of ON paddock_events (instance, id) WHERE level IS NOT NULL;
 
+CREATE TABLE paddock_starts (
+    workflow_name TEXT NOT NULL,
+    at REAL NOT NULL
+);
+CREATE INDEX paddock_starts_of ON paddock_starts (workflow_name, at);
+
+CREATE TABLE paddock_schedules (
+    id TEXT PRIMARY KEY,
+    workflow_name TEXT NOT NULL,
+    cron TEXT,
+    every REAL,
+    tz TEXT NOT NULL,
+    catch_up TEXT NOT NULL,
+    input TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    next_at REAL NOT NULL,
+    last_at REAL,
+    last_instance_id TEXT
+);
+CREATE INDEX paddock_schedules_due ON paddock_schedules (next_at);
+
 CREATE TABLE paddock_metadata (
     instance INTEGER NOT NULL REFERENCES paddock_instances (seq) ON DELETE CASCADE,
     key TEXT NOT NULL,

@@ -12,12 +12,13 @@ from typing import Any
 from ..base.config import SqlitePragmas
 from ..base.errors import DatabaseUnavailable, InvalidTransition
 from ..base.records import TERMINAL, ErrorInfo, Event, Instance, LogRecord, Status
-from . import admission, events, instances, journal, signals, steering
+from . import admission, events, instances, journal, schedules, signals, steering
 from .admission import Claim, Death, Held, Settlement, Wanted
 from .instances import NewInstance
 from .journal import Journal
 from .migrations import migrate, read_version
 from .ops import Lease, Op
+from .schedules import ScheduleRow
 from .signals import Awaited, ChildOutcome, Kept
 from .turn import LockFile
 from .worker import Worker, explain, open_connection
@@ -162,6 +163,28 @@ class SqliteStore:
         """Return the ids of the unfinished instances that this one has started."""
         return await self._read(steering.children_of, instance_id)  # type: ignore[no-any-return]
 
+    # --- schedules ---
+
+    async def put_schedule(self, row: ScheduleRow) -> None:
+        """Insert a schedule; raises ConfigError where its id is taken."""
+        await self._write(schedules.put, row)
+
+    async def remove_schedule(self, schedule_id: str) -> bool:
+        """Delete a schedule; tell whether it was there."""
+        return await self._write(schedules.remove, schedule_id)  # type: ignore[no-any-return]
+
+    async def schedules(self) -> list[ScheduleRow]:
+        """Return all schedules."""
+        return await self._read(schedules.listed)  # type: ignore[no-any-return]
+
+    async def due_schedules(self, now: float) -> tuple[list[ScheduleRow], float | None]:
+        """Return the schedules that are due, and when the next is."""
+        return await self._read(schedules.due, now)  # type: ignore[no-any-return]
+
+    async def fire(self, row: ScheduleRow, starts: Sequence[NewInstance], next_at: float, now: float) -> bool:
+        """Start a schedule's instances and move it on; False where somebody else has."""
+        return await self._write(schedules.fire, row, starts, next_at, now)  # type: ignore[no-any-return]
+
     # --- admission ---
 
     async def create(self, new: NewInstance, now: float) -> bool:
@@ -175,6 +198,10 @@ class SqliteStore:
     async def held(self) -> list[Held]:
         """Return every lease."""
         return await self._write(admission.held)  # type: ignore[no-any-return]
+
+    async def fill_keys(self, name: str, key_of: Callable[[str], str | None]) -> None:
+        """Give queued instances of a workflow that were started from within others their limit key."""
+        await self._write(instances.fill_keys, name, key_of)
 
     async def settle(self, lease: Lease, death: Death, max_resumes: int, now: float) -> Settlement | None:
         """Release a dead executor's lease and decide what becomes of its instance."""

@@ -1,0 +1,144 @@
+"""The demonstration: run the audit, kill -9 its process and then its server, let it finish, and hold the journal against the ledger."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from paddock import Event
+from paddock.examples.audit.evidence import Evidence
+from paddock.examples.audit.screen import Screen
+
+__all__ = ["demonstrate"]
+
+_KILL_CHILD_AFTER = 5
+_KILL_SERVER_AFTER = 11
+
+
+def demonstrate(source: str, out: str) -> int:
+    """Run the demonstration; return the exit code: 0 only if it was as it should be."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    if os.path.exists(os.path.join(out, "audit.db")):
+        console.print(f"[red]{out} holds an audit already; name another folder")
+        return 2
+    demo = _Demo(source, out, console)
+    try:
+        with demo.screen:
+            demo.play()
+    except KeyboardInterrupt:
+        console.print("[yellow]interrupted")
+        return 130
+    finally:
+        demo.clean_up()
+    return demo.conclude()
+
+
+class _Demo:
+    """Two servers one after the other, what they tell, and what is done to them."""
+
+    def __init__(self, source: str, out: str, console: Console) -> None:
+        self._arguments = ["--source", source, "--out", out]
+        self._source = source
+        self._out = out
+        self._console = console
+        self.screen = Screen(console)
+        self._evidence = Evidence(out)
+        self._server: subprocess.Popen[str] | None = None
+        self._child: int | None = None
+        self._child_killed = self._server_killed = False
+
+    def play(self) -> None:
+        """Go through the whole piece."""
+        self.screen.say(f"Auditing {self._source}", "bold")
+        self.screen.say("A server runs the workflow; the work itself is done in a process of its own.")
+        while True:
+            with self._serving() as lines:
+                if not self._follow(lines):
+                    return
+                self._kill_server()
+            self.screen.say("Starting a new server on the same database.", "cyan")
+
+    def _follow(self, lines: Iterator[str]) -> bool:
+        """Follow a server's events; return True when it is time to kill it, False at its end."""
+        for line in lines:
+            if not line.startswith("{"):
+                continue  # the server's own log
+            data = json.loads(line)
+            if "instance" in data:
+                self._evidence.instance = data["instance"]
+                return False
+            self._take(Event.model_validate(data))
+            if not self._child_killed and self._is_time(_KILL_CHILD_AFTER):
+                self._kill_child()
+            elif self._child_killed and not self._server_killed and self._is_time(_KILL_SERVER_AFTER):
+                return True
+        return False
+
+    def _take(self, event: Event) -> None:
+        self._evidence.take(event)
+        self.screen.take(event)
+        if event.name in ("workflow.started", "workflow.resumed"):
+            self._child = event.data["pid"]
+
+    def _is_time(self, done: int) -> bool:
+        """Tell whether so many batches are measured, and others are being measured now."""
+        return len(self._evidence.measured) >= done and bool(self._evidence.measuring)
+
+    def _kill_child(self) -> None:
+        assert self._child is not None
+        os.kill(self._child, signal.SIGKILL)
+        self._child_killed = True
+        self._evidence.killed.append(self._child)
+        self.screen.clear_parts()
+        self.screen.say(
+            f"kill -9 {self._child}: the process that measures. Done: {len(self._evidence.measured)} batches; "
+            f"in the middle of: {', '.join(sorted(self._evidence.measuring))}",
+            "bold red",
+        )
+
+    def _kill_server(self) -> None:
+        assert self._server is not None
+        self._server.kill()
+        self._server.wait()
+        self._server_killed = True
+        self._evidence.killed.append(self._server.pid)
+        self.screen.say(
+            f"kill -9 {self._server.pid}: the server. Done: {len(self._evidence.measured)} batches; "
+            f"in the middle of: {', '.join(sorted(self._evidence.measuring))}",
+            "bold red",
+        )
+
+    @contextmanager
+    def _serving(self) -> Iterator[Iterator[str]]:
+        """Start a server; yield the lines that it prints, one for each event after the last one seen."""
+        command = [sys.executable, "-P", "-m", "paddock.examples.code_audit", *self._arguments]
+        command += ["--events", str(self._evidence.cursor)]
+        self._server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        assert self._server.stdout is not None
+        with self._server.stdout as lines:
+            yield lines
+
+    def clean_up(self) -> None:
+        """Leave no process: let the server end, or, if it was killed, let another one tidy up after it."""
+        if self._server is None:
+            return
+        if self._server.poll() is None:
+            if self._evidence.instance is None:
+                self._server.send_signal(signal.SIGINT)
+            self._server.wait()
+        elif self._server.returncode == -signal.SIGKILL:
+            with self._serving():
+                time.sleep(1.0)
+            self.clean_up()
+
+    def conclude(self) -> int:
+        """Show the table and the verdict; return the exit code."""
+        return self._evidence.show(self._console)

@@ -1,0 +1,40 @@
+"""Pages: what a caller may ask for when it reads in pieces."""
+
+from __future__ import annotations
+
+from ..base.errors import ConfigError
+
+__all__ = ["event_cursor", "instance_cursor", "page_size"]
+
+
+def page_size(limit: object) -> int:
+    """Return `limit` when it can be the length of a page.
+
+    Raises:
+        ConfigError: it is no whole number from 1.
+    """
+    if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
+        return limit
+    raise ConfigError(f"limit must be a whole number from 1, not {limit!r:.100}")
+
+
+def event_cursor(after: object) -> int:
+    """Return `after` when it can be the id of an event or a log record, or 0 for the beginning.
+
+    Raises:
+        ConfigError: it is no whole number from 0.
+    """
+    if isinstance(after, int) and not isinstance(after, bool) and after >= 0:
+        return after
+    raise ConfigError(f"after must be the id of the last one seen, or 0 for the beginning, not {after!r:.100}")
+
+
+def instance_cursor(after: object) -> str | None:
+    """Return `after` when it can be the id of an instance, or None for the beginning.
+
+    Raises:
+        ConfigError: it is no text.
+    """
+    if after is None or isinstance(after, str):
+        return after
+    raise ConfigError(f"after must be the id of the last instance seen, not {after!r:.100}")
