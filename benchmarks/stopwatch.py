@@ -98,5 +98,5 @@ class Stopwatch:
 
     async def quiet(self) -> None:
         """Return once no child lives."""
-        while any(process["role"] == "child" for process in await self._server.processes()):
+        while any(process["role"] == "child" for process in await self._server.processes()):  # noqa: ASYNC110  no event tells
             await asyncio.sleep(_LOOK)

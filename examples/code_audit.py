@@ -19,6 +19,7 @@ import sysconfig
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 from paddock import AppServer, Context, Event, Poll, branch, workflow
@@ -117,12 +118,13 @@ def is_large(ctx: Context) -> bool:
 
 def all_of(prev: Any) -> list[Any]:
     """Return what was measured, by branches (a dict of their outputs) or at once."""
-    return sum(prev.values(), []) if isinstance(prev, dict) else prev
+    return list(chain(*prev.values())) if isinstance(prev, dict) else prev
 
 
-def collect(modules: list[Module]) -> list[Module]:
+def collect(modules: list[Module], ctx: Context) -> list[Module]:
     """Put the modules in order, whatever branch they come from."""
-    return sorted(modules, key=lambda module: module.path)
+    with noted(ctx.input.file("ledger.txt"), "collect"):
+        return sorted(modules, key=lambda module: module.path)
 
 
 def index_ready(job: Job) -> Poll[int]:
@@ -157,7 +159,12 @@ def part(name: str) -> Any:
     built = branch(name)
     for number in range(1, BATCHES + 1):
         built.task(f"batch-{number}", measure_batch(f"{name}/batch-{number}"))
-    return built.pass_("together", transform=lambda ctx: sum((ctx.steps[f"batch-{n}"] for n in range(1, BATCHES + 1)), []))
+    return built.pass_("together", transform=together)
+
+
+def together(ctx: Context) -> list[Any]:
+    """Return what all batches of a branch found."""
+    return list(chain(*(ctx.steps[f"batch-{number}"] for number in range(1, BATCHES + 1))))
 
 
 code_audit = (
@@ -208,10 +215,16 @@ def print_line(event: Event) -> None:
 def main() -> int:
     """Run the program."""
     parser = argparse.ArgumentParser(prog="code_audit", description="Audit a tree of Python code.")
-    parser.add_argument("--source", default=sysconfig.get_path("stdlib"), help="the tree (default: the standard library)")
+    parser.add_argument(
+        "--source", default=sysconfig.get_path("stdlib"), help="the tree (default: the standard library)"
+    )
     parser.add_argument("--out", help="folder for the report (default: a new one in the temporary directory)")
-    parser.add_argument("--demo", action="store_true", help="kill processes in the middle, and prove that nothing ran twice")
-    parser.add_argument("--events", type=int, metavar="AFTER", help="print events after this one as JSON lines (for programs)")
+    parser.add_argument(
+        "--demo", action="store_true", help="kill processes in the middle, and prove that nothing ran twice"
+    )
+    parser.add_argument(
+        "--events", type=int, metavar="AFTER", help="print events after this one as JSON lines (for programs)"
+    )
     options = parser.parse_args()
     if not os.path.isdir(options.source):
         parser.error(f"there is no folder {options.source}")
@@ -222,12 +235,16 @@ def main() -> int:
         from paddock.examples.audit.demo import demonstrate
 
         return demonstrate(job.source, job.out)
-    if options.events is not None:
-        end = asyncio.run(audit(job, options.events, lambda event: print(event.model_dump_json(), flush=True)))
-        print(json.dumps({"instance": end}), flush=True)
-        return 0
-    end = asyncio.run(audit(job, None, print_line))
-    print(f"{end['status']}; the report is {job.file('report.html')}" if end["status"] == "completed" else end["error"])
+    try:
+        if options.events is not None:
+            end = asyncio.run(audit(job, options.events, lambda event: print(event.model_dump_json(), flush=True)))
+            print(json.dumps({"instance": end}), flush=True)
+        else:
+            end = asyncio.run(audit(job, None, print_line))
+            print(f"{end['status']}: {end['error'] or job.file('report.html')}")
+    except KeyboardInterrupt:
+        print(f"interrupted; to go on: --out {job.out}", file=sys.stderr)
+        return 130
     return 0 if end["status"] == "completed" else 1
 
 

@@ -30,6 +30,7 @@ def demonstrate(source: str, out: str) -> int:
         console.print(f"[red]{out} holds an audit already; name another folder")
         return 2
     demo = _Demo(source, out, console)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with demo.screen:
             demo.play()
@@ -52,8 +53,8 @@ class _Demo:
         self.screen = Screen(console)
         self._evidence = Evidence(out)
         self._server: subprocess.Popen[str] | None = None
-        self._child: int | None = None
-        self._child_killed = self._server_killed = False
+        self._child = 0
+        self._child_killed = self._server_killed = self._alone = False
 
     def play(self) -> None:
         """Go through the whole piece."""
@@ -64,7 +65,7 @@ class _Demo:
                 if not self._follow(lines):
                     return
                 self._kill_server()
-            self.screen.say("Starting a new server on the same database.", "cyan")
+            self.screen.say("A new server starts on the same database.", "cyan")
 
     def _follow(self, lines: Iterator[str]) -> bool:
         """Follow a server's events; return True when it is time to kill it, False at its end."""
@@ -83,6 +84,9 @@ class _Demo:
         return False
 
     def _take(self, event: Event) -> None:
+        if self._alone and event.name != "workflow.resumed":
+            self.screen.say(f"Process {self._child} has worked on meanwhile; the new server takes it over.", "cyan")
+        self._alone = False
         self._evidence.take(event)
         self.screen.take(event)
         if event.name in ("workflow.started", "workflow.resumed"):
@@ -93,7 +97,6 @@ class _Demo:
         return len(self._evidence.measured) >= done and bool(self._evidence.measuring)
 
     def _kill_child(self) -> None:
-        assert self._child is not None
         os.kill(self._child, signal.SIGKILL)
         self._child_killed = True
         self._evidence.killed.append(self._child)
@@ -105,26 +108,30 @@ class _Demo:
         )
 
     def _kill_server(self) -> None:
-        assert self._server is not None
+        if self._server is None:
+            return
         self._server.kill()
         self._server.wait()
         self._server_killed = True
         self._evidence.killed.append(self._server.pid)
         self.screen.say(
             f"kill -9 {self._server.pid}: the server. Done: {len(self._evidence.measured)} batches; "
-            f"in the middle of: {', '.join(sorted(self._evidence.measuring))}",
+            f"process {self._child} is on its own, in the middle of: {', '.join(sorted(self._evidence.measuring))}",
             "bold red",
         )
+        self._alone = True
 
     @contextmanager
     def _serving(self) -> Iterator[Iterator[str]]:
         """Start a server; yield the lines that it prints, one for each event after the last one seen."""
         command = [sys.executable, "-P", "-m", "paddock.examples.code_audit", *self._arguments]
         command += ["--events", str(self._evidence.cursor)]
-        self._server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-        assert self._server.stdout is not None
-        with self._server.stdout as lines:
-            yield lines
+        with open(os.path.join(self._out, "server.log"), "a", encoding="utf-8") as log:
+            server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+        self._server = server
+        with server:
+            if server.stdout is not None:
+                yield server.stdout
 
     def clean_up(self) -> None:
         """Leave no process: let the server end, or, if it was killed, let another one tidy up after it."""
@@ -137,7 +144,7 @@ class _Demo:
         elif self._server.returncode == -signal.SIGKILL:
             with self._serving():
                 time.sleep(1.0)
-            self.clean_up()
+                self._server.send_signal(signal.SIGINT)
 
     def conclude(self) -> int:
         """Show the table and the verdict; return the exit code."""

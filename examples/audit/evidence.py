@@ -52,6 +52,7 @@ class Evidence:
         """Print the table and the verdict; return the exit code."""
         ledger = read_ledger(os.path.join(self._out, "ledger.txt"))
         problems = self._check(ledger)
+        steps = self.instance["step_results"] if self.instance is not None else {}
         if self.instance is not None:
             console.print(self._table(self.instance, ledger))
         for problem in problems:
@@ -59,8 +60,7 @@ class Evidence:
         if problems:
             console.print(f"Everything is kept in {self._out}", soft_wrap=True)
             return 1
-        begun = sum(line.what == "begin" for line in ledger)
-        again = begun - len({line.step for line in ledger})
+        again = sum(step["attempts"] > 1 for step in steps.values())
         console.print(
             Text(
                 f"Two processes were killed (kill -9 {' and '.join(map(str, self.killed))}). "
@@ -69,9 +69,11 @@ class Evidence:
                 style="bold green",
             )
         )
-        console.print(f"\nreport    {os.path.join(self._out, 'report.html')}", soft_wrap=True)
+        console.print(f"\nreport       {os.path.join(self._out, 'report.html')}", soft_wrap=True)
         console.print(f"for programs {os.path.join(self._out, 'report.json')}", soft_wrap=True, style="dim")
-        console.print(f"look inside  paddock show audit --db {os.path.join(self._out, 'audit.db')}", soft_wrap=True, style="dim")
+        console.print(
+            f"look inside  paddock show audit --db {os.path.join(self._out, 'audit.db')}", soft_wrap=True, style="dim"
+        )
         return 0
 
     def _check(self, ledger: list[Line]) -> list[str]:
@@ -83,16 +85,21 @@ class Evidence:
             problems.append(f"the audit ended as {self.instance['status']}: {self.instance['error']}")
         if len(self.killed) < 2:  # noqa: PLR2004  a child and a server
             problems.append("the audit was over before both kills; give it a larger tree with --source")
-        for step, result in self.instance["step_results"].items():
-            if result["status"] == "completed" and step not in self._finished:
-                problems.append(f"step {step} finished, but no event said so")
-        for line in ledger:
-            if line.what == "begin" and step_was_over(self._finished.get(line.step), line.at):
-                problems.append(f"step {line.step} began again in process {line.pid} after it had finished")
+        problems += [
+            f"step {step} finished, but no event said so"
+            for step, result in self.instance["step_results"].items()
+            if result["status"] == "completed" and step not in self._finished
+        ]
+        problems += [
+            f"step {line.step} began again in process {line.pid} after it had finished"
+            for line in ledger
+            if line.what == "begin" and was_over(self._finished.get(line.step), line.at)
+        ]
         ended = {line.step for line in ledger if line.what == "end"}
-        for line in ledger:
-            if line.step in self._finished and line.step not in ended:
-                problems.append(f"step {line.step} counts as finished, but never came to its end")
+        problems += [
+            f"step {step} counts as finished, but never came to its end"
+            for step in {line.step for line in ledger} & self._finished.keys() - ended
+        ]
         return problems
 
     def _table(self, instance: dict[str, Any], ledger: list[Line]) -> Table:
@@ -120,12 +127,12 @@ class Evidence:
                 f"{(start - began).total_seconds():.1f} s",
                 f"{(end - start).total_seconds():.2f} s",
                 notes,
-                style="yellow" if len(begun) > 1 else "",
+                style="yellow" if result["attempts"] > 1 else "",
             )
         return table
 
 
-def step_was_over(finished: datetime | None, begun: datetime) -> bool:
+def was_over(finished: datetime | None, begun: datetime) -> bool:
     """Tell whether a step had finished when it began."""
     return finished is not None and begun > finished
 

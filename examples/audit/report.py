@@ -91,39 +91,44 @@ def _titled(figures: Figures) -> list[tuple[str, float]]:
 def _complex(modules: Sequence[Module]) -> str:
     worst = sorted(((m, m.worst) for m in modules if m.worst), key=lambda pair: -pair[1].complexity)[:_TOP]
     most = worst[0][1].complexity if worst else 1
-    rows = (
-        [_code(f"{function.name}"), _code(f"{module.path}:{function.line}"), function.lines, function.complexity]
-        + [_bar(function.complexity / most)]
+    rows = [
+        (
+            _code(function.name),
+            _code(f"{module.path}:{function.line}"),
+            function.lines,
+            function.complexity,
+            _bar(function.complexity / most),
+        )
         for module, function in worst
-    )
+    ]
     return _table(("function", "where", "#lines", "#complexity", ""), rows)
 
 
 def _longest(modules: Sequence[Module]) -> str:
     longest = sorted(modules, key=lambda module: -module.lines)[:_TOP]
-    rows = ([_code(m.path), m.lines, m.functions, m.classes, _bar(m.lines / longest[0].lines)] for m in longest)
+    rows = [(_code(m.path), m.lines, m.functions, m.classes, _bar(m.lines / longest[0].lines)) for m in longest]
     return _table(("module", "#lines", "#functions", "#classes", ""), rows)
 
 
 def _undocumented(modules: Sequence[Module]) -> str:
     found = sorted((m for m in modules if m.undocumented), key=lambda module: -module.undocumented)[:_TOP]
-    rows = ([_code(m.path), m.undocumented, m.functions, _bar(m.undocumented / found[0].undocumented)] for m in found)
+    rows = [(_code(m.path), m.undocumented, m.functions, _bar(m.undocumented / found[0].undocumented)) for m in found]
     return _table(("module", "#undocumented", "#functions", ""), rows)
 
 
 def _imported(modules: Sequence[Module]) -> str:
     counted = Counter(name for module in modules for name in module.imports).most_common(_TOP)
-    rows = ([_code(name), count, _bar(count / counted[0][1])] for name, count in counted)
+    rows = [(_code(name), count, _bar(count / counted[0][1])) for name, count in counted]
     return _table(("module", "#imported by", ""), rows)
 
 
 def _problems(modules: Sequence[Module]) -> str:
-    rows = [[_code(module.path), escape(module.problem)] for module in modules if module.problem]
+    rows = [(_code(module.path), escape(module.problem)) for module in modules if module.problem]
     return f"<h2>Modules that do not parse</h2>{_table(('module', 'problem'), rows)}" if rows else ""
 
 
 def _all(modules: Sequence[Module]) -> str:
-    rows = ([_code(m.path), m.lines, m.functions, m.classes, m.complexity, m.undocumented] for m in modules)
+    rows = [(_code(m.path), m.lines, m.functions, m.classes, m.complexity, m.undocumented) for m in modules]
     return _table(("module", "#lines", "#functions", "#classes", "#complexity", "#undocumented"), rows)
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import io
 import os
-import random
 import signal
 import sys
 
@@ -20,14 +20,21 @@ from .spec import MARKER
 __all__ = ["become_child", "become_subreaper", "catch_output"]
 
 _PR_SET_CHILD_SUBREAPER = 36
+#: Asked once, before any fork: the answer is made anew at each call, of sixty enum members.
+_SIGNALS = frozenset(signal.valid_signals())
 
 
 def become_subreaper() -> bool:
     """Adopt orphaned descendants (prctl(2), PR_SET_CHILD_SUBREAPER, Linux 3.4); return whether the kernel can."""
     if not sys.platform.startswith("linux"):
         return False
-    libc = ctypes.CDLL(None, use_errno=True)
-    return int(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0
+    return int(_libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    """Return the C library; the fork server asks first, and its children find it at hand."""
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def catch_output(out_path: str, err_path: str) -> None:
@@ -58,9 +65,9 @@ def become_child(marker: str, *, foreign: list[int]) -> None:
     The lifeline is the connection to the server.
     """
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        with contextlib.suppress(OSError, ValueError, RuntimeError):
-            if signal.getsignal(number) not in (signal.SIG_DFL, None):
+    for number in _SIGNALS:
+        if signal.getsignal(number) not in (signal.SIG_DFL, None):
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
                 signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -72,5 +79,4 @@ def become_child(marker: str, *, foreign: list[int]) -> None:
     for descriptor in foreign:
         with contextlib.suppress(OSError):
             os.close(descriptor)
-    os.environ[MARKER] = marker
-    random.seed()  # a fork repeats its parent's sequence
+    os.environ[MARKER] = marker  # no random.seed(): the random module sees to that itself after a fork

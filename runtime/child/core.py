@@ -22,9 +22,17 @@ __all__ = ["ChildCore", "QuietEvents", "plugin_connection"]
 class _LazyConnection(aiosqlite.Connection):
     """Opens itself at the first use: most children never touch it, and a connection costs a thread."""
 
-    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+    @property
+    def _conn(self) -> sqlite3.Connection:
+        # Opened here, in the caller's thread: aiosqlite looks up what to call before it hands it to its own.
         if self._connection is None and self._running:
-            await self._connect()
+            self._connection = self._connector()
+            thread: Any = getattr(self, "_thread", self)
+            thread.start()  # up to 0.21 the connection is the thread
+        return super()._conn
+
+    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        _ = self._conn
         return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]  # aiosqlite leaves it untyped
 
     async def close(self) -> None:

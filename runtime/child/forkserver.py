@@ -149,7 +149,11 @@ class ForkServer:
             self._send(ForkFailed(request_id=order.request_id, reason=f"{type(error).__name__}: {error}"))
             return
         self._children[pid] = _Child(start_time, order.instance_id, order.epoch, order.slot)
-        self._table.assign(order.slot, pid=pid, start_time=start_time, epoch=order.epoch, instance_id=order.instance_id)
+        view = self._table.read(order.slot)
+        if (view.instance_id, view.epoch) == (order.instance_id, order.epoch):  # else its server is gone, and the slot another's
+            self._table.assign(
+                order.slot, pid=pid, start_time=start_time, epoch=order.epoch, instance_id=order.instance_id
+            )
         reach("forkserver.forked")
         self._send(Forked(request_id=order.request_id, pid=pid, start_time=start_time))
 
@@ -222,14 +226,16 @@ class ForkServer:
             code = os.waitstatus_to_exitcode(status)
             rss = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
             exit_code, number = (code, None) if code >= 0 else (None, -code)
-            self._table.record_exit(
-                child.slot,
-                exit_code=exit_code,
-                signal=number,
-                max_rss=rss,
-                user_us=int(usage.ru_utime * 1e6),
-                sys_us=int(usage.ru_stime * 1e6),
-            )
+            view = self._table.read(child.slot)
+            if (view.pid, view.start_time) == (pid, child.start_time):  # else it was settled already, and the slot is another's
+                self._table.record_exit(
+                    child.slot,
+                    exit_code=exit_code,
+                    signal=number,
+                    max_rss=rss,
+                    user_us=int(usage.ru_utime * 1e6),
+                    sys_us=int(usage.ru_stime * 1e6),
+                )
             self._send(
                 Exited(
                     pid=pid,

@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
+import time
 from collections.abc import Callable
+from typing import NoReturn
 
-from ...ipc.address import parse_address
+from ...ipc.address import UnixAddress, parse_address
 from ...ipc.client import connect
 from ...ipc.connection import Connection
 from ...ipc.errors import HandshakeRefused, IpcError
@@ -19,9 +22,10 @@ from ...ipc.handshake import PROTOCOL_VERSION
 from ...ipc.messages import Cancel, Committed, Drain, Finished, Hello, Message, Nudge, Ready
 from .spec import EXIT_ORPHANED, ChildSpec
 
-__all__ = ["Lifeline"]
+__all__ = ["Lifeline", "Lookout"]
 
 _RETRY = 0.1
+_KNOCK_TIMEOUT = 1.0
 
 
 class Lifeline:
@@ -33,6 +37,7 @@ class Lifeline:
         on_cancel: called with the reason and the grace in seconds when the server asks the process to stop.
         on_drain: called when the server asks it to stop at the next step's boundary.
         on_nudge: called when something has come for the instance.
+        leave: ends the process with a code.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class Lifeline:
         on_cancel: Callable[[str, float], None],
         on_drain: Callable[[], None],
         on_nudge: Callable[[], None],
+        leave: Callable[[int], NoReturn],
     ) -> None:
         """Hold the parts; `start` connects."""
         self._spec = spec
@@ -58,6 +64,7 @@ class Lifeline:
         self._on_cancel = on_cancel
         self._on_drain = on_drain
         self._on_nudge = on_nudge
+        self._leave = leave
         self._connection: Connection | None = None
         self._latest = 0
         self._ready = False
@@ -74,10 +81,10 @@ class Lifeline:
             try:
                 connection = await connect(parse_address(self._spec.address), self._hello)
             except HandshakeRefused:
-                os._exit(EXIT_ORPHANED)  # this server knows that the instance is not ours any more
+                self._leave(EXIT_ORPHANED)  # this server knows that the instance is not ours any more
             except (IpcError, OSError):
                 if loop.time() - alone_since > self._spec.orphan_grace:
-                    os._exit(EXIT_ORPHANED)
+                    self._leave(EXIT_ORPHANED)
                 await asyncio.sleep(_RETRY)
                 continue
             try:
@@ -134,3 +141,38 @@ class Lifeline:
         if self._connection is not None:
             self._connection.close()
             await self._connection.wait_closed(1.0)
+
+
+class Lookout:
+    """Look for the server from another thread, for a process whose loop is blocked: it would outlive its server's absence unseen.
+
+    It knocks and goes away again; to be heard it would need the loop.
+    """
+
+    def __init__(self, address: str, grace: float) -> None:
+        """Look at this address; `grace` in seconds."""
+        self._address = parse_address(address)
+        self._grace = grace
+        self._alone_since: float | None = None
+
+    def alone(self) -> bool:
+        """Knock once; tell whether nobody has been there for longer than the grace. Ask at least every few seconds."""
+        now = time.monotonic()
+        if self._knock():
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = now
+        return self._alone_since is not None and now - self._alone_since > self._grace
+
+    def _knock(self) -> bool:
+        address = self._address
+        family = socket.AF_UNIX if isinstance(address, UnixAddress) else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            sock.settimeout(_KNOCK_TIMEOUT)
+            try:
+                sock.connect(address.path if isinstance(address, UnixAddress) else (address.host, address.port))
+            except (ConnectionRefusedError, FileNotFoundError):
+                return False
+            except OSError:
+                return True  # a full backlog, no descriptors left: not a sign that nobody is there
+        return True

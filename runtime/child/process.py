@@ -27,7 +27,7 @@ from ..store.journal import Journal
 from ..store.ops import Began, Ended, Lease, Suspended
 from ..store.sqlite import SqliteStore
 from .core import ChildCore
-from .lifeline import Lifeline
+from .lifeline import Lifeline, Lookout
 from .output import OutputReader
 from .pulse import Pulse
 from .spec import EXIT_GIVEN_BACK, EXIT_LOST_GROUND, ChildSpec, DefinitionPath, output_paths
@@ -68,9 +68,10 @@ def find_definition(path: DefinitionPath, plugins: dict[str, Definition]) -> Def
 
 def run_child(spec: ChildSpec) -> int:
     """Run one execution of one instance and return the exit code. The process has become a child already (`birth.py`)."""
+    me = identify(os.getpid())
     try:
         store = SqliteStore(spec.database, spec.pragmas, reader=False, patient=True)
-        journal = store.load_now(Lease(spec.instance, spec.epoch))
+        journal = store.load_now(Lease(spec.instance, spec.epoch), (me.pid, me.start_time, me.boot_id))
     except LeaseLost:
         return 0
     except MachineError:
@@ -78,15 +79,17 @@ def run_child(spec: ChildSpec) -> int:
         return EXIT_LOST_GROUND
     # only now: a process that was overtaken while it was born must not write into a slot that is another's
     table = BeatTable.open(spec.beats_path)
-    me = identify(os.getpid())
     table.assign(spec.slot, pid=me.pid, start_time=me.start_time, epoch=spec.epoch, instance_id=spec.instance_id)
     pulse = Pulse(table, spec.slot, spec.beat_interval, spec.trace_dir)
     try:
         with asyncio.Runner() as runner:
-            return runner.run(_Child(spec, store, journal, pulse, me).run())
+            code = runner.run(_Child(spec, store, journal, pulse, me).run())
     except MachineError:
         traceback.print_exc()
-        return EXIT_LOST_GROUND
+        code = EXIT_LOST_GROUND
+    if code:
+        pulse.leaving(code)
+    return code
 
 
 class _Child:
@@ -100,8 +103,9 @@ class _Child:
         self._began = Began(me.pid, me.start_time, me.boot_id, None, None)
         self._clock = SystemClock()
         self._lifeline = Lifeline(
-            spec, me.start_time, on_cancel=self._cancelled, on_drain=self._drain, on_nudge=self._nudge
+            spec, me.start_time, on_cancel=self._cancelled, on_drain=self._drain, on_nudge=self._nudge, leave=pulse.leave
         )
+        pulse.orphaned = Lookout(spec.address, spec.orphan_grace).alone
         self._execution: Execution | None = None
         self._task: asyncio.Task[Outcome] | None = None
         self._draining: str | None = None
@@ -218,7 +222,7 @@ class _Child:
     def _cancelled(self, _reason: str, grace: float) -> None:
         if self._task is not None:
             self._task.cancel()
-        asyncio.get_running_loop().call_later(grace, os._exit, EXIT_GIVEN_BACK)
+        asyncio.get_running_loop().call_later(grace, self._pulse.leave, EXIT_GIVEN_BACK)
 
 
 def _without_step(error: BaseException) -> ErrorInfo:

@@ -12,15 +12,16 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import IO
+from typing import IO, NoReturn
 
 from ...watchdog.beats import BeatTable, SlotWriter
 from ...watchdog.stacks import STACK_SIGNAL, trace_path_of
-from .spec import EXIT_STEP_TIMEOUT
+from .spec import EXIT_ORPHANED, EXIT_STEP_TIMEOUT, LEAVING
 
 __all__ = ["Pulse"]
 
 _GRACE_NS = 500_000_000
+_STUCK_SECONDS = 1.0
 
 
 class Pulse:
@@ -28,6 +29,7 @@ class Pulse:
 
     Attributes:
         drain: called with the sole running step when a step begins or ends, so that what was printed is told to be the step's.
+        orphaned: asked from the thread, once a second while the loop stands still: whether there has been no server for too long.
     """
 
     def __init__(self, table: BeatTable, slot: int, interval: float, trace_dir: str) -> None:
@@ -37,6 +39,8 @@ class Pulse:
         self._deadlines: dict[str, int] = {}
         self._steps: dict[str, tuple[str, int]] = {}
         self.drain: Callable[[tuple[str, int] | None], None] = lambda _step: None
+        self.orphaned: Callable[[], bool] = lambda: False
+        self._turns = 0
         self._trace: IO[str] = open(trace_path_of(trace_dir, os.getpid()), "w", opener=_private)  # noqa: SIM115  lives as long as the process
         faulthandler.enable(self._trace, all_threads=True)
         faulthandler.register(STACK_SIGNAL, self._trace, all_threads=True, chain=False)
@@ -44,18 +48,24 @@ class Pulse:
         threading.Thread(target=self._beat, name="paddock-pulse", daemon=True).start()
 
     def _beat(self) -> None:
+        turns, looked_at = -1, time.monotonic()
         while True:
             self._writer.beat_thread()
+            if time.monotonic() - looked_at > _STUCK_SECONDS:
+                if turns == self._turns and self.orphaned():
+                    self.leave(EXIT_ORPHANED)
+                turns, looked_at = self._turns, time.monotonic()
             if self._deadlines:
                 now = time.monotonic_ns()
                 if any(now > deadline + _GRACE_NS for deadline in list(self._deadlines.values())):
                     faulthandler.dump_traceback(self._trace, all_threads=True)
-                    os._exit(EXIT_STEP_TIMEOUT)
+                    self.leave(EXIT_STEP_TIMEOUT)
             time.sleep(self._interval)
 
     def follow(self, loop: asyncio.AbstractEventLoop) -> None:
         """Beat from the loop too, so that a blocked loop can be told from a blocked process."""
         self._writer.beat_loop()
+        self._turns += 1
         loop.call_later(self._interval, self.follow, loop)
 
     @property
@@ -66,6 +76,15 @@ class Pulse:
     def phase(self, text: str) -> None:
         """Name what the process is doing outside steps."""
         self._writer.set_step(text)
+
+    def leaving(self, code: int) -> None:
+        """Note that the process is about to leave with an exit code that means something."""
+        self._writer.set_step(f"{LEAVING}{code}")
+
+    def leave(self, code: int) -> NoReturn:
+        """End the process at once, with a code that means something."""
+        self.leaving(code)
+        os._exit(code)
 
     def committed(self) -> None:
         """Note that something was committed."""

@@ -14,6 +14,7 @@ __all__ = [
     "EXIT_ORPHANED",
     "EXIT_STEP_TIMEOUT",
     "MARKER",
+    "LEAVING",
     "ChildSpec",
     "DefinitionPath",
     "PluginText",
@@ -24,6 +25,10 @@ EXIT_LOST_GROUND = 70  # the database gave way: read again before writing again
 EXIT_GIVEN_BACK = 75  # the instance is to go on in another process
 EXIT_STEP_TIMEOUT = 77  # a step outran its timeout and could not be stopped otherwise
 EXIT_ORPHANED = 78  # no server for `orphan_grace`
+
+#: What a process notes as its step before it leaves with one of these codes, the code behind it. A handler's `os._exit` with such a
+#: number says nothing, and is a crash. (No step's key begins with a #.)
+LEAVING = "#leaving "
 
 #: The environment variable that marks every program of an instance's tree: `<id>:<epoch>`.
 MARKER = "PADDOCK_INSTANCE"

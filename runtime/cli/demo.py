@@ -13,7 +13,8 @@ __all__ = ["demo"]
 
 def demo(
     out: Annotated[
-        str | None, typer.Option("--out", help="Folder for the report; a new one in the temporary directory by default.")
+        str | None,
+        typer.Option("--out", help="Folder for the report; a new one in the temporary directory by default."),
     ] = None,
     source: Annotated[
         str | None, typer.Option("--source", help="Folder of Python code to audit instead of the standard library.")

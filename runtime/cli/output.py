@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from ..base.records import Status
 
-__all__ = ["FAILED", "STYLES", "USAGE", "complain", "console", "duration", "print_json", "say", "when"]
+__all__ = ["FAILED", "STYLES", "USAGE", "complain", "console", "duration", "own_frames", "print_json", "say", "when"]
 
 FAILED, USAGE = 1, 2
 
@@ -28,6 +29,7 @@ STYLES = {
     Status.CANCELLED: "magenta",
     Status.TIMED_OUT: "red",
 }
+_RUNTIME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -57,9 +59,20 @@ def _plain(text: str) -> str:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON on stdout: indented for a person, one line for a program."""
-    text = json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None)
-    sys.stdout.buffer.write(text.encode("utf-8", "replace") + b"\n")
-    sys.stdout.buffer.flush()
+    out = sys.__stdout__ or sys.stdout  # also while inline handlers' own output is turned away from it
+    text = json.dumps(value, ensure_ascii=False, indent=2 if out.isatty() else None)
+    out.buffer.write(text.encode("utf-8", "replace") + b"\n")
+    out.buffer.flush()
+
+
+def own_frames(traceback: str | None) -> str | None:
+    """Return a traceback from the user's code on: the frames above it are Paddock's, and the same for everybody."""
+    if traceback is None:
+        return None
+    head, *frames = traceback.split('\n  File "')
+    ours = [number for number, frame in enumerate(frames) if frame.startswith(_RUNTIME)]
+    kept = frames[ours[-1] + 1 :] if ours else frames
+    return '\n  File "'.join([head, *(kept or frames)])
 
 
 def when(moment: datetime | None) -> str:

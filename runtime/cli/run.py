@@ -18,7 +18,7 @@ import typer
 from ..base.duration import parse_duration
 from ..base.errors import UsageError
 from ..base.records import Instance, Status
-from .output import FAILED, complain, console, print_json
+from .output import FAILED, complain, console, own_frames, print_json
 from .runner import Order, Outcome, run_one
 from .target import load_workflow
 
@@ -36,14 +36,30 @@ class Launcher(StrEnum):
 
 
 def run(
-    target: Annotated[str, typer.Argument(metavar="MODULE:WORKFLOW", show_default=False, help="What to run; or path/to/file.py:workflow.")],
+    target: Annotated[
+        str,
+        typer.Argument(metavar="MODULE:WORKFLOW", show_default=False, help="What to run; or path/to/file.py:workflow."),
+    ],
     input: Annotated[str, typer.Argument(metavar="JSON", help="The input; - reads it from stdin.")] = "null",
-    db: Annotated[str | None, typer.Option("--db", help="The database; by default a temporary one, removed afterwards.")] = None,
-    id: Annotated[str | None, typer.Option("--id", help="An id of your own; an unfinished instance of this id in --db goes on.")] = None,
-    stream: Annotated[bool, typer.Option("--stream", "-s", help="Print chunks and events as they come, a JSON line each.")] = False,
-    timeout: Annotated[str | None, typer.Option("--timeout", help="Cancel it after so long, such as 30s or 5min.")] = None,
-    launcher: Annotated[Launcher, typer.Option("--launcher", help="A forked or a fresh process, or this one.")] = Launcher.FORK,
-    plugin: Annotated[list[str] | None, typer.Option("--plugin", help="A plugin that it needs, module:Class; may be repeated.")] = None,
+    *,
+    db: Annotated[
+        str | None, typer.Option("--db", help="The database; by default a temporary one, removed afterwards.")
+    ] = None,
+    id: Annotated[
+        str | None, typer.Option("--id", help="An id of your own; an unfinished instance of this id in --db goes on.")
+    ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", "-s", help="Print chunks and events as they come, a JSON line each.")
+    ] = False,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", help="Cancel it after so long, such as 30s or 5min.")
+    ] = None,
+    launcher: Annotated[
+        Launcher, typer.Option("--launcher", help="A forked or a fresh process, or this one.")
+    ] = Launcher.FORK,
+    plugin: Annotated[
+        list[str] | None, typer.Option("--plugin", help="A plugin that it needs, module:Class; may be repeated.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the whole instance, not only its output.")] = False,
 ) -> None:
     """Run a workflow once, and print its output as JSON.
@@ -77,7 +93,8 @@ def _parse(text: str) -> Any:
     try:
         return json_.loads(text, parse_constant=refuse)
     except ValueError as error:
-        hint = f"; a text needs its quotes: '\"{text}\"'" if text.isidentifier() else ""
+        quotable = text.isidentifier() and "is no JSON" not in str(error)
+        hint = f"; a text needs its quotes: '\"{text}\"'" if quotable else ""
         raise UsageError(f"the input {text!r:.100} is no JSON: {error}{hint}") from None
     except RecursionError:
         raise UsageError("the input is nested too deeply") from None
@@ -86,6 +103,9 @@ def _parse(text: str) -> Any:
 @contextmanager
 def _database(given: str | None) -> Iterator[str]:
     if given is not None:
+        folder = os.path.dirname(os.path.realpath(given))
+        if not os.path.isdir(folder):
+            raise UsageError(f"there is no folder {folder} for a database")
         yield given
         return
     folder = tempfile.mkdtemp(prefix="paddock-run-")
@@ -115,15 +135,17 @@ def _report(outcome: Outcome, timeout: str | None, *, whole: bool) -> int:
 
 
 def _state(instance: Instance) -> str:
-    return {Status.CANCELLED: "was cancelled"}.get(instance.status, f"is {instance.status.value}")
+    words = {Status.CANCELLED: "was cancelled", Status.FAILED: "failed", Status.TIMED_OUT: "timed out"}
+    return words.get(instance.status, f"is {instance.status.value}")
 
 
 def _complain_of(instance: Instance) -> None:
     error = instance.error
-    sentence = f"{instance.workflow_name} instance {instance.id} {_state(instance).replace('is failed', 'failed')}"
-    if error is not None:
-        sentence += f"{f' at step {error.step!r}' if error.step else ''}: {error.type}: {error.message}"
-    complain(sentence)
-    for text in (error.traceback, error.stack, error.output) if error is not None else ():
+    sentence = f"{instance.workflow_name} instance {instance.id} {_state(instance)}"
+    if error is None:
+        complain(sentence)
+        return
+    complain(f"{sentence}{f' at step {error.step!r}' if error.step else ''}: {error.type}: {error.message}")
+    for text in (own_frames(error.traceback), error.stack, error.output):
         if text:
             console(stderr=True).print(text.rstrip(), style="dim", markup=False, soft_wrap=True)

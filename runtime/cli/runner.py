@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,7 +37,7 @@ class Order:
     database: str
     id: str | None
     timeout: float | None
-    launcher: Literal["fork", "spawn", "inline"] | str
+    launcher: Literal["fork", "spawn", "inline"]
     plugins: tuple[str, ...]
     stream: bool
 
@@ -63,7 +63,7 @@ async def run_one(order: Order, screen: Console) -> Outcome:
         order.database,
         plugins=order.plugins,
         workflows=WorkflowsConfig(
-            launcher=order.launcher,  # type: ignore[arg-type]
+            launcher=order.launcher,
             resume="skip",
             kill_grace=_GRACE,
             cleanup_days=0,
@@ -71,6 +71,8 @@ async def run_one(order: Order, screen: Console) -> Outcome:
     )
     server.workflows.register(order.definition, module=order.module)
     with ExitStack() as stack:
+        if order.launcher == "inline":
+            stack.enter_context(redirect_stdout(sys.stderr))  # what handlers print is not the result
         stopped = _on_signals(stack)
         async with server:
             return await _follow(server, order, screen, stopped)

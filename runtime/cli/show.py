@@ -15,7 +15,7 @@ from ..base.errors import InstanceNotFound
 from ..base.records import ErrorInfo, Instance, StepResult, StepStatus
 from ..store.reading import open_reader
 from ..store.sqlite import real_path
-from .output import STYLES, console, duration, print_json, when
+from .output import STYLES, console, duration, own_frames, print_json, when
 
 __all__ = ["show"]
 
@@ -30,7 +30,7 @@ _LONGEST_VALUE = 2000
 
 
 def show(
-    id: Annotated[str, typer.Argument(help="The instance's id.", show_default=False)],
+    id: Annotated[str, typer.Argument(metavar="ID", help="The instance's id.", show_default=False)],
     db: Annotated[str, typer.Option("--db", envvar="PADDOCK_DB", help="The database.", show_default=False)],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with everything.")] = False,
 ) -> None:
@@ -133,7 +133,11 @@ def _error(error: ErrorInfo) -> Iterator[Text]:
     ]
     if any(facts):
         yield Text(", ".join(filter(None, facts)), style="dim")
-    for title, text in (("traceback", error.traceback), ("stack", error.stack), ("end of its output", error.output)):
+    for title, text in (
+        ("traceback", own_frames(error.traceback)),
+        ("stack", error.stack),
+        ("end of its output", error.output),
+    ):
         if text:
             yield Text(f"\n{title}", style="dim")
             yield Text(text.rstrip())

@@ -11,9 +11,9 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast, get_args
 
 import pydantic_core
-from pydantic import BaseModel, SecretBytes, SecretStr, TypeAdapter, ValidationError
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
-from ..base.errors import ConfigError, PluginConfigError, PluginSetupError
+from ..base.errors import ConfigError, InvalidWorkflow, PluginConfigError, PluginSetupError
 from ..base.ids import check_workflow_name
 from ..base.values import describe_validation
 
@@ -202,10 +202,19 @@ def _resolve(plugin: Plugin[Any] | str) -> Plugin[Any]:
         found = found()
     if not isinstance(found, Plugin):
         raise ConfigError(f"{plugin!r} is no plugin: make it a subclass of paddock.Plugin")
-    check_workflow_name(getattr(found, "name", None))
+    _check_name(found)
     if not hasattr(found, "config"):
         raise ConfigError(f"plugin {found.name!r}: its __init__ must call super().__init__(config)")
     return found
+
+
+def _check_name(plugin: Plugin[Any]) -> None:
+    try:
+        check_workflow_name(getattr(plugin, "name", None))
+    except InvalidWorkflow:
+        raise ConfigError(
+            f"plugin {type(plugin).__qualname__} has no usable name: set `name` to 1 to 128 letters, digits, or . _ : -"
+        ) from None
 
 
 def order_plugins(plugins: Sequence[Plugin[Any]]) -> list[Plugin[Any]]:
@@ -269,31 +278,34 @@ def describe_plugin(plugin: Plugin[Any]) -> PluginSpec:
     return spec.model_copy(update={"config_type": config_type, "config": SecretStr(text)})
 
 
-def _reveal(value: Any) -> Any:
-    if isinstance(value, SecretStr | SecretBytes):
-        secret = value.get_secret_value()
+def _revealed(value: Any) -> Any:
+    """Return plain values with the secrets in them by value: pydantic's own JSON would mask them."""
+    if callable(reveal := getattr(value, "get_secret_value", None)):
+        secret = reveal()
         return secret.decode() if isinstance(secret, bytes) else secret
-    raise TypeError(f"{type(value).__name__} is no JSON")
+    if isinstance(value, dict):
+        return {key: _revealed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_revealed(item) for item in value]
+    return value
 
 
 def _config_text(plugin: Plugin[Any]) -> str:
     config = plugin.config
-    fields = (
-        dict(config) if isinstance(config, BaseModel) else (config if isinstance(config, dict) else {"config": config})
-    )
-    for name, value in fields.items():
+    named: dict[Any, Any] = {"config": config}
+    if isinstance(config, BaseModel):
+        named = config.model_dump()
+    elif isinstance(config, dict):
+        named = config
+    for name, value in named.items():
         try:
-            pydantic_core.to_json(_python(value), fallback=_reveal)
+            pydantic_core.to_json(_revealed(value))
         except (pydantic_core.PydanticSerializationError, ValueError, TypeError) as error:
             raise PluginConfigError(
                 f"plugin {plugin.name!r}: field {name!r} of its config cannot be sent to a child: {error}"
             ) from None
-    return pydantic_core.to_json(_python(config), fallback=_reveal, by_alias=True).decode()
-
-
-def _python(value: Any) -> Any:
-    """Return a model as Python values with its secrets still inside; JSON mode would mask them."""
-    return value.model_dump(mode="python", by_alias=True) if isinstance(value, BaseModel) else value
+    plain = TypeAdapter(type(config)).dump_python(config, by_alias=True)
+    return pydantic_core.to_json(_revealed(plain)).decode()
 
 
 def _check_round_trip(plugin: Plugin[Any], text: str) -> None:

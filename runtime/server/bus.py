@@ -17,6 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from traceback import format_exc
 from typing import Any, Self
 
 import blinker
@@ -157,16 +158,15 @@ class EventBus:
         with contextlib.suppress(DatabaseUnavailable):
             while await self._publish():
                 pass
+        for feed in list(self._feeds):
+            feed.end()
         workers = [listener.worker for listener in self._listeners if listener.worker is not None]
         if workers:
-            await asyncio.sleep(0)
             _, late = await asyncio.wait(workers, timeout=_LAST_MOMENT)
             for worker in late:
                 worker.cancel()
             if late:
                 await asyncio.wait(late, timeout=1.0)
-        for feed in list(self._feeds):
-            feed.end()
         self._turn_away()
 
     def _turn_away(self) -> None:
@@ -252,11 +252,16 @@ class EventBus:
 
     async def _work(self, feed: _Feed, handler: Handler) -> None:
         while True:
-            event = await feed.next()
+            try:
+                event = await feed.next()
+            except StopAsyncIteration:
+                return
             try:
                 await handler(event)
             except Exception:  # noqa: BLE001  a subscriber's failure is its own
-                _log.exception("an event handler failed", event_name=event.name, pattern=feed.pattern)
+                _log.error(
+                    "an event handler failed", event_name=event.name, pattern=feed.pattern, exception=format_exc()
+                )
 
     def subscribe(
         self, pattern: str = "*", *, instance_id: str | None = None, after: int | None = None
@@ -328,7 +333,7 @@ def _call(handler: Handler, event: Event) -> None:
             task = asyncio.ensure_future(found)
             task.add_done_callback(_report)
     except Exception:  # noqa: BLE001  a subscriber's failure is its own
-        _log.exception("an event handler failed", event_name=event.name)
+        _log.error("an event handler failed", event_name=event.name, exception=format_exc())
 
 
 def _report(task: asyncio.Future[Any]) -> None:

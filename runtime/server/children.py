@@ -14,7 +14,7 @@ from ...watchdog.beats import SlotView, Verdict
 from ...watchdog.identity import ProcessIdentity
 from ..base.records import ErrorInfo, LogSource
 from ..child.output import read_leftover, tail
-from ..child.spec import EXIT_GIVEN_BACK, EXIT_LOST_GROUND, EXIT_ORPHANED, EXIT_STEP_TIMEOUT, output_paths
+from ..child.spec import EXIT_GIVEN_BACK, EXIT_LOST_GROUND, EXIT_ORPHANED, EXIT_STEP_TIMEOUT, LEAVING, output_paths
 from ..store.admission import Death, Held
 from ..store.ops import Lease
 
@@ -22,6 +22,7 @@ __all__ = ["Child", "describe_death"]
 
 _TAIL = 64 * 1024
 _LEFTOVER = 1024 * 1024
+_PAUSE = 0.5
 _PLANNED = frozenset({EXIT_GIVEN_BACK, EXIT_ORPHANED, EXIT_LOST_GROUND})
 _VERDICTS = {
     Verdict.STALE_SILENT: "silent: no heartbeat and no CPU use",
@@ -45,7 +46,6 @@ class Child:
     ready: bool = False
     draining: bool = False
     ending: str | None = None
-    connected: asyncio.Event = field(default_factory=asyncio.Event)
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     exited: asyncio.Future[Exited] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     killed: asyncio.Future[Killed] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -82,7 +82,7 @@ def describe_death(child: Child, view: SlotView, run_dir: str, held: Held | None
     error = child.stop_error or ErrorInfo(
         type="ProcessDied",
         message=_sentence(view.pid, exit_code, name, verdict),
-        step=view.step or None,
+        step=view.step if view.step and not view.step.startswith(LEAVING) else None,
         signal=name,
         exit_code=exit_code,
         stack=stack,
@@ -96,15 +96,24 @@ def describe_death(child: Child, view: SlotView, run_dir: str, held: Held | None
         if child.stale is None:
             verdicts.append(("workflow.watchdog.stale", {**facts, "timeout": None}))
         verdicts.append(("workflow.watchdog.killed", {**(child.stale or {}), **facts, "stack": stack}))
-    step_timed_out = exit_code == EXIT_STEP_TIMEOUT or verdict is Verdict.STEP_TIMEOUT
+    code = _meant(view, exit_code)
+    step_timed_out = code == EXIT_STEP_TIMEOUT or verdict is Verdict.STEP_TIMEOUT
     return Death(
-        planned=planned or step_timed_out or exit_code in _PLANNED,
+        planned=planned or step_timed_out or code in _PLANNED,
+        pause=_PAUSE if code == EXIT_LOST_GROUND else 0.0,
         step_timed_out=step_timed_out,
         error=error,
         fatal=child.stop_error is not None,
         leftover=leftover,
         verdicts=tuple(verdicts),
     )
+
+
+def _meant(view: SlotView, exit_code: int | None) -> int | None:
+    """Return the code with which the process left by our own doing, whether its parent told of it or not."""
+    if view.step.startswith(LEAVING):
+        return int(view.step.removeprefix(LEAVING))
+    return exit_code if exit_code == EXIT_LOST_GROUND and not view.thread_beats else None  # it did not get as far as a slot
 
 
 def _exit_facts(child: Child, view: SlotView) -> tuple[int | None, int | None, int, float | None]:

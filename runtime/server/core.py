@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from datetime import datetime
+from traceback import format_exc
 from typing import Any
 
 import aiosqlite
@@ -13,7 +14,7 @@ import structlog
 from cronsim import CronSim, CronSimError
 
 from ..authoring.action import Action, as_action
-from ..base.duration import parse_duration
+from ..base.duration import DurationLike, parse_duration
 from ..base.errors import ConfigError
 from ..engine.definition import Definition
 from ..engine.logs import StepLogger
@@ -74,9 +75,7 @@ class ServerCore:
                 CronSim(cron, datetime.now())  # noqa: DTZ005  local time is what a cron line means
             except CronSimError as error:
                 raise ConfigError(f"schedule {name!r}: {cron!r} is no cron expression: {error}") from None
-        seconds = parse_duration(every) if every is not None else None
-        if seconds == 0:
-            raise ConfigError(f"schedule {name!r}: every= must be more than 0")
+        seconds = _interval(name, every) if every is not None else None
         self._schedules[name] = asyncio.create_task(
             self._tick(name, function, seconds, cron), name=f"paddock-schedule-{name}"
         )
@@ -96,7 +95,7 @@ class ServerCore:
                 if inspect.isawaitable(found):
                     await found
             except Exception:  # noqa: BLE001  the next run may go well
-                _log.exception("a scheduled function failed", name=name)
+                _log.error("a scheduled function failed", name=name, exception=format_exc())
 
     async def close(self) -> None:
         """End the schedules and close the plugins' connection."""
@@ -106,3 +105,13 @@ class ServerCore:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.db.close()
+
+
+def _interval(name: str, every: DurationLike) -> float:
+    try:
+        seconds = parse_duration(every)
+    except ConfigError as error:
+        raise ConfigError(f"schedule {name!r}: every={error}") from None
+    if seconds == 0:
+        raise ConfigError(f"schedule {name!r}: every= must be more than 0")
+    return seconds

@@ -20,6 +20,7 @@ from ..store.protocol import Store
 __all__ = ["Dispatcher"]
 
 _LOOK_AT_LEAST = 1.0
+_CLAIM_TIMEOUT = 10.0
 _log = structlog.get_logger("paddock.dispatcher")
 
 
@@ -53,6 +54,7 @@ class Dispatcher:
         self._before = before
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._claiming: asyncio.Task[list[Claim]] | None = None
         self.trouble: str | None = None
         self.idle = asyncio.Event()
 
@@ -67,6 +69,8 @@ class Dispatcher:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+        if self._claiming is not None:
+            await asyncio.wait({self._claiming}, timeout=_CLAIM_TIMEOUT)
 
     def poke(self) -> None:
         """Look again: something was queued, or a slot is free."""
@@ -84,6 +88,10 @@ class Dispatcher:
                     _log.error("nothing can be claimed now", error=str(error))
                 self.trouble = str(error)
                 pause = _LOOK_AT_LEAST
+            except Exception as error:  # noqa: BLE001  a defect of ours; whoever waits in the queue must not wait for ever
+                _log.exception("a round of the dispatcher failed; it goes on")
+                self.trouble = f"{type(error).__name__}: {error}"
+                pause = _LOOK_AT_LEAST
             if not self._wake.is_set():
                 self.idle.set()
             with contextlib.suppress(TimeoutError):
@@ -98,7 +106,8 @@ class Dispatcher:
         if late:
             await self._overdue(late)
         reach("server.claim.before")
-        claims = await asyncio.shield(self._claim())
+        self._claiming = asyncio.create_task(self._claim(), name="paddock-claim")
+        claims = await asyncio.shield(self._claiming)
         if claims:
             return 0.0
         nearest = min((time for time in (due, deadline, wanted) if time is not None), default=now + _LOOK_AT_LEAST)

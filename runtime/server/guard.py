@@ -47,7 +47,7 @@ class WatchdogKeeper:
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     @property
     def pid(self) -> int | None:
@@ -62,7 +62,10 @@ class WatchdogKeeper:
 
     def _launch(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "paddock.watchdog"], stdin=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-P", "-m", "paddock.watchdog"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,  # it says nothing there, and outlives a server whose pipe somebody reads to its end
+            start_new_session=True,
         )
         assert self._process.stdin is not None  # noqa: S101
         with contextlib.suppress(BrokenPipeError):
@@ -80,11 +83,13 @@ class WatchdogKeeper:
                 with contextlib.suppress(ProcessLookupError):
                     await ended(identify(process.pid))
                 process.wait()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             pause = _RESTART_FIRST if loop.time() - born > _RESTART_LAST else min(pause * 2, _RESTART_LAST)
             _log.warning("the watchdog died and is replaced", pause=pause)
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+                return  # never start one that nobody would stop
             try:
                 self._launch()
             except OSError as error:
@@ -93,7 +98,7 @@ class WatchdogKeeper:
 
     async def stop(self) -> None:
         """End the watchdog."""
-        self._stopping = True
+        self._stopping.set()
         process = self._process
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGTERM)

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from traceback import format_exc
 
 import structlog
 
@@ -52,7 +53,14 @@ class InlineRunner:
         self._parts = parts
         self._tasks: dict[Lease, asyncio.Task[None]] = {}
         self._executions: dict[Lease, Execution] = {}
+        self._settling: set[Lease] = set()
+        self._stopping = False
         self._me = identify(os.getpid())
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether anything runs."""
+        return bool(self._tasks)
 
     def launch(self, claim: Claim) -> None:
         """Run a claimed instance in a task."""
@@ -74,7 +82,8 @@ class InlineRunner:
             planned = True
         except Exception as trouble:  # noqa: BLE001  a defect of ours must not leave the lease behind
             error = describe_error(trouble)
-            _log.exception("an inline execution failed", instance_id=claim.id)
+            _log.error("an inline execution failed", instance_id=claim.id, exception=format_exc())
+        self._settling.add(claim.lease)  # from here on no cancel: a lease that stays behind is a slot lost
         await self._settle(claim.lease, Death(planned=planned, error=error))
 
     async def _run(self, claim: Claim) -> bool:
@@ -110,10 +119,13 @@ class InlineRunner:
                 await self._parts.store.settle(lease, death, self._parts.config.max_resumes, self._parts.clock.now())
                 break
             except DatabaseUnavailable:
+                if self._stopping:  # the next server finds the lease, and nobody behind it
+                    break
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
         self._tasks.pop(lease, None)
         self._executions.pop(lease, None)
+        self._settling.discard(lease)
         self._parts.committed()
         self._parts.freed()
 
@@ -133,17 +145,19 @@ class InlineRunner:
         """Cancel an execution and wait until it is gone."""
         task = self._tasks.get(lease)
         if task is not None and task is not asyncio.current_task():
-            task.cancel()
+            if lease not in self._settling:
+                task.cancel()
             await asyncio.wait({task})
 
     async def stop(self, grace: float) -> None:
         """Let executions reach a step's boundary for `grace` seconds, then cancel them; all stay resumable."""
+        self._stopping = True
         for execution in self._executions.values():
             execution.draining = "the server stops"
         tasks = set(self._tasks.values())
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=grace)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+            await asyncio.wait(tasks, timeout=grace)
+            for lease, task in list(self._tasks.items()):
+                if lease not in self._settling:
+                    task.cancel()
+            await asyncio.wait(tasks)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from ..base.errors import ConfigError
 from ..base.records import LEVELS, LogRecord
-from .paging import event_cursor, page_size
 from ..store.protocol import Store
+from .paging import event_cursor, page_size
 
 __all__ = ["Logs"]
 

@@ -30,7 +30,7 @@ _log = structlog.get_logger("paddock.nursery")
 
 
 class LauncherGone(MachineError):
-    """The fork server died while a request was under way; whether the child exists is unknown."""
+    """The fork server died, or is not to be asked any more; whether a child exists that it was asked for is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,8 @@ class Nursery:
         self._warmed: asyncio.Future[None] | None = None
         self._known: set[str] = set()
         self._task: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
+        self._refusing = False
         self._warned = False
         self.failures: dict[str, str] = {}
         self.unfit: list[str] = []
@@ -99,7 +100,7 @@ class Nursery:
         """Keep a fork server alive, with growing pauses when it dies young."""
         pause = _RESTART_FIRST
         loop = asyncio.get_running_loop()
-        while not self._stopping:
+        while not self._stopping.is_set():
             born = loop.time()
             try:
                 await self._serve()
@@ -107,9 +108,10 @@ class Nursery:
                 _log.error("the fork server cannot be started", error=str(error))
             await self._gone()
             pause = _RESTART_FIRST if loop.time() - born > _RESTART_LAST else min(pause * 2, _RESTART_LAST)
-            if not self._stopping:
+            if not self._stopping.is_set():
                 _log.warning("the fork server died and is replaced", pause=pause)
-                await asyncio.sleep(pause)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), pause)
 
     async def _serve(self) -> None:
         ours, theirs = socket.socketpair()
@@ -117,6 +119,7 @@ class Nursery:
             self._process = subprocess.Popen(  # noqa: ASYNC220  our own interpreter and module; starting it takes a millisecond
                 [sys.executable, "-P", "-m", "paddock.runtime.child.forkserver", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # it outlives a server whose pipe somebody reads to its end
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
@@ -180,25 +183,38 @@ class Nursery:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(self._process.wait, 1.0)  # its channel is closed: it is dead, or about to be
         self._process = None
-        if self._warmed is not None and self._warmed.done():
+        if self._warmed is not None and self._warmed.done() and not self._refusing:
             self._warmed = asyncio.get_running_loop().create_future()
+        self.give_up("the fork server died during a request")
+
+    def refuse(self) -> None:
+        """Ask for no more children; who waits for a fork server to come up is told at once."""
+        self._refusing = True
+        if self._warmed is not None and not self._warmed.done():
+            self._warmed.set_result(None)
+
+    def give_up(self, reason: str) -> None:
+        """Wait for no answer any more: nobody knows whether the children exist that were asked for."""
         requests, self._requests = self._requests, {}
         for request in requests.values():
             if not request.done():
-                request.set_exception(LauncherGone("the fork server died during a request"))
+                request.set_exception(LauncherGone(reason))
 
     async def fork(self, order: ForkOrder) -> Forked:
         """Have a child made; return its pid and start time.
 
         Raises:
-            LauncherGone: the fork server died meanwhile.
+            LauncherGone: the fork server died meanwhile, or the server stops.
             MachineError: it could not make one.
         """
         if self._warmed is not None:
-            async with asyncio.timeout(_WARM_TIMEOUT):
-                await asyncio.shield(self._warmed)
+            try:
+                async with asyncio.timeout(_WARM_TIMEOUT):
+                    await asyncio.shield(self._warmed)
+            except TimeoutError:
+                raise MachineError(f"the fork server has not come up within {_WARM_TIMEOUT:g}s") from None
         connection = self._connection
-        if connection is None or connection.closed:
+        if self._refusing or connection is None or connection.closed:
             raise LauncherGone("there is no fork server just now")
         if self._mode == "fork":
             fresh = [name for name in self._modules() if name not in self._known]
@@ -230,7 +246,8 @@ class Nursery:
 
     async def stop(self) -> None:
         """Let the fork server go; it ends once it has no children."""
-        self._stopping = True
+        self.refuse()
+        self._stopping.set()
         if self._connection is not None and not self._connection.closed:
             with contextlib.suppress(IpcError):
                 self._connection.send(Shutdown())

@@ -30,6 +30,7 @@ class Registered:
     isolated: bool
     limit: int
     on_limit: Literal["queue", "reject"]
+    from_plugin: bool = False
     key: Callable[[Any], Any] | None = None
     rate: tuple[int, float] | None = None
 

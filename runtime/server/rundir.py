@@ -60,6 +60,21 @@ class RunDirectory:
         return os.path.join(self.path, "hub.sock")
 
     @property
+    def port(self) -> int:
+        """Return the port that the last server listened on, 0 for none: its children look for the next one there."""
+        try:
+            with open(os.path.join(self.path, "port"), encoding="ascii") as file:
+                return int(file.read())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def keep_port(self, port: int) -> None:
+        """Note the port that this server listens on."""
+        descriptor = os.open(os.path.join(self.path, "port"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(str(port))
+
+    @property
     def beats_path(self) -> str:
         """Return the path of the beat table."""
         return os.path.join(self.path, "beats")

@@ -15,7 +15,7 @@ import structlog
 
 from ...ipc.address import TcpAddress, UnixAddress, format_address
 from ...ipc.connection import Connection
-from ...ipc.errors import IpcError
+from ...ipc.errors import AddressInUse, IpcError
 from ...ipc.listener import Listener
 from ...ipc.messages import Exited, Hello, Killed, Stale
 from ...watchdog.beats import BeatTable, BeatTableError
@@ -139,13 +139,14 @@ class RunningServer:
         self.table = _open_table(self.run_dir.beats_path)
         stack.callback(self.table.close)
         self._wire()
-        self._address = format_address(await self._listener().start())
+        self._address = format_address(await self._listen())
         stack.push_async_callback(self.listener.stop)
-        await self.nursery.start()
-        stack.push_async_callback(self.nursery.stop)
         self._start_guard()
-        await self.guard.start()
-        stack.push_async_callback(self.guard.stop)
+        if settings.launcher != "inline":  # nothing is forked, and nobody beats
+            await self.nursery.start()
+            stack.push_async_callback(self.nursery.stop)
+            await self.guard.start()
+            stack.push_async_callback(self.guard.stop)
         stack.push_async_callback(self._stop_work)
         server.workflows.attach(
             WorkflowsParts(
@@ -223,12 +224,20 @@ class RunningServer:
             Checkpointer(server.path, settings.sqlite_pragmas, LockFile.of(server.path)),
         )
 
-    def _listener(self) -> Listener:
-        address = (
-            TcpAddress("127.0.0.1", 0) if self._settings.transport == "tcp" else UnixAddress(self.run_dir.socket_path)
-        )
+    async def _listen(self) -> TcpAddress | UnixAddress:
+        if self._settings.transport != "tcp":
+            return await self._listen_at(UnixAddress(self.run_dir.socket_path))
+        try:
+            address = await self._listen_at(TcpAddress("127.0.0.1", self.run_dir.port))
+        except AddressInUse:  # somebody took it meanwhile; children that look there will end themselves, and be resumed
+            address = await self._listen_at(TcpAddress("127.0.0.1", 0))
+        if isinstance(address, TcpAddress):
+            self.run_dir.keep_port(address.port)
+        return address
+
+    async def _listen_at(self, address: TcpAddress | UnixAddress) -> TcpAddress | UnixAddress:
         self.listener = Listener(address, token=self.run_dir.token, on_peer=self._meet)
-        return self.listener
+        return await self.listener.start()
 
     def _start_guard(self) -> None:
         self.guard = WatchdogKeeper(

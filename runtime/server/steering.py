@@ -135,7 +135,10 @@ class Steering:
             InstanceNotFound: there is none.
             InvalidTransition: it has not ended.
         """
-        await self._live().store.remove(id)
+        parts = self._live()
+        while (lease := await parts.store.remove(id)) is not None:
+            await parts.end(lease, "its instance is deleted")  # its process is about to exit anyway: the row is its slot
+            await asyncio.sleep(0)
 
     async def retry(self, id: str) -> None:  # noqa: A002
         """Run a failed instance on from its failed step, with a fresh count of attempts, or try a blocked one again.

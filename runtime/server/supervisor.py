@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -18,12 +18,12 @@ import structlog
 from ...ipc.connection import Connection
 from ...ipc.errors import IpcError
 from ...ipc.messages import Cancel, Committed, Drain, Exited, Finished, Hello, Killed, Message, Nudge, Ready, Stale, StaleAck
-from ...watchdog.beats import BeatTable, NoFreeSlot
+from ...watchdog.beats import BeatTable, NoFreeSlot, SlotView
 from ...watchdog.identity import ProcessIdentity, boot_id, is_alive
 from ...watchdog.tree import end_tree
 from ..base.clock import Clock
 from ..base.config import WorkflowsConfig
-from ..base.errors import DatabaseUnavailable, MachineError, PluginSetupError
+from ..base.errors import DatabaseUnavailable, PluginSetupError
 from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
 from ..child.spec import ChildSpec, output_paths
@@ -37,7 +37,8 @@ from .nursery import ForkOrder, LauncherGone, Nursery
 
 __all__ = ["Supervisor"]
 
-_EXIT_REPORT, _KILL_REPORT, _ADOPT, _BIRTH, _RETRY = 1.0, 3.0, 5.0, 0.3, 0.5
+_EXIT_REPORT, _KILL_REPORT, _RETRY, _RETRY_BIRTH, _INSIST = 1.0, 3.0, 0.5, 0.1, 0.5
+_STOP_TIMEOUT, _RECORD, _LOOK = 30.0, 0.3, 0.01
 _log = structlog.get_logger("paddock.supervisor")
 
 SpecOf = Callable[[Claim, int], ChildSpec]
@@ -75,7 +76,16 @@ class Supervisor:
 
     def launch(self, claim: Claim) -> None:
         """Start a child for a claim, in the background."""
-        self._spawn(self._live(claim), f"paddock-child-{claim.id}")
+        table = self._parts.table
+        try:
+            slot = table.claim()
+        except NoFreeSlot:
+            self._spawn(self._give_back(claim), f"paddock-child-{claim.id}")
+            return
+        # named from the start: a fork server of an earlier time must not take it for its own
+        table.assign(slot, pid=0, start_time=0, epoch=claim.lease.epoch, instance_id=claim.id)
+        child = self._children[claim.lease] = Child(claim.lease, claim.id, claim.workflow_name, slot)
+        self._spawn(self._live(claim, child), f"paddock-child-{claim.id}")
 
     def _spawn(self, work: Any, name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -84,36 +94,36 @@ class Supervisor:
 
     # --- one child's life ---
 
-    async def _live(self, claim: Claim) -> None:
-        try:
-            slot = self._parts.table.claim()
-        except NoFreeSlot:
-            await self._settle_unborn(claim.lease, None)
-            return
-        child = self._children[claim.lease] = Child(claim.lease, claim.id, claim.workflow_name, slot)
+    async def _live(self, claim: Claim, child: Child) -> None:
         try:
             child.identity = await self._bear(claim, child)
-        except MachineError as error:
+        except LauncherGone:
+            await asyncio.sleep(0 if self.draining else _RETRY_BIRTH)
+        except Exception as error:  # noqa: BLE001  whatever it is: a lease that stays behind is a slot lost
             _log.error(
-                "a child could not be started; its instance stays queued", instance_id=claim.id, error=str(error)
+                "a child could not be started; its instance stays queued", instance_id=claim.id, error=repr(error)
             )
-            await asyncio.sleep(_RETRY)
+            await asyncio.sleep(0 if self.draining else _RETRY)
         await self._watch(child)
 
-    async def _bear(self, claim: Claim, child: Child) -> ProcessIdentity | None:
-        """Have the process made; None where it does not exist, so far as anybody can tell."""
+    async def _give_back(self, claim: Claim) -> None:
+        await asyncio.sleep(_RETRY)
+        await self._settle_unborn(claim.lease, None)
+
+    async def _bear(self, claim: Claim, child: Child) -> ProcessIdentity:
+        """Have the process made.
+
+        Raises:
+            LauncherGone: nobody knows whether it exists; `_settle` asks the lease.
+            MachineError: it does not exist.
+        """
         parts = self._parts
         spec = parts.spec_of(claim, child.slot)
         out_path, err_path = output_paths(parts.run_dir, claim.lease.instance, claim.lease.epoch)
         order = ForkOrder(
             child.slot, claim.id, claim.lease.epoch, spec.model_dump_json(), out_path, err_path, spec.trace_dir
         )
-        try:
-            born = await parts.nursery.fork(order)
-        except LauncherGone:
-            # it may have forked and died before it could say so: a child that lives writes itself into its slot at once
-            await asyncio.sleep(_BIRTH)
-            return self._in_slot(child.slot, claim.id, claim.lease.epoch)
+        born = await parts.nursery.fork(order)
         return ProcessIdentity(born.pid, born.start_time, boot_id())
 
     def _in_slot(self, slot: int, instance_id: str, epoch: int) -> ProcessIdentity | None:
@@ -124,20 +134,22 @@ class Supervisor:
 
     async def _watch(self, child: Child) -> None:
         """Wait for the end of a child and settle it."""
-        if child.identity is not None:
-            boot = asyncio.create_task(self._watch_boot(child), name="paddock-boot")
-            try:
-                await ended(child.identity)
-            finally:
-                boot.cancel()
-        await self._settle(child)
+        while True:
+            if child.identity is not None:
+                boot = asyncio.create_task(self._watch_boot(child), name="paddock-boot")
+                try:
+                    await ended(child.identity)
+                finally:
+                    boot.cancel()
+            if await self._settle(child):
+                return
 
     async def _watch_boot(self, child: Child) -> None:
         """End a child whose plugin blocks its loop in `setup` for so long that it cannot time out by itself."""
         limit = self._parts.config.ready_timeout
         await asyncio.sleep(limit * 1.5 + 1.0)
         view = self._parts.table.read(child.slot)
-        if child.ready or child.identity is None or not view.step.startswith("plugin:"):
+        if child.ready or child.identity is None or view.progress or not view.step.startswith("plugin:"):
             return
         plugin = view.step.removeprefix("plugin:")
         error = PluginSetupError(
@@ -146,23 +158,25 @@ class Supervisor:
         child.stop_error = ErrorInfo(type="PluginSetupError", message=str(error))
         await self._end_process(child)
 
-    async def _settle(self, child: Child) -> None:
-        """Release a dead child's lease, once its tree is gone, and free its slot."""
+    async def _settle(self, child: Child) -> bool:
+        """Release a dead child's lease, once its tree is gone, and free its slot.
+
+        False where a child of which nobody knew has taken the lease meanwhile: it is known now, and lives.
+        """
         reach("server.settle.before")
         parts = self._parts
         if child.identity is not None:
             await self._gather_reports(child)
             if not child.exited.done() or child.adopted:
-                # nobody swept up behind it
-                await asyncio.to_thread(end_tree, child.identity, marker=child.marker)
+                await self._sweep_up(child, child.identity)
         view = parts.table.read(child.slot)
-        held = next((held for held in await self._insist(parts.store.held) if held.lease == child.lease), None)
-        death = await asyncio.to_thread(
-            describe_death, child, view, parts.run_dir, held, planned=self.draining or child.identity is None
-        )
+        death = await self._describe(child, view)
         settlement = await self._insist(
             lambda: parts.store.settle(child.lease, death, parts.config.max_resumes, parts.clock.now())
         )
+        if settlement is not None and settlement.holder is not None:
+            child.identity = ProcessIdentity(*settlement.holder)
+            return False
         self._children.pop(child.lease, None)
         parts.table.release(child.slot)
         remove_files(parts.run_dir, child.lease, view.pid)
@@ -171,15 +185,45 @@ class Supervisor:
         parts.bus.poke()
         parts.freed()
         reach("server.settle.after")
+        return True
+
+    async def _sweep_up(self, child: Child, identity: ProcessIdentity) -> None:
+        """End what a child has left behind, where its fork server did not."""
+        try:
+            await asyncio.to_thread(end_tree, identity, marker=child.marker)
+        except OSError as error:
+            _log.error("what a dead child started cannot be ended", instance_id=child.instance_id, error=str(error))
+
+    async def _describe(self, child: Child, view: SlotView) -> Death:
+        parts = self._parts
+        held = next((held for held in await self._insist(parts.store.held) if held.lease == child.lease), None)
+        unborn = child.identity is None
+        try:
+            death = await asyncio.to_thread(
+                describe_death, child, view, parts.run_dir, held, planned=self.draining or unborn
+            )
+        except Exception as error:  # noqa: BLE001  the lease has to be released, whatever is wrong with the description
+            _log.error("a death cannot be described", instance_id=child.instance_id, error=repr(error))
+            death = Death(planned=self.draining or unborn, error=ErrorInfo(type="ProcessDied", message="it died"))
+        return replace(death, unborn=unborn)
 
     async def _gather_reports(self, child: Child) -> None:
         """Wait a moment for what others know of a death: the fork server its cause, the watchdog the stacks that it took."""
-        if self._parts.nursery.alive and not child.adopted:
+        if child.adopted:
+            await self._await_record(child)
+        elif self._parts.nursery.alive:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(child.exited), _EXIT_REPORT)
         if self._parts.table.read(child.slot).verdict:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(child.killed), _KILL_REPORT)
+
+    async def _await_record(self, child: Child) -> None:
+        """Wait a moment for the last server's fork server to note how a child ended, if it lives."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _RECORD
+        while loop.time() < until and not self._parts.table.read(child.slot).exit_recorded:
+            await asyncio.sleep(_LOOK)
 
     def _report(self, child: Child, settlement: Settlement | None, death: Death) -> None:
         if settlement is None or not settlement.crashes or settlement.status is not Status.PENDING or death.error is None:
@@ -243,7 +287,6 @@ class Supervisor:
                 await connection.drain()
             return
         child.connection = connection
-        child.connected.set()
         if child.ending is not None:
             connection.send(Cancel(reason=child.ending, grace=self._parts.config.kill_grace))
         elif self.draining or child.draining:
@@ -318,15 +361,21 @@ class Supervisor:
             return
         if child.ending is None:
             child.ending = reason
-            grace = self._parts.config.kill_grace
-            if child.connection is not None:
-                with contextlib.suppress(IpcError):
-                    child.connection.send(Cancel(reason=reason, grace=grace))
+            # a task of its own: the caller may be cancelled, the end may not
+            self._spawn(self._end(child, reason), f"paddock-end-{child.instance_id}")
+        await child.settled.wait()
+
+    async def _end(self, child: Child, reason: str) -> None:
+        grace = self._parts.config.kill_grace
+        if child.connection is not None:
+            with contextlib.suppress(IpcError):
+                child.connection.send(Cancel(reason=reason, grace=grace))
+        while not child.settled.is_set():
             try:
                 await asyncio.wait_for(child.settled.wait(), grace)
             except TimeoutError:
                 await self._end_process(child)
-        await child.settled.wait()
+                grace = _INSIST  # one that was being born had no process yet
 
     async def _end_process(self, child: Child) -> None:
         if child.identity is not None:
@@ -335,6 +384,8 @@ class Supervisor:
     async def stop(self) -> None:
         """Let running instances reach a step's boundary, then end their processes; all stay resumable."""
         self.draining = True
+        nursery = self._parts.nursery
+        nursery.refuse()
         grace = self._parts.config.kill_grace
         for child in self.children:
             if child.connection is not None:
@@ -342,14 +393,21 @@ class Supervisor:
                     child.connection.send(Drain(grace=grace))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
-        await asyncio.gather(*(self._end_process(child) for child in self.children))
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=30.0)
+        nursery.give_up("the server stops")
+        until = asyncio.get_running_loop().time() + _STOP_TIMEOUT
+        while self._tasks and asyncio.get_running_loop().time() < until:
+            await asyncio.gather(*(self._end_process(child) for child in self.children))
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=_INSIST)
 
     # --- after a restart ---
 
     async def take_over(self) -> None:
-        """Settle what the last server left: adopt children that live and come back, release the leases of those that are dead."""
+        """Settle what the last server left: adopt children that live, release the leases of those that are dead.
+
+        A living child is adopted by its identity alone, however long it takes to come back: it may be busy. If it is stale, the
+        watchdog will find that.
+        """
         await asyncio.gather(*(self._take_over(held) for held in await self._parts.store.held()))
         for slot in self._parts.table.used():
             if all(child.slot != slot for child in self._children.values()):
@@ -366,12 +424,13 @@ class Supervisor:
             slot = self._parts.table.claim()
         child = Child(held.lease, held.id, held.workflow_name, slot, identity, adopted=True)
         self._children[held.lease] = child
-        if identity is not None and is_alive(identity) and held.status is Status.RUNNING:
-            self._spawn(self._adopt(child), f"paddock-adopted-{held.id}")
-            return
         if identity is not None and is_alive(identity):
-            await asyncio.to_thread(end_tree, identity, marker=child.marker)
-        await self._settle(child)
+            if held.status is Status.RUNNING:
+                self._spawn(self._watch(child), f"paddock-adopted-{held.id}")
+                return
+            await self._sweep_up(child, identity)
+        if not await self._settle(child):
+            self._spawn(self._watch(child), f"paddock-adopted-{held.id}")
 
     def _slot_of(self, held: Held) -> int | None:
         for slot in self._parts.table.used():
@@ -385,14 +444,6 @@ class Supervisor:
         if held.pid is not None and held.pid_start is not None and held.boot_id is not None:
             return ProcessIdentity(held.pid, held.pid_start, held.boot_id)
         return self._in_slot(slot, held.id, held.lease.epoch) if slot is not None else None
-
-    async def _adopt(self, child: Child) -> None:
-        """Give a living child time to come back; end it when it does not."""
-        try:
-            await asyncio.wait_for(child.connected.wait(), _ADOPT)
-        except TimeoutError:
-            await self._end_process(child)
-        await self._watch(child)
 
     async def _end_stray(self, slot: int) -> None:
         """Free a slot that belongs to no lease, and end its process: its instance has another executor or none."""

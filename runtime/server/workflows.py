@@ -159,6 +159,7 @@ class Workflows(Steering):
             workflow_name=name,
             input=text,
             priority=_priority(priority),
+            limit_key=known.key_of(text),
             wake_at=now + parse_duration(delay) if delay else None,
             metadata=metadata_texts(metadata, limit),
             reject_at=known.limit if known.on_limit == "reject" and known.limit else None,

@@ -16,7 +16,7 @@ from . import events, instances
 from .apply import apply
 from .ops import Lease, Logged
 
-__all__ = ["Claim", "Death", "Held", "Settlement", "Wanted", "claim", "held", "release_due", "settle"]
+__all__ = ["Claim", "Death", "Held", "Settlement", "Wanted", "claim", "held", "next_sleeper", "release_due", "settle"]
 
 _COUNT = "SELECT workflow_name, count(*), sum(isolated) FROM paddock_leases GROUP BY workflow_name"
 _QUEUED = """
@@ -115,13 +115,17 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How an executor ended. `planned` ends (drain, a step's timeout) count as no crash.
+    """How an executor ended. `planned` ends (drain, a step's timeout) count as no crash. `unborn` is one that, so far as anybody knows,
+    never was: if it has taken the lease after all, nothing is settled. `pause` is for how many seconds a planned end keeps the
+    instance back.
 
     `leftover` holds what it printed and nobody read: (source, line) pairs.
     """
 
     planned: bool = False
     step_timed_out: bool = False
+    unborn: bool = False
+    pause: float = 0.0
     error: ErrorInfo | None = None
     fatal: bool = False
     leftover: tuple[tuple[LogSource, str], ...] = ()
@@ -130,11 +134,12 @@ class Death:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of the instance: its status now, and when it may run again."""
+    """What became of the instance: its status now, and when it may run again; or who holds its lease, against all knowledge."""
 
     status: Status
     wake_at: float | None = None
     crashes: int = 0
+    holder: tuple[int, int, str] | None = None
 
 
 def claim(tx: sqlite3.Connection, wanted: Wanted, now: float) -> list[Claim]:
@@ -199,12 +204,15 @@ def settle(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: int,
     progress, and fails as a `CrashLoop` after `max_resumes` of them.
     """
     row = tx.execute(
-        "SELECT i.status FROM paddock_leases l JOIN paddock_instances i ON i.seq = l.instance WHERE instance = ? AND l.epoch = ?",
+        "SELECT i.status, l.pid, l.pid_start, l.boot_id FROM paddock_leases l JOIN paddock_instances i ON i.seq = l.instance "
+        "WHERE instance = ? AND l.epoch = ?",
         (lease.instance, lease.epoch),
     ).fetchone()
     if row is None:
         return None
     status = Status(row[0])
+    if death.unborn and row[1] is not None:
+        return Settlement(status, holder=(row[1], row[2], row[3]))
     for name, data in death.verdicts:
         events.append(tx, lease.instance, name, now, dict(data))
     _keep_leftover(tx, lease.instance, death, now, running=status is Status.RUNNING)
@@ -234,8 +242,9 @@ def _crashed(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: in
         tx.execute(_TIMED_OUT_STEP, (spent.model_dump_json(exclude_none=True), seq, now))
     if death.planned:
         target = Status.PAUSED if instances.take_pause(tx, seq) else Status.PENDING
-        instances.move(tx, seq, Status.RUNNING, target, now)
-        return Settlement(target)
+        wake_at = now + death.pause if death.pause and target is Status.PENDING else None
+        instances.move(tx, seq, Status.RUNNING, target, now, wake_at=wake_at)
+        return Settlement(target, wake_at)
     step = tx.execute(_OPEN_STEP, (seq,)).fetchone()
     key = step[0] if step else "(boot)"
     mark = tx.execute(_MARK, (seq,)).fetchone()[0]
@@ -269,3 +278,11 @@ def release_due(tx: sqlite3.Connection, now: float) -> tuple[int, float | None]:
         else:
             instances.move(tx, seq, Status(status), Status.PENDING, now)
     return len(rows), tx.execute(_NEXT).fetchone()[0]
+
+
+def next_sleeper(tx: sqlite3.Connection) -> float | None:
+    """Return when the next instance wakes that only time wakes."""
+    found: float | None = tx.execute(
+        "SELECT min(wake_at) FROM paddock_instances WHERE wake_at IS NOT NULL AND status IN ('pending', 'sleeping')"
+    ).fetchone()[0]
+    return found

@@ -30,9 +30,9 @@ from .ops import (
     Suspended,
 )
 
-__all__ = ["apply"]
+__all__ = ["TAKE", "apply"]
 
-_TAKE = "UPDATE paddock_leases SET pid = ?, pid_start = ?, boot_id = ? WHERE instance = ?"
+TAKE = "UPDATE paddock_leases SET pid = ?, pid_start = ?, boot_id = ? WHERE instance = ?"
 _BEGAN = """
 UPDATE paddock_instances SET executions = executions + 1, started_at = coalesce(started_at, ?1), version = coalesce(version, ?2),
     deadline_at = CASE WHEN ?3 IS NULL THEN deadline_at ELSE coalesce(deadline_at, coalesce(started_at, ?1) + ?3) END
@@ -88,7 +88,7 @@ def apply(op: Any, tx: sqlite3.Connection, instance: int, now: float) -> None:
 
 @apply.register
 def _began(op: Began, tx: sqlite3.Connection, instance: int, now: float) -> None:
-    tx.execute(_TAKE, (op.pid, op.pid_start, op.boot_id, instance))
+    tx.execute(TAKE, (op.pid, op.pid_start, op.boot_id, instance))
     executions = tx.execute(_BEGAN, (now, op.version, op.timeout, instance)).fetchone()[0]
     if executions == 1:
         events.append(tx, instance, "workflow.started", now, {"pid": op.pid}, payload=events.INPUT)

@@ -11,7 +11,7 @@ from ..base.errors import LeaseLost
 from ..base.records import TERMINAL, Status
 from ..base.values import plain_json
 from . import events
-from .apply import apply
+from .apply import TAKE, apply
 from .ops import Lease, Op
 
 __all__ = ["Journal", "StepRow", "commit", "load"]
@@ -73,8 +73,10 @@ class Journal:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def load(tx: sqlite3.Connection, lease: Lease) -> Journal:
-    """Return the journal of a leased instance.
+def load(tx: sqlite3.Connection, lease: Lease, holder: tuple[int, int, str] | None = None) -> Journal:
+    """Return the journal of a leased instance, and note its executor (pid, start time, boot) in the lease, where one is named.
+
+    From then on nobody can think that the process was never born, and give the instance to another.
 
     Raises:
         LeaseLost: the instance is not ours, or not running any more.
@@ -82,6 +84,8 @@ def load(tx: sqlite3.Connection, lease: Lease) -> Journal:
     row = tx.execute(_LOAD, (lease.instance,)).fetchone()
     if row is None or row[10] != lease.epoch or row[2] != Status.RUNNING:
         raise LeaseLost(f"epoch {lease.epoch} does not hold this instance any more")
+    if holder is not None:
+        tx.execute(TAKE, (*holder, lease.instance))
     held = tx.execute(
         "SELECT value FROM paddock_payloads WHERE instance = ? AND kind = 'input'", (lease.instance,)
     ).fetchone()

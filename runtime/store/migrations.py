@@ -7,11 +7,12 @@ does not rewrite megabytes. Nothing is rewritten as a journal grows: a step is o
 
 from __future__ import annotations
 
+import re
 import sqlite3
 
 from ..base.errors import DatabaseDamaged, DatabaseTooNew
 
-__all__ = ["MIGRATIONS", "SCHEMA_VERSION", "migrate", "read_version"]
+__all__ = ["MIGRATIONS", "SCHEMA_VERSION", "migrate", "read_version", "tables"]
 
 _FIRST = """
 CREATE TABLE paddock_instances (
@@ -152,7 +153,12 @@ MIGRATIONS: tuple[str, ...] = (_FIRST,)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 
-def read_version(connection: sqlite3.Connection) -> int:
+def tables(version: int) -> set[str]:
+    """Return the names of the tables that a database of a version has."""
+    return set(re.findall(r"CREATE TABLE (\w+)", "".join(MIGRATIONS[:version])))
+
+
+def read_version(connection: sqlite3.Connection, path: str) -> int:
     """Return the schema version that the database holds, 0 for none.
 
     Raises:
@@ -163,7 +169,7 @@ def read_version(connection: sqlite3.Connection) -> int:
         return 0
     row = connection.execute("SELECT max(version) FROM paddock_schema").fetchone()
     if row[0] is None:
-        raise DatabaseDamaged("the table paddock_schema is empty: this database was tampered with")
+        raise DatabaseDamaged(f"the table paddock_schema of {path} is empty: it was damaged. Restore a backup.")
     return int(row[0])
 
 
@@ -175,7 +181,7 @@ def migrate(connection: sqlite3.Connection, path: str) -> int:
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = read_version(connection)
+        version = read_version(connection, path)
         if version > SCHEMA_VERSION:
             raise DatabaseTooNew(
                 f"{path} has schema version {version}; this Paddock knows up to {SCHEMA_VERSION}. "

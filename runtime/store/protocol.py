@@ -101,8 +101,11 @@ class Store(JournalStore, Protocol):
         """Set metadata keys; raises InstanceNotFound."""
         ...
 
-    async def remove(self, instance_id: str) -> None:
-        """Delete an ended instance with all that is its own; raises InstanceNotFound, InvalidTransition."""
+    async def remove(self, instance_id: str) -> Lease | None:
+        """Delete an ended instance with all that is its own; raises InstanceNotFound, InvalidTransition.
+
+        While its last process lives nothing is deleted, and its lease is returned.
+        """
         ...
 
     async def remove_older(self, before: float, limit: int) -> int:

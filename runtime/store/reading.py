@@ -75,7 +75,7 @@ def open_reader(path: str) -> Iterator[Reader]:
         raise explain(error, path) from None
     try:
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-        version = read_version(connection)
+        version = read_version(connection, path)
         if version == 0:
             raise DatabaseDamaged(f"{path} is no database of Paddock's: no server has run on it")
         if version > SCHEMA_VERSION:

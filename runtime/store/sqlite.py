@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..base.config import SqlitePragmas
-from ..base.errors import DatabaseUnavailable, InvalidTransition
+from ..base.errors import DatabaseDamaged, DatabaseUnavailable, InvalidTransition
 from ..base.records import TERMINAL, ErrorInfo, Event, Instance, LogRecord, Status
 from . import admission, events, instances, journal, schedules, signals, steering
 from .admission import Claim, Death, Held, Settlement, Wanted
 from .instances import NewInstance
 from .journal import Journal
-from .migrations import migrate, read_version
+from .migrations import migrate, read_version, tables
 from .ops import Lease, Op
 from .schedules import ScheduleRow
 from .signals import Awaited, ChildOutcome, Kept
@@ -33,7 +33,10 @@ _BLOCKED = "SELECT seq FROM paddock_instances WHERE status = 'blocked'"
 _WAITING_NAMES = "SELECT DISTINCT workflow_name FROM paddock_instances WHERE status = 'pending'"
 _PENDING_OF = "SELECT seq FROM paddock_instances WHERE status = 'pending' AND workflow_name = ?"
 _LEASE_OF = "SELECT epoch FROM paddock_leases WHERE instance = ?"
-_OLD = "SELECT seq FROM paddock_instances WHERE completed_at < ? ORDER BY completed_at LIMIT ?"
+_OLD = """
+SELECT seq FROM paddock_instances i WHERE completed_at < ? AND NOT EXISTS (SELECT 1 FROM paddock_leases WHERE instance = i.seq)
+ORDER BY completed_at LIMIT ?
+"""
 _NEWEST = "SELECT coalesce(max(seq), 0) FROM paddock_instances"
 _COUNTS = "SELECT workflow_name, status, count(*) FROM paddock_instances GROUP BY workflow_name, status"
 
@@ -79,9 +82,7 @@ class SqliteStore:
         _make_private(path)
         connection = open_connection(path, pragmas)
         try:
-            found = read_version(connection)
-            if found:
-                _check(connection, path)
+            _check(connection, path, read_version(connection, path))
             migrate(connection, path)
         except sqlite3.Error as error:
             raise explain(error, path) from None
@@ -111,9 +112,9 @@ class SqliteStore:
         """Return the journal of a leased instance; raises LeaseLost."""
         return await self._write(journal.load, lease)  # type: ignore[no-any-return]
 
-    def load_now(self, lease: Lease) -> Journal:
-        """Return the journal in the calling thread, before the first `commit`: a child has no loop yet."""
-        return self._writer.call_now(lambda tx: journal.load(tx, lease))  # type: ignore[no-any-return]
+    def load_now(self, lease: Lease, holder: tuple[int, int, str]) -> Journal:
+        """Take the lease and return the journal, in the calling thread, before the first `commit`: a child has no loop yet."""
+        return self._writer.call_now(lambda tx: journal.load(tx, lease, holder))  # type: ignore[no-any-return]
 
     async def commit(self, lease: Lease, ops: Sequence[Op], now: float) -> int:
         """Apply operations in one transaction and return the newest event's id; raises LeaseLost."""
@@ -199,6 +200,10 @@ class SqliteStore:
         """Return every lease."""
         return await self._write(admission.held)  # type: ignore[no-any-return]
 
+    async def next_sleeper(self) -> float | None:
+        """Return when the next instance wakes that only time wakes (it sleeps, or is delayed)."""
+        return await self._read(admission.next_sleeper)  # type: ignore[no-any-return]
+
     async def fill_keys(self, name: str, key_of: Callable[[str], str | None]) -> None:
         """Give queued instances of a workflow that were started from within others their limit key."""
         await self._write(instances.fill_keys, name, key_of)
@@ -266,9 +271,12 @@ class SqliteStore:
         """Set metadata keys; raises InstanceNotFound."""
         await self._write(_merge_metadata, instance_id, values)
 
-    async def remove(self, instance_id: str) -> None:
-        """Delete an ended instance with all that is its own; raises InstanceNotFound, InvalidTransition."""
-        await self._write(_remove, instance_id)
+    async def remove(self, instance_id: str) -> Lease | None:
+        """Delete an ended instance with all that is its own; raises InstanceNotFound, InvalidTransition.
+
+        While its last process lives nothing is deleted, and its lease is returned.
+        """
+        return await self._write(_remove, instance_id)  # type: ignore[no-any-return]
 
     async def remove_older(self, before: float, limit: int) -> int:
         """Delete up to `limit` instances that ended before a time; return how many."""
@@ -325,12 +333,10 @@ def _make_private(path: str) -> None:
         ) from None
 
 
-def _check(connection: sqlite3.Connection, path: str) -> None:
+def _check(connection: sqlite3.Connection, path: str, version: int) -> None:
     names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    missing = {"paddock_instances", "paddock_steps", "paddock_events", "paddock_leases"} - names
+    missing = tables(version) - names
     if missing:
-        from ..base.errors import DatabaseDamaged
-
         raise DatabaseDamaged(f"{path} lacks {', '.join(sorted(missing))}: it was damaged. Restore a backup.")
 
 
@@ -401,13 +407,17 @@ def _merge_metadata(tx: sqlite3.Connection, instance_id: str, values: Sequence[t
     instances.merge_metadata(tx, seq, values)
 
 
-def _remove(tx: sqlite3.Connection, instance_id: str) -> None:
+def _remove(tx: sqlite3.Connection, instance_id: str) -> Lease | None:
     seq, status = instances.find(tx, instance_id)
     if status not in TERMINAL:
         raise InvalidTransition(
             f"instance {instance_id} is {status.value}; only one that has ended can be cleaned up. Cancel it first."
         )
+    row = tx.execute(_LEASE_OF, (seq,)).fetchone()
+    if row is not None:  # a slot that went with its row would let the limit be passed
+        return Lease(seq, row[0])
     instances.remove(tx, seq)
+    return None
 
 
 def _remove_older(tx: sqlite3.Connection, before: float, limit: int) -> int:

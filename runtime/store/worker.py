@@ -40,6 +40,7 @@ def open_connection(path: str, pragmas: SqlitePragmas, *, read_only: bool = Fals
         DatabaseDamaged: the file is not a database.
         DatabaseUnavailable: it cannot be opened.
     """
+    connection: sqlite3.Connection | None = None
     try:
         connection = sqlite3.connect(path, timeout=pragmas.busy_timeout, isolation_level=None, check_same_thread=False)
         connection.execute(f"PRAGMA busy_timeout = {int(pragmas.busy_timeout * 1000)}")
@@ -53,8 +54,10 @@ def open_connection(path: str, pragmas: SqlitePragmas, *, read_only: bool = Fals
         connection.execute("PRAGMA foreign_keys = ON")
         if read_only:
             connection.execute("PRAGMA query_only = ON")
-    except sqlite3.Error as error:
-        raise explain(error, path) from None
+    except (sqlite3.Error, DatabaseUnavailable) as error:
+        if connection is not None:
+            connection.close()
+        raise (explain(error, path) if isinstance(error, sqlite3.Error) else error) from None
     return connection
 
 
@@ -67,6 +70,20 @@ def explain(error: sqlite3.Error, path: str) -> PaddockError:
             "or name another file."
         )
     return DatabaseUnavailable(f"{path} cannot be used now: {error}")
+
+
+#: What SQLite refuses because of what it was asked, not because of the state of the disk: an error of one caller.
+_REFUSALS = (
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.NotSupportedError,
+    sqlite3.ProgrammingError,
+)
+
+
+def _is_disks(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.Error) and not isinstance(error, _REFUSALS)
 
 
 def _is_passing(error: sqlite3.Error) -> bool:
@@ -175,6 +192,8 @@ class Worker:
                 explain(error, self._path) if isinstance(error, sqlite3.Error) else DatabaseUnavailable(str(error))
             )
             results = [_Error(failure)] * len(batch)
+        except Exception as error:  # noqa: BLE001  whatever it is, this thread must live: every caller waits for it
+            results = [_Error(error)] * len(batch)
         if batch[0][1] is None and isinstance(results[0], _Error):
             raise results[0].error
         return results
@@ -210,7 +229,7 @@ class Worker:
         except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error | OSError) or len(batch) > 1:
+            if len(batch) > 1 or isinstance(error, OSError) or _is_disks(error):
                 raise
             return [_Error(error)]
         self.trouble = None
@@ -237,10 +256,10 @@ class _Error:
 def _outcome(function: Callable[[sqlite3.Connection], Any], connection: sqlite3.Connection) -> Any:
     try:
         return function(connection)
-    except sqlite3.Error:
-        raise
-    except Exception as error:  # noqa: BLE001  handed to the caller
-        return _Error(error)
+    except Exception as error:
+        if _is_disks(error):
+            raise
+        return _Error(error)  # handed to the caller
 
 
 def _resolve(answers: list[tuple[asyncio.Future[Any], Any]]) -> None:

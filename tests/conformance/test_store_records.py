@@ -281,6 +281,9 @@ async def test_many_instances_in_one_page(store):
     assert len(await store.find(name="wf", status=None, limit=100_000, after=None)) == 33_000
 
 
+_OF_AN_INSTANCE = [f"paddock_{name}" for name in ("instances", "payloads", "steps", "events", "metadata", "signals")]
+
+
 # --- gone ---------------------------------------------------------------------------------------------------------------
 
 
@@ -295,12 +298,22 @@ async def filled(store, ident: str):
 
 async def test_a_removed_instance_leaves_no_row_anywhere(store):
     await crash(store, await filled(store, "a"))
-    assert all(count for table, count in rows(store).items() if table not in ("paddock_leases", "paddock_schedules"))
+    assert [table for table in _OF_AN_INSTANCE if not rows(store)[table]] == []
     await store.remove("a")
-    assert not any(rows(store).values())
+    assert [table for table in _OF_AN_INSTANCE if rows(store)[table]] == []
     assert await store.get("a") is None
     with pytest.raises(InstanceNotFound):
         await store.remove("a")
+
+
+async def test_every_table_that_refers_to_an_instance_cascades(store):
+    def references(tx):
+        tables = [row[0] for row in tx.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'paddock_%'")]
+        return {table: tx.execute(f"PRAGMA foreign_key_list({table})").fetchall() for table in tables}
+
+    found = {table: [(row[2], row[6]) for row in keys] for table, keys in (await store._write(references)).items() if keys}
+    assert set(found) == {*_OF_AN_INSTANCE, "paddock_leases"} - {"paddock_instances"}
+    assert set(map(tuple, found.values())) == {(("paddock_instances", "CASCADE"),)}
 
 
 @pytest.mark.parametrize("status", [Status.SLEEPING, Status.WAITING, Status.PAUSED, Status.BLOCKED])
@@ -319,10 +332,11 @@ async def test_a_living_process_keeps_its_slot_when_its_instance_is_removed(stor
     """A lease is a slot: deleted with the row, the limit would be passed by a process that has not exited yet."""
     lease = await filled(store, "a")
     assert await store.remove_older(NOW + 99, 10) == 0
-    with pytest.raises(InvalidTransition, match="process"):
-        await store.remove("a")
+    assert await store.remove("a") == lease
+    assert await store.get("a") is not None
     await crash(store, lease)
-    await store.remove("a")
+    assert await store.remove("a") is None
+    assert await store.get("a") is None
 
 
 async def test_old_ends_are_removed_in_batches(store):

@@ -1,0 +1,202 @@
+"""A server in memory: the same store, engine, bus and services, in this process, with a clock that jumps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from ..base.config import SqlitePragmas, WorkflowsConfig
+from ..base.records import ErrorInfo, Status
+from ..child.core import plugin_connection
+from ..engine.definition import Definition
+from ..engine.plugins import Plugin, Plugins, order_plugins, resolve_plugins, set_up, tear_down
+from ..server.bus import EventBus
+from ..server.core import ServerCore
+from ..server.dispatcher import Dispatcher
+from ..server.inline import InlineParts, InlineRunner
+from ..server.logs import Logs
+from ..server.scheduler import Scheduler
+from ..server.steering import WorkflowsParts
+from ..server.workflows import Workflows
+from ..store.admission import Wanted
+from ..store.ops import Lease
+from ..store.sqlite import MemoryStore
+from .clock import ManualClock
+
+__all__ = ["MemoryServer", "server"]
+
+
+def server(
+    *,
+    plugins: Sequence[Plugin[Any] | str] = (),
+    config: dict[str, Any] | None = None,
+    workflows: WorkflowsConfig | None = None,
+    register: Sequence[Definition] = (),
+) -> MemoryServer:
+    """Return a server in memory: ``async with paddock.testing.server() as server``.
+
+    Everything runs inline. Sleeps, delays and retries end at once, because the clock jumps over them when nothing else can go on; a
+    wait for a signal ends by the signal, or by ``server.clock.advance("7d")`` where it has a timeout.
+
+    Args:
+        plugins: as for `AppServer`.
+        config: reaches handlers as ``ctx.core.config``.
+        workflows: limits and the like; launcher, transport and processes do not count here.
+        register: definitions to register.
+    """
+    made = MemoryServer(plugins, config or {}, workflows or WorkflowsConfig())
+    for definition in register:
+        made.workflows.register(definition)
+    return made
+
+
+class MemoryServer:
+    """`AppServer` in memory: `workflows`, `events`, `logs`, `plugins`, `config`, and `clock`."""
+
+    def __init__(
+        self,
+        plugins: Sequence[Plugin[Any] | str],
+        config: dict[str, Any],
+        settings: WorkflowsConfig,
+        store: MemoryStore | None = None,
+    ) -> None:
+        """Hold the settings; nothing runs yet."""
+        self.config = config
+        self.clock = ManualClock()
+        self._settings = settings.model_copy(update={"launcher": "inline"})
+        self._plugin_list = order_plugins(resolve_plugins(plugins))
+        self._store = store or MemoryStore()
+        self._stack = AsyncExitStack()
+        self._jumper: asyncio.Task[None] | None = None
+        self.plugins = Plugins(self._plugin_list)
+        self.workflows = Workflows(self._settings)
+        self.events = EventBus(self._store)
+        self.logs = Logs(lambda: self._store)
+
+    async def start(self) -> None:
+        """Set plugins up and begin to run."""
+        stack, store = self._stack, self._store
+        stack.push_async_callback(asyncio.to_thread, store.close)
+        await self.events.start()
+        stack.push_async_callback(self.events.stop)
+        core = ServerCore(
+            config=self.config,
+            logger=structlog.get_logger("paddock.plugin"),
+            events=self.events,
+            workflows=self.workflows,
+            db=plugin_connection(":memory:", SqlitePragmas()),
+        )
+        stack.push_async_callback(core.close)
+        await set_up(self._plugin_list, core, self._settings.ready_timeout)
+        stack.push_async_callback(tear_down, self._plugin_list)
+        self._wire(core)
+        await self._dispatcher.start()
+        stack.push_async_callback(self._stop_work)
+        self._jumper = asyncio.create_task(self._jump(), name="paddock-test-clock")
+
+    def _wire(self, core: ServerCore) -> None:
+        registry = self.workflows.registry
+        self._scheduler = Scheduler(self._store, self.clock, registry)
+        self._inline = InlineRunner(
+            InlineParts(
+                store=self._store,
+                clock=self.clock,
+                config=self._settings,
+                registry=registry,
+                plugins=lambda: self.plugins,
+                core=core,
+                committed=self.events.poke,
+                freed=self._queued,
+            )
+        )
+        self._dispatcher = Dispatcher(
+            self._store, self.clock, self._wanted, self._inline.launch, self._time_out, self._scheduler.tick
+        )
+        self.clock.moved = self._dispatcher.poke
+        self.workflows.attach(
+            WorkflowsParts(
+                store=self._store,
+                clock=self.clock,
+                bus=self.events,
+                queued=self._queued,
+                end=self._end,
+                nudge=self._inline.nudge,
+                drain=self._inline.drain,
+                resume=self._resume,
+                stop=self._stop_work,
+            )
+        )
+
+    async def stop(self) -> None:
+        """Stop what runs and forget everything."""
+        self.workflows.attach(None)
+        await self._stack.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        await self.stop()
+
+    async def _stop_work(self) -> None:
+        if self._jumper is not None:
+            self._jumper.cancel()
+            await asyncio.wait({self._jumper})
+            self._jumper = None
+        await self._dispatcher.stop()
+        await self._inline.stop(0.0)
+
+    def _queued(self) -> None:
+        self.events.poke()
+        self._dispatcher.poke()
+
+    def _wanted(self) -> Wanted:
+        registry = self.workflows.registry
+        registry.add_actions()
+        known = list(registry)
+        return Wanted(
+            limits={one.definition.name: one.limit for one in known},
+            isolated=frozenset(),
+            capacity=self._settings.process_limit,
+            keyed=frozenset(one.definition.name for one in known if one.key is not None),
+            rates={one.definition.name: one.rate for one in known if one.rate is not None},
+        )
+
+    async def _end(self, lease: Lease, _reason: str) -> None:
+        await self._inline.end(lease)
+
+    async def _resume(self) -> None:
+        await self._store.unblock(self.clock.now())
+        self._dispatcher.poke()
+
+    async def _time_out(self, ids: list[str]) -> None:
+        for ident in ids:
+            error = ErrorInfo(type="WorkflowTimedOut", message="the workflow's timeout has passed")
+            _, lease = await self._store.end(ident, Status.TIMED_OUT, self.clock.now(), error)
+            self.events.poke()
+            if lease is not None:
+                await self._inline.end(lease)
+
+    async def _jump(self) -> None:
+        """When nothing runs and nothing is queued, move the clock to where the next sleeper wakes."""
+        while True:
+            await self._dispatcher.idle.wait()
+            wake_at = None if self._inline.busy else await self._store.next_sleeper()
+            if wake_at is not None and not self._inline.busy and self._dispatcher.idle.is_set():
+                self._dispatcher.idle.clear()
+                self.clock.advance(max(0.0, wake_at - self.clock.now()))
+            else:
+                await asyncio.sleep(_LOOK)
+
+
+_LOOK = 0.005

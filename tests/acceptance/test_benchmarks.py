@@ -1,0 +1,63 @@
+"""The benchmarks run, say what they should, and leave nothing behind. How fast anything was is no matter here."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).resolve().parents[2] / "benchmarks" / "run.py"
+TARGETS = {"ten-steps": 5, "growth": 15}
+FIGURES = {
+    "floor-sqlite3-full": "ms",
+    "floor-sqlite3-normal": "ms",
+    "floor-aiosqlite-full": "ms",
+    "floor-aiosqlite-normal": "ms",
+    "floor-rate-sqlite3": "/s",
+    "floor-rate-aiosqlite": "/s",
+    "one-step": "ms",
+    "ten-steps": "ms",
+    "five-hundred-steps": "ms",
+    "rate": "/s",
+    "start": "ms",
+    "resume": "ms",
+}
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, str(RUN), *arguments], capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+def is_summary(found):
+    return 0 < found["low"] <= found["median"] <= found["high"] and all(map(math.isfinite, found["values"]))
+
+
+@pytest.mark.slow
+def test_quick_run_prints_and_writes_every_figure(tmp_path):
+    path = tmp_path / "bench.json"
+    done = run("--quick", "--json", str(path))
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    rounds = found["rounds"]
+    assert {key: figure["unit"] for key, figure in found["figures"].items()} == FIGURES
+    for table in (found["figures"], found["ratios"]):
+        for key, entry in table.items():
+            assert is_summary(entry), key
+            assert len(entry["values"]) == rounds, key
+            assert re.search(rf"^{re.escape(entry['label'])} +\d", done.stdout, re.MULTILINE), entry["label"]
+    ratios = found["ratios"]
+    assert {key: ratio["target"] for key, ratio in ratios.items() if ratio["target"] is not None} == TARGETS
+    assert all(ratio["met"] == (ratio["median"] <= ratio["target"]) for key, ratio in ratios.items() if key in TARGETS)
+    assert "resume" in ratios
+    assert {"name", "cores", "architecture", "system", "python", "sqlite", "paddock"} == found["machine"].keys()
+
+
+def test_wrong_options_are_refused():
+    done = run("--rounds", "0")
+    assert done.returncode == 2
+    assert "--rounds must be at least 1" in done.stderr

@@ -1,0 +1,330 @@
+"""Many writers on one file: turns, joined commits, strangers, and the lock that makes one server per database."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from storekit import NOW, claimed, new, step
+
+from paddock import DatabaseUnavailable, InstanceNotFound, LeaseLost, ServerAlreadyRunning, SqlitePragmas
+from paddock.runtime.store.checkpoint import Checkpointer
+from paddock.runtime.store.ops import Emitted, Lease
+from paddock.runtime.store.sqlite import SqliteStore
+from paddock.runtime.store.turn import LockFile
+
+PRAGMAS = SqlitePragmas(synchronous="NORMAL", busy_timeout=0.05)
+
+
+@pytest.fixture
+def path(tmp_path) -> str:
+    return str(tmp_path / "app.db")
+
+
+@pytest.fixture
+def store(path) -> Iterator[SqliteStore]:
+    opened = SqliteStore.open(path, PRAGMAS)
+    yield opened
+    opened.close()
+
+
+@contextlib.contextmanager
+def program(what: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-P", "-m", "storeprocs", what, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+async def line(process: subprocess.Popen[str]) -> str:
+    return (await asyncio.to_thread(process.stdout.readline)).strip()
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+# --- joined commits ---------------------------------------------------------------------------------------------------
+
+
+class Gate:
+    """Holds the store's thread, so that what is asked meanwhile is joined into one commit."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        self._open = threading.Event()
+        self.commits = 0
+
+    async def __aenter__(self):
+        entered = threading.Event()
+
+        def wait(_tx):
+            entered.set()
+            self._open.wait()
+
+        self._task = asyncio.ensure_future(self._store._write(wait))
+        await asyncio.to_thread(entered.wait)
+        self._store._writer._connection.set_trace_callback(self._count)
+        return self
+
+    def _count(self, statement: str) -> None:
+        self.commits += statement == "COMMIT"
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self.open()
+        await self._task
+        self._store._writer._connection.set_trace_callback(None)
+
+
+async def test_what_waits_together_is_one_commit(store):
+    async with Gate(store) as gate:
+        calls = [asyncio.ensure_future(store.create(new(f"i{n}"), NOW)) for n in range(20)]
+        await asyncio.sleep(0)
+        gate.open()
+        assert await asyncio.gather(*calls) == [True] * 20
+        assert gate.commits == 2  # the gate's own, and one for all
+
+
+async def refuse_integrity(store):
+    await store._write(lambda tx: tx.execute("INSERT INTO paddock_payloads VALUES (999999, 'input', '1')"))
+
+
+async def refuse_value(store):
+    await store._write(lambda tx: tx.execute("SELECT ?", (object(),)))
+
+
+async def refuse_overflow(store):
+    await store._write(lambda tx: tx.execute("SELECT ?", (10**30,)))
+
+
+_REFUSALS = {
+    "a stale lease": (lambda store: store.commit(Lease(77, 1), step("s"), NOW), LeaseLost),
+    "nobody": (lambda store: store.merge_metadata("nobody", []), InstanceNotFound),
+    "an integrity error": (refuse_integrity, sqlite3.IntegrityError),
+    "a value that SQLite cannot hold": (refuse_value, sqlite3.Error),
+    "a number that SQLite cannot hold": (refuse_overflow, OverflowError),
+}
+
+
+@pytest.mark.parametrize("refusal", _REFUSALS)
+async def test_one_callers_error_is_not_its_neighbours(store, refusal):
+    wrong, kind = _REFUSALS[refusal]
+    async with Gate(store) as gate:
+        first = asyncio.ensure_future(store.create(new("a"), NOW))
+        bad = asyncio.ensure_future(wrong(store))
+        last = asyncio.ensure_future(store.create(new("b"), NOW))
+        await asyncio.sleep(0)
+        gate.open()
+        assert await asyncio.gather(first, last) == [True, True]
+        with pytest.raises(kind):
+            await bad
+    with pytest.raises(kind):  # alone it is the same error
+        await wrong(store)
+    assert [found.id for found in await store.find(name=None, status=None, limit=9, after=None)] == ["a", "b"]
+
+
+async def test_what_one_caller_wrote_before_its_error_is_gone(store):
+    async def half(tx=None):
+        def write(tx):
+            tx.execute("INSERT INTO paddock_schema VALUES (998)")
+            raise KeyError("half way")
+
+        await store._write(write)
+
+    async with Gate(store) as gate:
+        calls = [asyncio.ensure_future(call) for call in (half(), store.create(new("a"), NOW))]
+        await asyncio.sleep(0)
+        gate.open()
+        found = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(found[0], KeyError)
+    assert found[1] is True
+    assert await store._write(lambda tx: tx.execute("SELECT max(version) FROM paddock_schema").fetchone()[0]) < 998
+
+
+async def test_a_cancelled_caller_does_not_cancel_its_commit(store):
+    async with Gate(store):
+        call = asyncio.ensure_future(store.create(new("a"), NOW))
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    await store.merge_metadata("a", [])  # the writer's queue is in order: what it was asked before is done
+
+
+# --- strangers --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_strangers_lock_is_waited_for_however_long(store, path):
+    """`busy_timeout` is 50 ms here; the stranger holds the lock for as long as it takes the store to complain of it."""
+    stranger = sqlite3.connect(path, isolation_level=None)
+    stranger.execute("BEGIN EXCLUSIVE")
+    call = asyncio.ensure_future(store.create(new("a"), NOW))
+    while "database" not in store.health():
+        await asyncio.sleep(0.01)
+    assert not call.done()
+    stranger.execute("ROLLBACK")
+    assert await call
+    assert store.health() == {}
+    stranger.close()
+
+
+async def test_a_closing_store_stops_waiting_for_a_stranger(path):
+    store = SqliteStore.open(path, PRAGMAS)
+    stranger = sqlite3.connect(path, isolation_level=None)
+    stranger.execute("BEGIN EXCLUSIVE")
+    call = asyncio.ensure_future(store.create(new("a"), NOW))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(store.close)
+    with pytest.raises(DatabaseUnavailable):
+        await call
+    stranger.close()
+
+
+# --- processes ---------------------------------------------------------------------------------------------------------
+
+
+async def test_two_processes_write_in_turns_under_a_running_checkpointer(store, path):
+    commits = 150
+    leases = [await claimed(store, ident) for ident in "ab"]
+    checkpointer = Checkpointer(path, PRAGMAS, LockFile.of(path))
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(program("write", path, lease.instance, lease.epoch, commits)) for lease in leases]
+        assert [await line(writer) for writer in writers] == ["ready", "ready"]
+        for writer in writers:
+            go(writer)
+        results = asyncio.gather(*(line(writer) for writer in writers))
+        largest = 0
+        while not results.done():
+            await asyncio.to_thread(checkpointer.run, 0)
+            largest = max(largest, checkpointer.wal_bytes())
+            await asyncio.sleep(0.005)
+        waits = [json.loads(text) for text in await results]
+    checkpointer.close()
+    assert [len(found) for found in waits] == [commits, commits]
+    assert max(max(found) for found in waits) < 2.0  # the busy handler alone starves a writer for many seconds
+    assert largest < 8 * 2**20
+    found = [event for event in await store.events(0, 10_000) if event.name == "e"]
+    assert len(found) == 2 * commits
+    order = [event.instance_id for event in found]
+    runs = max(len(run) for run in "".join(order).replace("ab", "a b").replace("ba", "b a").split())
+    assert runs < commits  # neither waited for the other's end
+    assert await store._write(lambda tx: tx.execute("PRAGMA integrity_check").fetchone()[0]) == "ok"
+
+
+async def test_a_writer_killed_in_its_transaction_holds_up_nobody_and_leaves_nothing(store, path):
+    with program("hold", path) as holder:
+        assert await line(holder) == "holding"
+        call = asyncio.ensure_future(store.create(new("a"), NOW))
+        await asyncio.sleep(0)
+        assert not call.done()
+        go(holder)
+        assert await call
+        assert holder.wait() == -signal.SIGKILL
+    assert await store._write(lambda tx: tx.execute("SELECT max(version) FROM paddock_schema").fetchone()[0]) < 999
+
+
+# --- one server -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lock(path) -> Iterator[LockFile]:
+    found = LockFile.of(path)
+    yield found
+    found.leave()
+
+
+def test_a_second_server_in_this_process_is_refused(path, lock):
+    lock.serve(os.getpid())
+    with pytest.raises(ServerAlreadyRunning, match=str(os.getpid())) as caught:
+        LockFile.of(path).serve(os.getpid())
+    assert caught.value.pid == os.getpid()
+    assert path in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["app.db", "link.db"])
+async def test_a_second_server_in_another_process_is_refused(path, lock, tmp_path, name):
+    (tmp_path / "link.db").symlink_to(path)
+    lock.serve(os.getpid())
+    with program("serve", tmp_path / name) as other:
+        assert json.loads(await line(other))["refused"] == os.getpid()
+    lock.leave()
+    with program("serve", tmp_path / name) as other:
+        assert json.loads(await line(other)) == {"serving": other.pid}
+
+
+async def test_the_kernel_frees_a_killed_servers_lock(path, lock):
+    with program("serve", path) as other:
+        assert json.loads(await line(other)) == {"serving": other.pid}
+        with pytest.raises(ServerAlreadyRunning) as caught:
+            lock.serve(os.getpid())
+        assert caught.value.pid == other.pid
+        assert lock.holder() == {"pid": other.pid, "run_dir": "/run/x"}
+        other.kill()
+        other.wait()
+        assert lock.holder() == {}
+        lock.serve(os.getpid(), address="here")
+        assert lock.holder() == {"pid": os.getpid(), "address": "here"}
+
+
+async def test_turns_go_on_while_a_server_comes_and_goes(store, path, lock):
+    """The writers' turn and the server's place are two bytes of one file: neither frees the other."""
+    lock.serve(os.getpid())
+    await store.create(new("a"), NOW)
+    with program("serve", path) as other:
+        assert "refused" in json.loads(await line(other))
+
+
+def test_leaving_takes_the_file_along_and_the_next_makes_its_own(path):
+    first = LockFile.of(path)
+    first.serve(os.getpid())
+    first.leave()
+    assert not os.path.exists(path + "-paddock")
+    second = LockFile.of(path)
+    second.serve(os.getpid())
+    assert second.holder() == {"pid": os.getpid()}
+    second.leave()
+    second.leave()
+
+
+def test_threads_take_turns(path):
+    lock, inside, most = LockFile.of(path), [], []
+
+    def work():
+        for _ in range(50):
+            with lock:
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0)
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1
+    assert len(most) == 200
+
+
+async def test_an_emitted_flood_is_joined(store):
+    lease = await claimed(store)
+    await asyncio.gather(*(store.commit(lease, [Emitted("e", {"n": n})], NOW) for n in range(500)))
+    assert [event.data["n"] for event in await store.events(0, 999, pattern="e")] == list(range(500))

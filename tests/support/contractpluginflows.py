@@ -1,0 +1,37 @@
+"""Workflows that ask their plugins; children import this module."""
+
+import asyncio
+import os
+from typing import Any
+
+from contractflows import gate
+from contractplugins import Tables, Vault
+
+from paddock import Context, workflow
+
+
+async def open_vault(value: Any, ctx: Context) -> str:
+    print("opening", ctx.plugin(Vault).config)
+    ctx.logger.info("opening", config=repr(ctx.plugin(Vault).config))
+    if value:
+        open(value["began"], "w").close()
+        await gate(value["gate"])
+    return ctx.plugins.vault.digest()
+
+
+async def add_row(value: str, ctx: Context) -> list[Any]:
+    await ctx.plugin(Tables).add(value)
+    await asyncio.gather(*(ctx.plugins.tables.add(f"{value}{n}") for n in range(3)))
+    return [os.getpid(), await ctx.plugins.tables.rows()]
+
+
+def plugin_names(ctx: Context) -> list[str]:
+    return [plugin.name for plugin in ctx.plugins]
+
+
+vault_flow = workflow("vault").task("open", open_vault).build()
+rows_flow = workflow("rows").task("add", add_row).build()
+names_flow = workflow("plugin-names").task("names", plugin_names).build()
+configs_flow = (
+    workflow("configs").task("all", lambda ctx: {plugin.name: repr(plugin.config) for plugin in ctx.plugins}).build()
+)
