@@ -19,6 +19,7 @@ __all__ = ["demonstrate"]
 
 _KILL_CHILD_AFTER = 5
 _KILL_SERVER_AFTER = 11
+_TAKE_OVER = 2.5  # seconds in which a new watchdog relieves the old one
 
 
 def demonstrate(source: str, out: str) -> int:
@@ -142,8 +143,9 @@ class _Demo:
                 self._server.send_signal(signal.SIGINT)
             self._server.wait()
         elif self._server.returncode == -signal.SIGKILL:
-            with self._serving():
-                time.sleep(1.0)
+            with self._serving() as lines:
+                next(lines, None)
+                time.sleep(_TAKE_OVER)
                 self._server.send_signal(signal.SIGINT)
 
     def conclude(self) -> int:

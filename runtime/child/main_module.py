@@ -5,13 +5,14 @@ What `multiprocessing` does for its workers: definitions and plugins of a script
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import io
 import os
 import sys
 from types import CodeType, ModuleType
 
-__all__ = ["MAIN_ALIAS", "describe_main", "load_main"]
+__all__ = ["MAIN_ALIAS", "describe_main", "importable", "load_main"]
 
 #: The `__name__` under which a script is imported in other processes.
 MAIN_ALIAS = "__paddock_main__"
@@ -25,6 +26,22 @@ def describe_main() -> tuple[str | None, str | None]:
         return None, spec.name.removesuffix(".__main__") + (".__main__" if spec.name.endswith(".__main__") else "")
     path = getattr(main, "__file__", None)
     return (os.path.abspath(path), None) if path and os.path.exists(path) else (None, None)
+
+
+def importable(module: str) -> bool:
+    """Tell whether a child process can import a module that is loaded here."""
+    if module == "__main__":
+        return any(describe_main())
+    top = module.partition(".")[0]
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        try:
+            if find is not None and find(top, None) is not None:
+                return True
+        except (ImportError, ValueError, AttributeError):
+            continue
+    loaded = isinstance(getattr(sys.modules.get(module), "__spec__", None), importlib.machinery.ModuleSpec)
+    return loaded and top in sys.builtin_module_names
 
 
 def load_main(path: str | None, module: str | None) -> None:

@@ -178,6 +178,7 @@ class _Child:
             monitor=self._pulse,
             queued=self._lifeline.queued,
         )
+        writer.direct = lambda: execution.quiet
         execution.draining = self._draining
         frame = Frame(execution, core, plugins, core.logger, None, {})
         began = Began(

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,7 @@ _MESSAGE_LIMIT = 4000
 _QUIET_SECONDS = 0.02
 _LOOK_SECONDS = 0.25
 _REPLAY_TURNS = 10
+_TURN_SECONDS = 0.003
 
 #: Kinds of rows that hold a value which the code asked for by a plain call: no steps in a person's eyes.
 VALUE_KINDS = frozenset({"now", "random", "uuid4", "rng", "patched", "update"})
@@ -147,13 +149,15 @@ class Execution:
         self.draining: str | None = None
         self.suspended: tuple[Status, float | None] | None = None
         self._suspend_after = suspend_after
-        self._cancel_grace = cancel_grace
+        self.cancel_grace = cancel_grace
         self._killable = killable
         self._occurrences: dict[str, int] = {}
         self._ahead = {key: row for key, row in journal.steps.items()}
         self._done = {row.name for row in journal.steps.values() if row.status == "completed" and row.kind not in VALUE_KINDS}
         self._running = 0
         self._brief = 0
+        self._turned_at = 0.0
+        self.strands = 0
         self._parked: dict[asyncio.Future[None], _Parked] = {}
         self._check: asyncio.TimerHandle | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -270,6 +274,7 @@ class Execution:
         deadline = None if call.timeout is None else self.clock.now() + call.timeout
         self.writer.add(StepBegun(call.key, call.name, call.kind, row.attempts, call.input, deadline))
         await self.writer.flush()
+        await self._let_others()
         reach("child.step.begun")
         try:
             async with self.working(call.key, call.name, row.attempts, call.timeout):
@@ -281,6 +286,18 @@ class Execution:
         reach("child.step.returned")
         self.complete(row, text)
         return result
+
+    @property
+    def quiet(self) -> bool:
+        """Tell whether this instance has nothing to do but to wait for its next commit."""
+        return not self._running and not self.strands
+
+    async def _let_others(self) -> None:
+        """Give the loop a turn now and then, also where the user's code never does: a cancel and the heartbeat wait for one."""
+        now = time.monotonic()
+        if now - self._turned_at > _TURN_SECONDS:
+            self._turned_at = now
+            await asyncio.sleep(0)
 
     @contextlib.asynccontextmanager
     async def working(self, key: str, name: str, attempt: int, timeout: float | None) -> AsyncIterator[None]:
@@ -337,10 +354,14 @@ class Execution:
         return Progress(percent, done, self.total_steps, current)
 
     async def _attempt(self, call: StepCall, attempt: int) -> Any:
-        """Run one try in a task of its own, so that a timeout can leave it behind."""
+        """Run one try; one with a timeout in a task of its own, so that it can be left behind."""
         token = CURRENT_STEP.set((call.name, attempt))
-        task = asyncio.ensure_future(call.run(attempt))
-        CURRENT_STEP.reset(token)
+        try:
+            if call.timeout is None:
+                return await call.run(attempt)
+            task = asyncio.ensure_future(call.run(attempt))
+        finally:
+            CURRENT_STEP.reset(token)
         try:
             await asyncio.wait({task}, timeout=call.timeout)
         except asyncio.CancelledError:
@@ -348,16 +369,14 @@ class Execution:
             raise
         if task.done():
             return task.result()
-        self.monitor.step_begun(
-            call.key, call.name, attempt, None
-        )  # from here on the cancel's grace counts, not the deadline
+        self.monitor.step_begun(call.key, call.name, attempt, None)  # the cancel's grace counts from here, not the deadline
         stopped = await self._stop(task) if call.stoppable else False
         raise _Overtime(call, stopped=stopped)
 
     async def _stop(self, task: asyncio.Future[Any]) -> bool:
         """Cancel a handler and give it `cancel_grace` to clean up; tell whether it ended."""
         task.cancel()
-        await asyncio.wait({task}, timeout=self._cancel_grace)
+        await asyncio.wait({task}, timeout=self.cancel_grace)
         if task.done() and not task.cancelled():
             task.exception()  # seen: the timeout or the cancel is what counts
         return task.done()

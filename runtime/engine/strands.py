@@ -8,7 +8,7 @@ finds them where it found them the first time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
 
 from ..base.errors import InterruptError, OutcomeError
@@ -34,12 +34,15 @@ async def run_together(execution: Execution, work: Sequence[Coroutine[Any, Any, 
         BaseException: what ends the execution (`InterruptError`, `GiveBack`, a cancel, an error of ours), once all have stopped.
     """
     tasks = [asyncio.create_task(one) for one in work]
+    execution.strands += 1
     try:
         await _settle(execution, tasks, fail_fast=fail_fast)
     except BaseException:
-        await _cancel(tasks)
+        await _cancel(execution, tasks)
         raise
-    errors = [error for task in tasks if not task.cancelled() and isinstance(error := task.exception(), Exception)]
+    finally:
+        execution.strands -= 1
+    errors = [error for task in tasks if task.done() and not task.cancelled() and isinstance(error := task.exception(), Exception)]
     if errors:
         raise StrandsFailed(errors)
     return [task.result() for task in tasks]
@@ -59,7 +62,7 @@ async def _settle(execution: Execution, tasks: Sequence[asyncio.Task[Any]], *, f
             elif isinstance(error, OutcomeError):
                 if fail_fast and leaving is None:
                     await execution.settle_replay()
-                    await _cancel(pending)
+                    await _cancel(execution, pending)
                     return
             else:
                 raise error
@@ -67,11 +70,12 @@ async def _settle(execution: Execution, tasks: Sequence[asyncio.Task[Any]], *, f
         raise leaving
 
 
-async def _cancel(tasks: Sequence[asyncio.Task[Any]] | set[asyncio.Task[Any]]) -> None:
+async def _cancel(execution: Execution, tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they have stopped; one that will not is left behind, for the process's end to end."""
     for task in tasks:
         task.cancel()
     if tasks:
-        await asyncio.wait(tasks)
+        await asyncio.wait(tasks, timeout=execution.cancel_grace)
     for task in tasks:
-        if not task.cancelled():
+        if task.done() and not task.cancelled():
             task.exception()  # seen: what ended the others is what counts

@@ -21,6 +21,9 @@ __all__ = ["JournalWriter"]
 class JournalWriter:
     """Write one instance's journal.
 
+    Attributes:
+        direct: asked before each commit whether this thread may wait for it, which saves two switches of threads.
+
     Args:
         store: where to.
         lease: under which right.
@@ -48,6 +51,7 @@ class JournalWriter:
         self._current: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._kicked = False
+        self.direct: Callable[[], bool] = lambda: False
         self.broken: BaseException | None = None
 
     def add(self, op: Op) -> None:
@@ -66,6 +70,11 @@ class JournalWriter:
         """
         if self.broken is not None:
             raise self.broken
+        if self._pending and self._task is None and self.direct():
+            self._kick()
+            if self.broken is not None:
+                raise self.broken
+            return
         if self._pending:
             if self._next is None:
                 self._next = asyncio.get_running_loop().create_future()
@@ -83,23 +92,43 @@ class JournalWriter:
         batch, self._pending = self._pending, []
         self._current = self._next or asyncio.get_running_loop().create_future()
         self._next = None
-        self._task = asyncio.create_task(self._commit(batch, self._current), name="paddock-commit")
+        if self.direct():
+            self._commit_now(batch, self._current)
+        else:
+            self._task = asyncio.create_task(self._commit(batch, self._current), name="paddock-commit")
+
+    def _commit_now(self, batch: list[Op], done: asyncio.Future[None]) -> None:
+        """Commit in this thread: nothing in this process could use the loop meanwhile."""
+        try:
+            event_id = self.store.commit_now(self.lease, batch, self._clock.now())
+        except BaseException as error:  # noqa: BLE001  handed to whoever waits for the commit
+            self._break(done, error)
+        else:
+            self._settled(done, event_id)
+        finally:
+            self._current = None
 
     async def _commit(self, batch: list[Op], done: asyncio.Future[None]) -> None:
         try:
             event_id = await self.store.commit(self.lease, batch, self._clock.now())
         except BaseException as error:  # noqa: BLE001  handed to whoever waits for the commit
-            self.broken = error
-            done.set_exception(error)
-            done.exception()  # seen: nobody need be waiting
+            self._break(done, error)
         else:
-            reach("child.commit.after")
-            done.set_result(None)
-            self._committed(event_id)
+            self._settled(done, event_id)
         finally:
             self._task = self._current = None
             if self._pending:
                 self._kick()
+
+    def _break(self, done: asyncio.Future[None], error: BaseException) -> None:
+        self.broken = error
+        done.set_exception(error)
+        done.exception()  # seen: nobody need be waiting
+
+    def _settled(self, done: asyncio.Future[None], event_id: int) -> None:
+        reach("child.commit.after")
+        done.set_result(None)
+        self._committed(event_id)
 
     def _refuse(self) -> None:
         """Wake who waits for a commit that will not come."""

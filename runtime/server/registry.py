@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from ..base.config import WorkflowsConfig
 from ..base.duration import parse_duration
 from ..base.errors import ConfigError, InvalidInput, WorkflowAlreadyRegistered, WorkflowNotFound, WorkflowNotImportable
 from ..base.ids import check_workflow_name
-from ..child.main_module import describe_main
+from ..child.main_module import importable
 from ..child.spec import DefinitionPath
 from ..engine.definition import Definition, definition_of
 
@@ -30,9 +29,9 @@ class Registered:
     isolated: bool
     limit: int
     on_limit: Literal["queue", "reject"]
-    from_plugin: bool = False
     key: Callable[[Any], Any] | None = None
     rate: tuple[int, float] | None = None
+    from_plugin: bool = False
 
     def key_of(self, text: str) -> str | None:
         """Return the limit key of an input (JSON text); None without `key=`.
@@ -96,9 +95,13 @@ class Registry:
             path = locate(definition, module)
         limit = self._config.limit_for(definition.name, max_concurrent)
         found = self._known[definition.name] = Registered(
-            definition, path, isolated, limit, on_limit, key, _rate(definition.name, rate)
+            definition, path, isolated, limit, on_limit, key, _rate(definition.name, rate), from_plugin
         )
         return found
+
+    def forget_plugins(self) -> None:
+        """Drop what plugins registered: their setup does it again at the next start."""
+        self._known = {name: known for name, known in self._known.items() if not known.from_plugin}
 
     def get(self, workflow: str | Definition) -> Registered:
         """Return a registered workflow by its name or definition.
@@ -208,26 +211,12 @@ def _attribute_of(module: object, definition: Definition) -> str | None:
 
 
 def _check_importable(definition: Definition, module: str) -> None:
+    if importable(module):
+        return
     if module == "__main__":
-        path, name = describe_main()
-        if path is None and name is None:
-            raise WorkflowNotImportable(
-                f"workflow {definition.name!r} was made in an interactive session, which a child process cannot import; put it into a file"
-            )
-        return
-    top = module.partition(".")[0]
-    for finder in sys.meta_path:
-        find = getattr(finder, "find_spec", None)
-        try:
-            if find is not None and find(top, None) is not None:
-                return
-        except (ImportError, ValueError, AttributeError):
-            continue
-    if (
-        isinstance(getattr(sys.modules.get(module), "__spec__", None), importlib.machinery.ModuleSpec)
-        and top in sys.builtin_module_names
-    ):
-        return
+        raise WorkflowNotImportable(
+            f"workflow {definition.name!r} was made in an interactive session, which a child process cannot import; put it into a file"
+        )
     raise WorkflowNotImportable(
         f"workflow {definition.name!r}: module {module!r} is loaded here, but nothing on sys.path leads a child process to it; "
         "put its folder on sys.path (or PYTHONPATH)"

@@ -25,6 +25,7 @@ from ..base.config import WatchdogConfig, WorkflowsConfig
 from ..base.errors import PluginConfigError, RunDirectoryError, ServerNotRunning
 from ..base.records import ErrorInfo, Status
 from ..child.core import plugin_connection
+from ..child.main_module import importable
 from ..child.spec import ChildSpec, PluginText
 from ..engine.plugins import Plugin, Plugins, describe_plugin, set_up, tear_down
 from ..store.admission import Claim, Wanted
@@ -53,8 +54,13 @@ _BEAT_LONGEST = 0.5
 _log = structlog.get_logger("paddock.server")
 
 
-def _travelling(plugin: Plugin[Any]) -> PluginText:
+def _travelling(plugin: Plugin[Any], *, isolated: bool) -> PluginText:
     spec = describe_plugin(plugin)
+    for module in (spec.module, *(spec.config_type or ())[:1]):
+        if isolated and not importable(module):
+            raise PluginConfigError(
+                f"plugin {plugin.name!r}: nothing leads a child process to its module {module!r}; put its folder on sys.path"
+            )
     try:
         secret = spec.config.get_secret_value() if spec.config is not None else None
         return PluginText(
@@ -114,7 +120,9 @@ class RunningServer:
         self._server = server
         self._settings = server.workflows_config
         self._clock = server.clock
-        self._plugin_texts = tuple(_travelling(plugin) for plugin in server.plugin_list)
+        self._plugin_texts = tuple(
+            _travelling(plugin, isolated=self._settings.launcher != "inline") for plugin in server.plugin_list
+        )
         self._stack = AsyncExitStack()
         self._address = ""
         self._resume_after = 0
@@ -177,6 +185,7 @@ class RunningServer:
             db=plugin_connection(server.path, self._settings.sqlite_pragmas),
         )
         self._stack.push_async_callback(self.core.close)
+        self._stack.callback(server.workflows.registry.forget_plugins)
         await set_up(server.plugin_list, self.core, self._settings.ready_timeout)
         self._stack.push_async_callback(
             tear_down,
@@ -292,7 +301,8 @@ class RunningServer:
 
     def _modules(self) -> list[str]:
         modules = list(self._server.workflows.registry.modules())
-        modules += [text.module for text in self._plugin_texts]
+        for text in self._plugin_texts:
+            modules += [text.module, *(text.config_type or ())[:1]]
         return list(dict.fromkeys(modules))
 
     def _wanted(self) -> Wanted:

@@ -27,6 +27,10 @@ class JournalStore(Protocol):
         ...
 
 
+    def commit_now(self, lease: Lease, ops: Sequence[Op], now: float) -> int:
+        """Do what `commit` does in the calling thread, which waits meanwhile; raises LeaseLost."""
+        ...
+
     async def next_signal(self, lease: Lease, name: str) -> Kept | None:
         """Return the oldest signal of a name that the instance has not taken."""
         ...

@@ -132,6 +132,10 @@ class SqliteStore:
         """Return how many chunks each step (by key) has streamed."""
         return await self._read(events.streamed, lease.instance)  # type: ignore[no-any-return]
 
+    def commit_now(self, lease: Lease, ops: Sequence[Op], now: float) -> int:
+        """Do what `commit` does in the calling thread, which waits meanwhile; raises LeaseLost."""
+        return self._writer.call_now(lambda tx: journal.commit(tx, lease, ops, now))  # type: ignore[no-any-return]
+
     # --- signals ---
 
     async def awaited(self, instance_id: str, name: str) -> list[Awaited]:
