@@ -55,6 +55,10 @@ class Watchdog:
 
     def run(self) -> None:
         """Watch until stopped, replaced by another watchdog, or without a server for `orphan_grace`."""
+        if not is_alive(ProcessIdentity(*self._settings.server, boot_id())):
+            # It died while this process came up. The next server may be there, with a watchdog that knows it.
+            self._report("its server is gone already")
+            return
         self._table.set_watchdog(*self._me)
         self._hub.start()
         last = time.monotonic()

@@ -104,23 +104,22 @@ class _Demo:
         self.screen.clear_parts()
         self.screen.say(
             f"kill -9 {self._child}: the process that measures. Done: {len(self._evidence.measured)} batches; "
-            f"in the middle of: {', '.join(sorted(self._evidence.measuring))}",
+            f"in the middle of: {', '.join(self._evidence.in_flight)}",
             "bold red",
         )
 
     def _kill_server(self) -> None:
         if self._server is None:
             return
+        self._server_killed = self._alone = True
         self._server.kill()
         self._server.wait()
-        self._server_killed = True
         self._evidence.killed.append(self._server.pid)
         self.screen.say(
             f"kill -9 {self._server.pid}: the server. Done: {len(self._evidence.measured)} batches; "
-            f"process {self._child} is on its own, in the middle of: {', '.join(sorted(self._evidence.measuring))}",
+            f"process {self._child} is on its own, in the middle of: {', '.join(self._evidence.in_flight)}",
             "bold red",
         )
-        self._alone = True
 
     @contextmanager
     def _serving(self) -> Iterator[Iterator[str]]:
@@ -135,18 +134,22 @@ class _Demo:
                 yield server.stdout
 
     def clean_up(self) -> None:
-        """Leave no process: let the server end, or, if it was killed, let another one tidy up after it."""
-        if self._server is None:
+        """Leave no process behind, whenever the play was interrupted."""
+        signal.signal(signal.SIGINT, lambda *_: None)  # once is enough
+        if self._server is None or self._evidence.instance is not None:
             return
-        if self._server.poll() is None:
-            if self._evidence.instance is None:
-                self._server.send_signal(signal.SIGINT)
-            self._server.wait()
-        elif self._server.returncode == -signal.SIGKILL:
+        if self._alone:  # the killed server's other processes wait for a server: let one take them over, and end it
+            self._end_server()
             with self._serving() as lines:
                 next(lines, None)
                 time.sleep(_TAKE_OVER)
-                self._server.send_signal(signal.SIGINT)
+                self._end_server()
+        self._end_server()
+
+    def _end_server(self) -> None:
+        if self._server is not None and self._server.poll() is None:
+            self._server.send_signal(signal.SIGINT)
+            self._server.wait()
 
     def conclude(self) -> int:
         """Show the table and the verdict; return the exit code."""

@@ -30,6 +30,11 @@ class Evidence:
         self._finished: dict[str, datetime] = {}
         self._problems: list[str] = []
 
+    @property
+    def in_flight(self) -> list[str]:
+        """Return what is being measured now, by short names."""
+        return sorted(step.removeprefix("measure/") for step in self.measuring)
+
     def take(self, event: Event) -> None:
         """Note an event."""
         if event.id <= self.cursor:

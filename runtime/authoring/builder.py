@@ -129,7 +129,7 @@ class BranchBuilder:
             )
         )
 
-    def _job(self, name: str, job: str, given: Any, output: Any, following: str | None, end: bool) -> Self:  # noqa: FBT001
+    def _job(self, name: str, job: str, given: Any, output: Any, following: str | None, end: bool) -> Self:
         """Add a step that runs a registered action in a process of its own: an instance of the action's workflow."""
         mapper, _ = self._given(given)
         return self._add(
@@ -300,7 +300,7 @@ class BranchBuilder:
         schema: Any = None,
         *,
         timeout: DurationLike | None = None,
-        next: str | None = None,  # noqa: A002
+        next: str | None = None,
         end: bool = False,
     ) -> Self:
         """Wait for a signal of the step's name (`server.workflows.signal(id, name, payload)`); its payload is the output.
@@ -322,9 +322,9 @@ class BranchBuilder:
         name: str,
         workflow: str | Definition,
         *,
-        input: Any = None,  # noqa: A002
+        input: Any = None,
         output: Any = None,
-        next: str | None = None,  # noqa: A002
+        next: str | None = None,
         end: bool = False,
     ) -> Self:
         """Run another workflow as an instance of its own and wait for its output, without a process meanwhile.

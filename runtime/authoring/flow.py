@@ -126,7 +126,7 @@ def flow(
         InvalidWorkflow: the name cannot be one, or the function's signature cannot work.
     """
     if callable(name):
-        raise InvalidWorkflow("write @flow() with parentheses, or @flow(\"name\")")
+        raise InvalidWorkflow('write @flow() with parentheses, or @flow("name")')
     module = sys._getframe(1).f_globals.get("__name__")  # noqa: SLF001  the module that the decorator stands in
 
     def make(function: Callable[P, R]) -> Flow[P, R]:

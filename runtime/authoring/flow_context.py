@@ -60,7 +60,9 @@ class FlowContext(Context):
         return self._frame.execution
 
     def _key(self, name: str) -> str:
+        """Hand out the key of a step; the code has come to it now, though it may await it later."""
         key = self.execution.key(self._frame.scope, check_step_name(name))
+        self.execution.reach(key)
         return key
 
     # --- steps ---
@@ -95,7 +97,6 @@ class FlowContext(Context):
             StepFailed: its tries are spent; the same on every replay.
         """
         key = self._key(name)
-        self._claim(key)
         call = _FunctionCall(function, args, kwargs)
         schema = Schema(output) if output is not None else call.output
         policy = Retry.of(retry) if retry is not None else ONCE
@@ -107,17 +108,13 @@ class FlowContext(Context):
         step = StepCall(key, name, "step", run, schema, call.shown(), policy, seconds, at_most_once, stoppable=call.is_async)
         return self.execution.step(step)
 
-    def _claim(self, key: str) -> None:
-        """Note that the code has come to a step: it may be awaited later than steps that come after it."""
-        self.execution.reach(key)
-
     def _inner(self, key: str, attempt: int) -> Context:
         return Context(replace(self._frame, key=key, attempt=attempt))
 
     def run_action(
         self,
         action: Action[Any, Any] | str,
-        input: Any = None,  # noqa: A002  the contract's name
+        input: Any = None,
         *,
         isolated: bool = False,
         retry: RetryLike = None,
@@ -135,7 +132,6 @@ class FlowContext(Context):
             raise InvalidInput(f"there is no action {action!r}; make one with @action, in a module that is imported here")
         handler, name = found.handler, found.name
         key = self._key(name)
-        self._claim(key)
         text = ANY.encode(input, f"the input of action {name!r}", self.execution.max_payload)
         if isolated:
             call = ChildCall(action_workflow(name), functools.partial(_ready, text))
@@ -157,7 +153,6 @@ class FlowContext(Context):
     def sleep(self, name: str, duration: DurationLike) -> Coroutine[Any, Any, None]:
         """Wait, durably; a long wait gives the process back."""
         key = self._key(name)
-        self._claim(key)
         return sleep(self.execution, key, name, parse_duration(duration))
 
     def wait_event(self, name: str, schema: Any = None, *, timeout: DurationLike | None = None) -> Coroutine[Any, Any, Any]:
@@ -172,7 +167,6 @@ class FlowContext(Context):
             WaitTimeout: it did not come in time.
         """
         key = self._key(name)
-        self._claim(key)
         seconds = None if timeout is None else parse_duration(timeout)
         return wait_event(self.execution, key, name, name, Schema(schema), seconds)
 
@@ -195,7 +189,6 @@ class FlowContext(Context):
             StepFailed: it raised, or found nothing within `timeout` or `max_attempts` checks.
         """
         key = self._key(name)
-        self._claim(key)
         call = _FunctionCall(check, args, {})
 
         async def look(attempt: int) -> tuple[bool, Any]:
@@ -211,9 +204,9 @@ class FlowContext(Context):
     def start(
         self,
         workflow: Any,
-        input: Any = None,  # noqa: A002
+        input: Any = None,
         *,
-        id: str | None = None,  # noqa: A002
+        id: str | None = None,
         delay: DurationLike | None = None,
         priority: int | None = None,
     ) -> Coroutine[Any, Any, ChildHandle]:
@@ -231,7 +224,6 @@ class FlowContext(Context):
         if not isinstance(name, str):
             raise InvalidInput(f"{workflow!r} is no workflow and no name of one")
         key = self._key(name)
-        self._claim(key)
         text = ANY.encode(input, f"the input of workflow {name!r}", self.execution.max_payload)
         if not isinstance(workflow, str):
             definition.input_schema.decode(text, f"the input of workflow {name!r}")
@@ -261,7 +253,6 @@ class FlowContext(Context):
         ident, output = (started, Schema()) if isinstance(started, str) else (started.id, started.output)
         name = "wait for" if isinstance(started, str) else f"wait for {started.workflow_name}"
         key = self._key(name)
-        self._claim(key)
         return wait_for_child(self.execution, key, name, ident, output)
 
     async def gather(self, *work: Awaitable[Any]) -> list[Any]:
@@ -295,7 +286,7 @@ class FlowContext(Context):
 
     def random(self) -> float:
         """Return a random number in [0, 1); the same on every replay."""
-        return float(self._recorded("random", random_module.random))  # noqa: S311  no secret hangs on it
+        return float(self._recorded("random", random_module.random))
 
     def uuid4(self) -> uuid.UUID:
         """Return a random UUID; the same on every replay."""
@@ -343,7 +334,7 @@ class _FunctionCall:
         value = self._args[0] if len(self._args) == 1 and not self._kwargs else [*self._args, *([self._kwargs] if self._kwargs else [])]
         with suppress(NotSerializable):
             text = to_json(value, "arguments")
-            return text if len(text) <= 64 * 1024 else None  # noqa: PLR2004  a picture, not the data
+            return text if len(text) <= 64 * 1024 else None
         return None
 
     async def run(self, context: Context, execution: Execution) -> Any:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..base.errors import InvalidWorkflow
 from ..base.values import ANY, Schema
@@ -58,31 +59,38 @@ class Graph:
 
 
 def check_graph(what: str, nodes: Mapping[str, Node], start: str) -> None:
-    """Refuse a graph that cannot work."""
+    """Refuse a graph that cannot work.
+
+    Raises:
+        InvalidWorkflow: an unknown target, a step that cannot be reached, or one from which no end can be; it is named.
+    """
     if start not in nodes:
         raise InvalidWorkflow(f"{what} starts at {start!r}, which is no step of it")
-    for node in nodes.values():
-        for target in node.targets():
-            if target is not None and target not in nodes:
-                raise InvalidWorkflow(
-                    f"{what}, step {node.name!r}: it goes on to {target!r}, which is no step; there are {', '.join(nodes)}"
-                )
-        if isinstance(node, ChoiceNode) and not node.targets():
-            raise InvalidWorkflow(f"{what}, step {node.name!r}: a choice needs a choice or a default")
-    reached = _closure({start}, lambda name: [t for t in nodes[name].targets() if t is not None])
+    ways = {name: [target for target in node.targets() if target is not None] for name, node in nodes.items()}
+    _check_targets(what, nodes, ways)
+    reached = _closure({start}, ways.__getitem__)
     for name in nodes:
         if name not in reached:
             raise InvalidWorkflow(f"{what}: step {name!r} cannot be reached from {start!r}")
-    ending = {name for name, node in nodes.items() if None in node.targets()}
     before: dict[str, list[str]] = {name: [] for name in nodes}
-    for name, node in nodes.items():
-        for target in node.targets():
-            if target is not None:
-                before[target].append(name)
-    can_end = _closure(ending, lambda name: before[name])
+    for name, targets in ways.items():
+        for target in targets:
+            before[target].append(name)
+    can_end = _closure({name for name, node in nodes.items() if None in node.targets()}, before.__getitem__)
     for name in nodes:
         if name not in can_end:
             raise InvalidWorkflow(f"{what}: from step {name!r} no end can be reached; give a step end=True")
+
+
+def _check_targets(what: str, nodes: Mapping[str, Node], ways: Mapping[str, list[str]]) -> None:
+    for name, targets in ways.items():
+        for target in targets:
+            if target not in nodes:
+                raise InvalidWorkflow(
+                    f"{what}, step {name!r}: it goes on to {target!r}, which is no step; there are {', '.join(nodes)}"
+                )
+        if isinstance(nodes[name], ChoiceNode) and not targets:
+            raise InvalidWorkflow(f"{what}, step {name!r}: a choice needs a choice or a default")
 
 
 def _closure(seeds: set[str], follow: Callable[[str], list[str]]) -> set[str]:

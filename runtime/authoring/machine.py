@@ -148,7 +148,7 @@ class StateMachine(Generic[DataT]):
 
     def run(self) -> AsyncIterator[Transition]:
         """Run alone: yield each transition; return when the machine ends, or waits for a signal that was not sent."""
-        return self._standalone().run()
+        return self._standalone().run()  # type: ignore[no-any-return]
 
     def send(self, name: str, payload: Any = None) -> None:
         """Answer a wait of a machine that runs alone; kept until a wait takes it."""
@@ -171,10 +171,10 @@ class StateMachine(Generic[DataT]):
             InvalidState: the text is no such thing, or its data does not fit the model.
         """
         machine = cls.__new__(cls)
-        machine._host = machine._alone = None
+        machine._host = machine._alone = None  # noqa: SLF001  our own, made without its __init__
         from .standalone import Standalone
 
-        machine._alone = Standalone.load(machine, text)
+        machine._alone = Standalone.load(machine, text)  # noqa: SLF001
         return machine
 
     def _standalone(self) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ..base.errors import StepFailed
 from ..base.values import ANY, Schema, plain_json
 from ..engine.context import Frame
 from ..engine.execution import recorded_failure
@@ -58,12 +57,12 @@ async def _visit(machine: StateMachine[Any], name: str, host: _VisitHost, row: S
         following = next_state(type(machine), await getattr(machine, name)())
         record = {"next": following, "data": json.loads(machine.data.model_dump_json())}
         text = ANY.encode(record, f"the data after state {name!r}", execution.max_payload)
-    except Exception as error:  # noqa: BLE001  every failure of a state is its step's
+    except Exception as error:
         row.failures += 1
         broken = execution.writer.broken
         if broken is not None:
             raise broken from error
-        await execution.fail(row, error if isinstance(error, StepFailed) else error)
+        await execution.fail(row, error)
     execution.complete(row, text)
     machine.data = machine.data_type.model_validate(record["data"])
     return following

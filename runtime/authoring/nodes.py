@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 from ..base.errors import InvalidWorkflow, StepFailed
 from ..base.values import ANY, Schema, plain_json
@@ -87,7 +87,8 @@ class Place:
 async def walk(nodes: Mapping[str, Node], start: str, frame: Frame) -> Any:
     """Go through a graph from `start` and return the last output."""
     outputs: dict[str, Any] = {}
-    steps = ChainMap(outputs, *([frame.steps] if frame.steps else []))  # type: ignore[list-item]
+    # only the first of a ChainMap's maps is ever written
+    steps = ChainMap(outputs, cast("MutableMapping[str, Any]", frame.steps))
     place = Place(replace(frame, steps=steps), outputs)
     name: str | None = start
     while name is not None:

@@ -23,7 +23,15 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
 from ..base.clock import Clock
-from ..base.errors import InterruptError, NonDeterminismError, OutcomeError, PaddockError, StepFailed, StepTimeout, WaitTimeout
+from ..base.errors import (
+    InterruptError,
+    NonDeterminismError,
+    OutcomeError,
+    PaddockError,
+    StepFailed,
+    StepTimeout,
+    WaitTimeout,
+)
 from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
 from ..base.values import Schema
@@ -41,7 +49,7 @@ from ..store.ops import (
 from .retry import Retry, error_name, error_text, next_delay
 from .writer import JournalWriter
 
-__all__ = ["CURRENT_STEP", "Execution", "GiveBack", "Monitor", "VALUE_KINDS", "StepCall", "describe_error", "recorded_failure"]
+__all__ = ["CURRENT_STEP", "VALUE_KINDS", "Execution", "GiveBack", "Monitor", "StepCall", "describe_error", "recorded_failure"]
 
 _TRACEBACK_LIMIT = 16_000
 _MESSAGE_LIMIT = 4000
@@ -152,7 +160,7 @@ class Execution:
         self.cancel_grace = cancel_grace
         self._killable = killable
         self._occurrences: dict[str, int] = {}
-        self._ahead = {key: row for key, row in journal.steps.items()}
+        self._ahead = dict(journal.steps)
         self._done = {row.name for row in journal.steps.values() if row.status == "completed" and row.kind not in VALUE_KINDS}
         self._running = 0
         self._brief = 0

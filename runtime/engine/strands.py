@@ -17,7 +17,7 @@ from .execution import Execution, GiveBack
 __all__ = ["StrandsFailed", "run_together"]
 
 
-class StrandsFailed(Exception):  # noqa: N818  never leaves the engine
+class StrandsFailed(Exception):
     """What strands failed with, in the order in which they stand."""
 
     def __init__(self, errors: Sequence[Exception]) -> None:

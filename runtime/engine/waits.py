@@ -156,20 +156,15 @@ async def loop_back(
         execution.writer.add(StepBegun(state.key, name, "loop", 1))
     try:
         again = await condition()
-        now = execution.clock.now()
-        if again and max_iterations is not None and row.loop_count >= max_iterations:
-            raise WaitTimeout(
-                f"loop {state.key!r} jumped back {row.loop_count} times, its max_iterations, and its condition still holds"
-            )
-        if again and timeout is not None and now >= (row.started_at or now) + timeout:
-            raise WaitTimeout(f"loop {state.key!r} ran longer than {timeout:g}s and its condition still holds")
+        if again:
+            _check_bounds(execution, row, max_iterations, timeout)
     except Exception as error:  # noqa: BLE001  every failure of the condition is the step's
         await execution.fail(row, error)
     if not again:
         execution.complete(row, "null")
         return False
     row.loop_count += 1
-    row.wake_at = now + interval if interval else None
+    row.wake_at = execution.clock.now() + interval if interval else None
     data = {"max_iterations": max_iterations} if max_iterations is not None else {}
     execution.writer.add(
         StepCounted(state.key, name, "loop", loop_count=row.loop_count, wake_at=row.wake_at, data=data)
@@ -177,6 +172,17 @@ async def loop_back(
     if row.wake_at is not None:
         await execution.park(row.wake_at)
     return True
+
+
+def _check_bounds(execution: Execution, row: StepRow, max_iterations: int | None, timeout: float | None) -> None:
+    """Refuse one more jump where the loop has had its number or its time; raises WaitTimeout."""
+    now = execution.clock.now()
+    if max_iterations is not None and row.loop_count >= max_iterations:
+        raise WaitTimeout(
+            f"loop {row.key!r} jumped back {row.loop_count} times, its max_iterations, and its condition still holds"
+        )
+    if timeout is not None and now >= (row.started_at or now) + timeout:
+        raise WaitTimeout(f"loop {row.key!r} ran longer than {timeout:g}s and its condition still holds")
 
 
 def abandon(execution: Execution, prefix: str, why: str) -> None:

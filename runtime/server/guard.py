@@ -13,7 +13,8 @@ from typing import Any
 
 import structlog
 
-from ...watchdog.identity import identify
+from ...watchdog.beats import BeatTable
+from ...watchdog.identity import ProcessHandle, ProcessIdentity, identify
 from ..base.config import WatchdogConfig
 
 __all__ = ["WatchdogKeeper"]
@@ -26,7 +27,7 @@ class WatchdogKeeper:
     """Keep a watchdog process alive."""
 
     def __init__(
-        self, config: WatchdogConfig, *, address: str, token: str, beats_path: str, trace_dir: str, orphan_grace: float
+        self, config: WatchdogConfig, *, address: str, token: str, table: BeatTable, trace_dir: str, orphan_grace: float
     ) -> None:
         """Hold the settings, which go to the process on its standard input: argv is for all to read."""
         me = identify(os.getpid())
@@ -34,7 +35,7 @@ class WatchdogKeeper:
         self._settings: dict[str, Any] = {
             "address": address,
             "token": token,
-            "beats_path": beats_path,
+            "beats_path": table.path,
             "trace_dir": trace_dir,
             "thresholds": {
                 "interval": config.interval,
@@ -45,6 +46,7 @@ class WatchdogKeeper:
             "orphan_grace": orphan_grace,
             "server": {"pid": me.pid, "start_time": me.start_time},
         }
+        self._last = _in_charge(table)
         self._process: subprocess.Popen[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -55,7 +57,8 @@ class WatchdogKeeper:
         return self._process.pid if self._process is not None else None
 
     async def start(self) -> None:
-        """Start a watchdog, where one is wanted."""
+        """Start a watchdog, where one is wanted; the last server's goes."""
+        self._dismiss(signal.SIGTERM)
         if self._enabled:
             self._launch()
             self._task = asyncio.create_task(self._keep(), name="paddock-watchdog-keeper")
@@ -71,6 +74,13 @@ class WatchdogKeeper:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(self._settings).encode() + b"\n")
             self._process.stdin.close()
+
+    def _dismiss(self, number: int) -> None:
+        """End the last server's watchdog: found replaced by one that has gone again, it would take charge and stay for a while."""
+        handle = ProcessHandle.open(self._last) if self._last is not None else None
+        if handle is not None:
+            with handle, contextlib.suppress(PermissionError):
+                handle.send_signal(number)
 
     async def _keep(self) -> None:
         from .exits import ended
@@ -99,6 +109,7 @@ class WatchdogKeeper:
     async def stop(self) -> None:
         """End the watchdog."""
         self._stopping.set()
+        self._dismiss(signal.SIGKILL)
         process = self._process
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -110,3 +121,8 @@ class WatchdogKeeper:
             await asyncio.wait({self._task})
         if process is not None:
             await asyncio.to_thread(process.wait)
+
+
+def _in_charge(table: BeatTable) -> ProcessIdentity | None:
+    pid, start_time, _ = table.watchdog()
+    return ProcessIdentity(pid, start_time, table.boot_id) if pid else None

@@ -42,9 +42,9 @@ from .housekeeper import Housekeeper
 from .inline import InlineParts, InlineRunner
 from .nursery import Nursery
 from .rundir import RunDirectory
-from .supervisor import Parts, Supervisor
 from .scheduler import Scheduler
 from .steering import WorkflowsParts
+from .supervisor import Parts, Supervisor
 from .workflows import Workflows
 
 __all__ = ["LentStore", "RunningServer", "ServerSettings"]
@@ -253,7 +253,7 @@ class RunningServer:
             self._server.watchdog_config,
             address=self._address,
             token=self.run_dir.token,
-            beats_path=self.run_dir.beats_path,
+            table=self.table,
             trace_dir=self.run_dir.trace_dir,
             orphan_grace=self._settings.orphan_grace,
         )

@@ -12,7 +12,14 @@ from ..authoring.machine_host import UPDATES
 from ..base.clock import Clock
 from ..base.config import WorkflowsConfig
 from ..base.duration import DurationLike, parse_duration
-from ..base.errors import InstanceNotFound, InvalidInput, InvalidSignal, InvalidState, InvalidTransition, ServerNotRunning
+from ..base.errors import (
+    InstanceNotFound,
+    InvalidInput,
+    InvalidSignal,
+    InvalidState,
+    InvalidTransition,
+    ServerNotRunning,
+)
 from ..base.ids import check_instance_id, check_key, new_id
 from ..base.records import TERMINAL, Instance, Status
 from ..base.values import ANY
@@ -58,7 +65,7 @@ class Steering:
 
     # --- signals ---
 
-    async def signal(self, id: str, name: str, payload: Any = None) -> None:  # noqa: A002  the contract's name
+    async def signal(self, id: str, name: str, payload: Any = None) -> None:
         """Answer a wait (`ctx.wait_event`, `ctx.interrupt`); durable once this returns.
 
         A signal that comes before its wait is kept for it; signals of one name are taken in their order.
@@ -79,7 +86,7 @@ class Steering:
         if lease is not None:
             parts.nudge(lease)
 
-    async def update_state(self, id: str, changes: Mapping[str, Any]) -> None:  # noqa: A002
+    async def update_state(self, id: str, changes: Mapping[str, Any]) -> None:
         """Change a state machine's data from outside: top-level keys, validated by its model; durable once this returns.
 
         The machine takes the change at its next transition, or when its state's current wait or action is over.
@@ -140,7 +147,7 @@ class Steering:
             await parts.end(lease, "its instance is deleted")  # its process is about to exit anyway: the row is its slot
             await asyncio.sleep(0)
 
-    async def retry(self, id: str) -> None:  # noqa: A002
+    async def retry(self, id: str) -> None:
         """Run a failed instance on from its failed step, with a fresh count of attempts, or try a blocked one again.
 
         Raises:
@@ -152,7 +159,7 @@ class Steering:
         parts.bus.poke()
         parts.queued()
 
-    async def fork(self, id: str, from_step: str | None = None, *, input: Any = ..., new_id: str | None = None) -> str:  # noqa: A002
+    async def fork(self, id: str, from_step: str | None = None, *, input: Any = ..., new_id: str | None = None) -> str:
         """Start a new instance that shares an instance's journal before a step; return the new id.
 
         Args:
@@ -172,7 +179,7 @@ class Steering:
         parts.queued()
         return made
 
-    async def pause(self, id: str) -> None:  # noqa: A002
+    async def pause(self, id: str) -> None:
         """Hold an instance: at once where it does not run, a running one at its next step's boundary.
 
         Raises:
@@ -185,7 +192,7 @@ class Steering:
         if lease is not None:
             parts.drain(lease, "it is to be paused")
 
-    async def unpause(self, id: str) -> None:  # noqa: A002
+    async def unpause(self, id: str) -> None:
         """Release a paused instance.
 
         Raises:

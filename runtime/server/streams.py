@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from ..base.records import TERMINAL
+from ..base.records import TERMINAL, Event
 from .bus import EventBus
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ class Stream:
         async for event in self._bus.subscribe("workflow.*", instance_id=ident, after=0):
             if event.name == "workflow.stream":
                 yield event.data["chunk"]
-            elif event.name in _ENDS and await self._over(ident):
-                return
-            elif event.name == "workflow.suspended" and event.data.get("status") == "blocked" and await self._over(ident):
+            elif _may_end(event) and await self._over(ident):
                 return
 
     async def _over(self, ident: str) -> bool:
@@ -51,3 +49,7 @@ class Stream:
     async def result(self, *, timeout: Any = None) -> Any:
         """Return the instance's output; raises like `server.workflows.result`."""
         return await self._workflows.result(await self.id(), timeout=timeout)
+
+
+def _may_end(event: Event) -> bool:
+    return event.name in _ENDS or (event.name == "workflow.suspended" and event.data.get("status") == "blocked")

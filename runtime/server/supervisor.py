@@ -17,7 +17,20 @@ import structlog
 
 from ...ipc.connection import Connection
 from ...ipc.errors import IpcError
-from ...ipc.messages import Cancel, Committed, Drain, Exited, Finished, Hello, Killed, Message, Nudge, Ready, Stale, StaleAck
+from ...ipc.messages import (
+    Cancel,
+    Committed,
+    Drain,
+    Exited,
+    Finished,
+    Hello,
+    Killed,
+    Message,
+    Nudge,
+    Ready,
+    Stale,
+    StaleAck,
+)
 from ...watchdog.beats import BeatTable, NoFreeSlot, SlotView
 from ...watchdog.identity import ProcessIdentity, boot_id, is_alive
 from ...watchdog.tree import end_tree

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from ..base.clock import Clock
 from ..base.config import WorkflowsConfig
 from ..base.duration import DurationLike, parse_duration
 from ..base.errors import (
     ConfigError,
     InstanceNotFound,
     InvalidInput,
-    ServerNotRunning,
     WorkflowBlocked,
     WorkflowCancelled,
     WorkflowFailed,
@@ -28,9 +25,6 @@ from ..engine.definition import Definition
 from ..engine.executor import check_input
 from ..store.instances import NewInstance
 from ..store.schedules import ScheduleRow
-from ..store.ops import Lease
-from ..store.sqlite import SqliteStore
-from .bus import EventBus
 from .paging import instance_cursor, page_size
 from .registry import Registered
 from .scheduler import Schedule, first_tick
@@ -175,14 +169,14 @@ class Workflows(Steering):
         seconds = None if timeout is None else parse_duration(timeout)  # refused before anything is started
         return await self.result(await self.start(workflow, input), timeout=seconds)
 
-    def stream(self, workflow: str | Definition, input: Any = None) -> Stream:  # noqa: A002
+    def stream(self, workflow: str | Definition, input: Any = None) -> Stream:
         """Start an instance and read its chunks: `async for chunk in s`, then `await s.result()`.
 
         The instance is started when the first chunk, the result or `await s.id()` is asked for.
         """
         return Stream(self, self._live().bus, lambda: self.start(workflow, input))
 
-    def follow(self, id: str) -> Stream:  # noqa: A002
+    def follow(self, id: str) -> Stream:
         """Read the chunks of an instance that was started before, from the first one on; any number of readers may."""
         return Stream(self, self._live().bus, lambda: _known(id))
 
@@ -266,8 +260,8 @@ class Workflows(Steering):
         *,
         cron: str | None = None,
         every: DurationLike | None = None,
-        input: Any = None,  # noqa: A002
-        id: str | None = None,  # noqa: A002
+        input: Any = None,
+        id: str | None = None,
         tz: str = "UTC",
         catch_up: Literal["one", "all", "skip"] = "one",
     ) -> str:
@@ -300,7 +294,7 @@ class Workflows(Steering):
         parts.queued()
         return ident
 
-    async def unschedule(self, id: str) -> bool:  # noqa: A002
+    async def unschedule(self, id: str) -> bool:
         """Delete a schedule; return whether it was there. Instances that it has started go on."""
         return await self._live().store.remove_schedule(id)
 

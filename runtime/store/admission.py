@@ -115,9 +115,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How an executor ended. `planned` ends (drain, a step's timeout) count as no crash. `unborn` is one that, so far as anybody knows,
-    never was: if it has taken the lease after all, nothing is settled. `pause` is for how many seconds a planned end keeps the
-    instance back.
+    """How an executor ended.
+
+    `planned` ends (drain, a step's timeout) count as no crash. `unborn` is one that, so far as anybody knows, never was: if it has taken
+    the lease after all, nothing is settled. `pause` is for how many seconds a planned end keeps the instance back.
 
     `leftover` holds what it printed and nobody read: (source, line) pairs.
     """

@@ -191,7 +191,7 @@ def _metadata_set(op: MetadataSet, tx: sqlite3.Connection, instance: int, now: f
 
 
 @apply.register
-def _signal_taken(op: SignalTaken, tx: sqlite3.Connection, instance: int, now: float) -> None:  # noqa: ARG001
+def _signal_taken(op: SignalTaken, tx: sqlite3.Connection, instance: int, now: float) -> None:
     signals.take(tx, op.id, op.key)
 
 

@@ -20,12 +20,12 @@ __all__ = [
     "MetadataSet",
     "Op",
     "Progress",
+    "SignalTaken",
     "StepBegun",
     "StepCompleted",
     "StepCounted",
     "StepFailed",
     "StepRetrying",
-    "SignalTaken",
     "StepWaiting",
     "Suspended",
 ]

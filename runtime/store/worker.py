@@ -139,8 +139,9 @@ class Worker:
         return await asyncio.shield(future)
 
     def call_now(self, function: Callable[[sqlite3.Connection], Any]) -> Any:
-        """Run `function` in the calling thread, which waits for the connection and for the write lock: for a child, whose loop has
-        nothing else to do then. It saves two switches of threads.
+        """Run `function` in the calling thread, which waits for the connection and for the write lock.
+
+        For a child, whose loop has nothing else to do then: it saves two switches of threads.
         """
         if self._closed:
             raise DatabaseUnavailable(f"{self._path} is closed here")

@@ -66,7 +66,7 @@ class _CrashingStore(MemoryStore):
 
 async def crash_everywhere(
     definition: Definition,
-    input: Any = None,  # noqa: A002  the contract's name
+    input: Any = None,
     *,
     plugins: Sequence[Plugin[Any] | str] = (),
     config: dict[str, Any] | None = None,

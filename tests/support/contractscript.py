@@ -1,0 +1,44 @@
+"""A program as users write it: workflow, plugin and config stand in the script itself, the server under the guard.
+
+`test_scripts.py` copies this file and runs the copy, as a script and as a module.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from paddock import AppServer, Context, Plugin, WorkflowsConfig, workflow
+
+
+class Order(BaseModel):
+    qty: int
+
+
+class ShopConfig(BaseModel):
+    currency: str
+
+
+class Shop(Plugin[ShopConfig]):
+    name = "shop"
+
+
+def total(order: Order, ctx: Context) -> dict[str, object]:
+    print("counting", order.qty)
+    return {"type": type(order).__name__, "total": f"{order.qty * 2} {ctx.plugin(Shop).config.currency}", "at": __name__}
+
+
+shop = workflow("shop").task("total", total).build()
+
+
+async def main(database: str, launcher: str) -> None:
+    server = AppServer(database, plugins=[Shop(ShopConfig(currency="EUR"))], workflows=WorkflowsConfig(launcher=launcher))
+    server.workflows.register(shop)
+    async with server:
+        print(await server.workflows.run(shop, Order(qty=21), timeout=60))
+
+
+Path(f"{sys.argv[1]}.imports").open("a").write(f"{__name__}\n")
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2]))

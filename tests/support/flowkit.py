@@ -1,0 +1,48 @@
+"""What the tests of flows do again and again, on a server in memory."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import paddock.testing
+from paddock import Event, Instance
+
+DEADLINE = 20.0
+"""Seconds of real time that anything may take on a busy machine."""
+
+
+async def until(
+    server: Any, pattern: str, instance_id: str | None = None, *, after: int = 0, where: Callable[[Event], bool] = lambda _: True
+) -> Event:
+    """Return the first event that matches, past or to come."""
+    async with asyncio.timeout(DEADLINE):
+        async for event in server.events.subscribe(pattern, instance_id=instance_id, after=after):
+            if where(event):
+                return event
+    raise AssertionError("the subscription ended")
+
+
+async def suspended(server: Any, instance_id: str, reason: str, step: str | None = None, *, after: int = 0) -> Instance:
+    """Return the instance once it has given its process back for this reason, at this step."""
+    async with asyncio.timeout(DEADLINE):
+        async for _ in server.events.subscribe(
+            "workflow.suspended", instance_id=instance_id, after=after
+        ):
+            instance = await server.workflows.get_instance(instance_id)
+            if instance.status == reason and step in (None, instance.current_step):
+                return instance
+    raise AssertionError("the subscription ended")
+
+
+async def run(definition: Any, input: Any = None, *also: Any, signals: dict[str, Any] | None = None) -> Instance:
+    """Run a workflow on a server in memory to its end (or to where it is blocked)."""
+    async with paddock.testing.server(register=[definition, *also]) as server:
+        ident = await server.workflows.start(definition, input)
+        for name, payload in (signals or {}).items():
+            await server.workflows.signal(ident, name, payload)
+        return await server.workflows.wait(ident, timeout=DEADLINE)
+
+
+def outputs(instance: Instance) -> dict[str, Any]:
+    """Return the outputs of completed steps by key."""
+    return {key: step.output for key, step in instance.step_results.items() if step.status == "completed"}

@@ -1,0 +1,43 @@
+"""Draw the diagram in docs/lifecycle.md from the table of statuses: print it, or with --write put it into the page."""
+
+import re
+import sys
+from pathlib import Path
+
+from paddock.runtime.base.records import TERMINAL, Status
+from paddock.runtime.store.lifecycle import ENDING_EVENT, TRANSITIONS
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "lifecycle.md"
+BLOCK = re.compile(r"(?<=<!-- drawn by tools/lifecycle.py -->\n\n)```mermaid\n.*?^```$", re.DOTALL | re.MULTILINE)
+
+
+def diagram() -> str:
+    """Return the table as a mermaid state diagram; an arrow to an end carries the end's event."""
+    lines = ["stateDiagram-v2", "    direction LR", "    [*] --> pending"]
+    for source in Status:
+        for target in Status:
+            if target in TRANSITIONS[source]:
+                event = f": {ENDING_EVENT[target]}" if target in TERMINAL else ""
+                lines.append(f"    {source.value} --> {target.value}{event}")
+    lines += [f"    {status.value} --> [*]" for status in Status if status in TERMINAL]
+    return "\n".join(lines)
+
+
+def block() -> str:
+    """Return the diagram as it stands in the page."""
+    return f"```mermaid\n{diagram()}\n```"
+
+
+def main() -> None:
+    """Print the diagram, or write it into the page."""
+    if "--write" not in sys.argv[1:]:
+        print(diagram())
+        return
+    text = PAGE.read_text()
+    if BLOCK.search(text) is None:
+        raise SystemExit(f"{PAGE.name} has no place for the diagram")
+    PAGE.write_text(BLOCK.sub(lambda _: block(), text))
+
+
+if __name__ == "__main__":
+    main()
