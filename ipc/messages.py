@@ -203,6 +203,7 @@ class Boot(_Message):
     modules: list[str]
     beats_path: str
     cwd: str
+    argv: list[str] = []
 
 
 class Warm(_Message):

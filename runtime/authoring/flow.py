@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import hashlib
 import inspect
@@ -13,10 +14,11 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from ..base.duration import DurationLike, parse_duration
 from ..base.errors import InvalidWorkflow
 from ..base.ids import check_workflow_name
-from ..base.values import Schema
+from ..base.values import ANY, Schema
 from ..engine.context import Frame
 from ..engine.definition import BUILT
 from ..engine.handler import Handler, handler_of
+from .blocking import BlockingFlowContext
 from .flow_context import FlowContext
 
 __all__ = ["Flow", "flow"]
@@ -25,7 +27,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: The context of the flow whose code runs now: a plain call of another flow becomes a part of it.
-_CURRENT: contextvars.ContextVar[FlowContext | None] = contextvars.ContextVar("paddock_flow", default=None)
+_CURRENT: contextvars.ContextVar[FlowContext | BlockingFlowContext | None] = contextvars.ContextVar("paddock_flow", default=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,17 +74,25 @@ class Flow(Generic[P, R]):
         return await self.run_in(FlowContext(frame), value), self.handler.output
 
     async def run_in(self, context: FlowContext, value: Any) -> Any:
-        """Run the function with a context."""
-        token = _CURRENT.set(context)
+        """Run the function with a context; a plain function in a thread, with the context's blocking twin."""
+        if self.handler.is_async:
+            token = _CURRENT.set(context)
+            try:
+                return await self.handler.call(value, context, context.execution.pool)
+            finally:
+                _CURRENT.reset(token)
+        twin = BlockingFlowContext(context.frame, asyncio.get_running_loop())
+        token = _CURRENT.set(twin)
         try:
-            return await self.handler.call(value, context, context.execution.pool)
+            return await self.handler.call(value, twin, context.execution.pool)
         finally:
             _CURRENT.reset(token)
+            twin.release()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[Any]:
         """Run the flow here and now: as a part of the flow whose code calls it, else by itself, with every wait in real time.
 
-        By itself nothing is stored: a crash forgets it.
+        By itself nothing is stored: a crash forgets it. In a flow that is a plain function the call blocks and returns the output.
 
         Raises:
             WorkflowFailed: it raised.
@@ -90,8 +100,10 @@ class Flow(Generic[P, R]):
         """
         value = args[0] if args else next(iter(kwargs.values()), None)
         context = _CURRENT.get()
+        if isinstance(context, BlockingFlowContext) and context.in_thread:
+            return context.nested(self._nested(FlowContext(context.frame), value))
         if context is not None:
-            return self._nested(context, value)
+            return self._nested(FlowContext(context.frame), value)
         from .alone import run_alone
 
         return run_alone(self, value)
@@ -99,7 +111,13 @@ class Flow(Generic[P, R]):
     async def _nested(self, context: FlowContext, value: Any) -> Any:
         frame = context.frame
         key = frame.execution.key(frame.scope, self.name)
-        return await self.run_in(FlowContext(replace(frame, scope=f"{key}/", input=value)), value)
+        limit = frame.execution.max_payload
+        text = ANY.encode(value, f"the input of flow {key!r}", limit)
+        typed = self.input_schema.decode(text, f"the input of flow {key!r}")
+        found = await self.run_in(FlowContext(replace(frame, scope=f"{key}/", input=typed)), typed)
+        return self.output_schema.decode(
+            self.output_schema.encode(found, f"the output of flow {key!r}", limit), f"the output of flow {key!r}"
+        )
 
 
 def flow(

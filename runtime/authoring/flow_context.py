@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from ..base.duration import DurationLike, parse_duration
 from ..base.errors import InvalidInput, NotSerializable
-from ..base.ids import check_instance_id, check_step_name
+from ..base.ids import check_instance_id, check_key, check_step_name
 from ..base.values import ANY, Schema, plain_json, to_json
 from ..engine.context import Context, Frame
 from ..engine.execution import Execution, StepCall
@@ -30,6 +30,7 @@ from ..engine.strands import StrandsFailed, run_together
 from ..engine.waits import PollCall, poll, sleep
 from ..store.journal import StepRow
 from .action import ACTIONS, Action, action_workflow
+from .waiting import Poll, polled_type
 
 __all__ = ["ChildHandle", "FlowContext", "look_at"]
 
@@ -183,7 +184,9 @@ class FlowContext(Context):
         backoff: float = 1.0,
         output: Any = None,
     ) -> Coroutine[Any, Any, Any]:
-        """Call `check(*args)` now and then until it returns a true value, and return that.
+        """Call `check(*args)` now and then until it returns a true value (or `Poll.done(value)`), and return that.
+
+        Its type is the one that `output` or the check's annotation names.
 
         Raises:
             StepFailed: it raised, or found nothing within `timeout` or `max_attempts` checks.
@@ -193,10 +196,10 @@ class FlowContext(Context):
 
         async def look(attempt: int) -> tuple[bool, Any]:
             value = await call.run(self._inner(key, attempt), self.execution)
-            return bool(value), value
+            return (value.is_done, value.value) if isinstance(value, Poll) else (bool(value), value)
 
         seconds = None if timeout is None else parse_duration(timeout)
-        schema = Schema(output) if output is not None else Schema()
+        schema = Schema(output) if output is not None else _polled_schema(call.output)
         return poll(self.execution, PollCall(key, name, look, schema, parse_duration(every), seconds, max_attempts, backoff))
 
     # --- other instances ---
@@ -268,6 +271,27 @@ class FlowContext(Context):
         except StrandsFailed as failed:
             raise failed.errors[0] from None
 
+    # --- told outside, once ---
+
+    async def emit(self, event: str, data: Any = None) -> None:
+        """Publish an event of the user's own; durable once this returns. A replay publishes it no second time."""
+        if self._first_time(f"emit:{check_key(event, 'an event name')}", "emit"):
+            await super().emit(event, data)
+
+    async def set_metadata(self, key: str, value: Any) -> None:
+        """Set one key of the instance's metadata; durable once this returns. A replay does not set it again."""
+        if self._first_time(f"metadata:{check_key(key, 'a metadata key')}", "metadata"):
+            await super().set_metadata(key, value)
+
+    def _first_time(self, name: str, kind: str) -> bool:
+        """Tell whether the code is here for the first time, and note that it was, with the next commit."""
+        execution = self.execution
+        key = execution.key(self._frame.scope, name)
+        if execution.recall(key, kind) is not None:
+            return False
+        execution.complete(StepRow(key, name, kind, "new", attempts=1), "null", begin=True, quiet=True)
+        return True
+
     # --- journaled values ---
 
     def _recorded(self, name: str, compute: Callable[[], Any]) -> Any:
@@ -312,6 +336,11 @@ class FlowContext(Context):
             row = StepRow(key, change, "patched", "new", attempts=1)
             execution.complete(row, "true", begin=True, quiet=True)
         return bool(plain_json(row.output or "false"))
+
+
+def _polled_schema(returns: Schema) -> Schema:
+    """Return the schema of what a check finds: the value's where it is annotated as a `Poll`."""
+    return Schema(polled_type(returns)) if (get_origin(returns.annotation) or returns.annotation) is Poll else returns
 
 
 class _FunctionCall:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ def main() -> None:
     with open(descriptor, "rb") as file:
         orders = json.load(file)
     sys.path[:] = orders["sys_path"]
+    sys.argv[:] = orders["argv"]
     from .birth import become_child
     from .main_module import load_main
     from .process import run_child
@@ -23,7 +25,8 @@ def main() -> None:
     code = 1
     try:
         if spec.needs_main:
-            load_main(orders["main_path"], orders["main_module"])
+            with contextlib.suppress(Exception):  # whoever asks for something in it is told
+                load_main(orders["main_path"], orders["main_module"])
         code = run_child(spec)
     finally:
         leave(code)

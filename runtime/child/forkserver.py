@@ -64,6 +64,7 @@ class ForkServer:
         with contextlib.suppress(OSError):
             os.chdir(boot.cwd)
         sys.path[:] = boot.sys_path
+        sys.argv[:] = boot.argv
         self._bell, self._ringer = os.pipe()
         for descriptor in (self._bell, self._ringer):
             os.set_blocking(descriptor, False)
@@ -182,6 +183,7 @@ class ForkServer:
         """Start a fresh interpreter with its orders in an unlinked file: they hold secrets, so argv and environment are no place."""
         orders = {
             "sys_path": self._boot.sys_path,
+            "argv": self._boot.argv,
             "main_path": self._boot.main_path,
             "main_module": self._boot.main_module,
             "spec": json.loads(order.spec),

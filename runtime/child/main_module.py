@@ -12,10 +12,12 @@ import os
 import sys
 from types import CodeType, ModuleType
 
-__all__ = ["MAIN_ALIAS", "describe_main", "importable", "load_main"]
+__all__ = ["MAIN_ALIAS", "describe_main", "importable", "load_main", "loaded_main"]
 
 #: The `__name__` under which a script is imported in other processes.
 MAIN_ALIAS = "__paddock_main__"
+
+_failures: list[str] = []
 
 
 def describe_main() -> tuple[str | None, str | None]:
@@ -61,11 +63,24 @@ def load_main(path: str | None, module: str | None) -> None:
     sys.modules[MAIN_ALIAS] = sys.modules["__main__"] = loaded
     try:
         exec(code, vars(loaded))  # noqa: S102  the loader's own `exec_module` insists on the module's own name
-    except BaseException:
+    except BaseException as error:
+        _failures[:] = [f"{type(error).__name__}: {error}"]
         del sys.modules[MAIN_ALIAS]
         if before is not None:
             sys.modules["__main__"] = before
         raise
+
+
+def loaded_main() -> ModuleType:
+    """Return the server's `__main__` as `load_main` has imported it here.
+
+    Raises:
+        ImportError: it could not; the message says why.
+    """
+    main = sys.modules["__main__"]
+    if main.__name__ != MAIN_ALIAS and _failures:
+        raise ImportError(_failures[0])
+    return main
 
 
 def _from_module(name: str) -> tuple[ModuleType, CodeType]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-import sys
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -28,6 +27,7 @@ from ..store.ops import Began, Ended, Lease, Suspended
 from ..store.sqlite import SqliteStore
 from .core import ChildCore
 from .lifeline import Lifeline, Lookout
+from .main_module import loaded_main
 from .output import OutputReader
 from .pulse import Pulse
 from .spec import EXIT_GIVEN_BACK, EXIT_LOST_GROUND, ChildSpec, DefinitionPath, output_paths
@@ -50,7 +50,7 @@ def find_definition(path: DefinitionPath, plugins: dict[str, Definition]) -> Def
             f"workflow {path.name!r} was registered by a plugin, which does not register it in this process"
         )
     try:
-        module = sys.modules["__main__"] if path.module == "__main__" else importlib.import_module(path.module)
+        module = loaded_main() if path.module == "__main__" else importlib.import_module(path.module)
     except Exception as error:
         raise WorkflowNotImportable(
             f"module {path.module!r} of workflow {path.name!r} cannot be imported: {type(error).__name__}: {error}"

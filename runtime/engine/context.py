@@ -265,6 +265,10 @@ class BlockingContext(Context):
         """Publish an event of the user's own; durable once this returns."""
         self._wait(super().emit(event, data))
 
+    def stream(self, chunk: Any) -> None:  # type: ignore[override]
+        """Send a chunk to whoever reads the instance's stream; durable once this returns."""
+        self._wait(super().stream(chunk))
+
     def heartbeat(self, progress: Any = None) -> None:
         """Tell that this step is getting on."""
         if progress is not None:

@@ -49,17 +49,24 @@ from ..store.ops import (
 from .retry import Retry, error_name, error_text, next_delay
 from .writer import JournalWriter
 
-__all__ = ["CURRENT_STEP", "VALUE_KINDS", "Execution", "GiveBack", "Monitor", "StepCall", "describe_error", "recorded_failure"]
+__all__ = ["CURRENT_STEP", "STOPPED", "STRAND", "VALUE_KINDS", "Execution", "GiveBack", "Monitor", "StepCall", "describe_error", "recorded_failure"]
 
 _TRACEBACK_LIMIT = 16_000
 _MESSAGE_LIMIT = 4000
 _QUIET_SECONDS = 0.02
 _LOOK_SECONDS = 0.25
 _REPLAY_TURNS = 10
+_CATCH_UP_TURNS = 40
 _TURN_SECONDS = 0.003
 
 #: Kinds of rows that hold a value which the code asked for by a plain call: no steps in a person's eyes.
-VALUE_KINDS = frozenset({"now", "random", "uuid4", "rng", "patched", "update"})
+VALUE_KINDS = frozenset({"now", "random", "uuid4", "rng", "patched", "update", "emit", "metadata"})
+
+#: The keys that each strand around the running code has asked for, the outermost first.
+STRAND: contextvars.ContextVar[tuple[set[str], ...]] = contextvars.ContextVar("paddock_strand", default=())
+
+#: The error type of a step that was ended because another one beside it had failed.
+STOPPED = "Stopped"
 
 #: The step that the running code belongs to: (name, attempt). Log records take it from here.
 CURRENT_STEP: contextvars.ContextVar[tuple[str, int] | None] = contextvars.ContextVar("paddock_step", default=None)
@@ -166,6 +173,9 @@ class Execution:
         self._brief = 0
         self._turned_at = 0.0
         self.strands = 0
+        self.mismatch: NonDeterminismError | None = None
+        self._caught_up = not journal.steps
+        self._told: set[asyncio.Task[Any] | None] = set()
         self._parked: dict[asyncio.Future[None], _Parked] = {}
         self._check: asyncio.TimerHandle | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -202,10 +212,25 @@ class Execution:
         if self._ahead:
             await self.settle_replay()
             for row in self._ahead.values():
-                raise NonDeterminismError(
-                    f"the code asks for the new step {key!r}, but the journal holds {row.kind} {row.key!r}, which the code has not "
-                    "reached; guard the change with ctx.patched(), or finish these instances with the code that began them"
-                )
+                if row.kind not in VALUE_KINDS and not _was_stopped(row):
+                    self._mismatched(
+                        f"the code asks for the new step {key!r}, but the journal holds {row.kind} {row.key!r}, which the code has not "
+                        "reached; guard the change with ctx.patched(), or finish these instances with the code that began them"
+                    )
+            self._ahead.clear()  # values that nobody asks for any more, and steps that were stopped, hold nothing up
+        await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        """Beside other strands, let the replay come to an end before anything begins: a recorded failure may stop this strand."""
+        if self.strands and not self._caught_up:
+            for _ in range(_CATCH_UP_TURNS):
+                await asyncio.sleep(0)
+            self._caught_up = True
+
+    def _mismatched(self, message: str) -> NoReturn:
+        """Raise what blocks the instance; the user's code cannot catch it for good."""
+        self.mismatch = NonDeterminismError(message)
+        raise self.mismatch
 
     async def settle_replay(self) -> None:
         """Give every strand the turns that it needs to replay what the journal holds."""
@@ -237,8 +262,10 @@ class Execution:
             await self.arrive(call.key)
             row = self.journal.steps[call.key] = StepRow(call.key, call.name, call.kind, "new", input=call.input)
         elif row.status == "retrying" and row.wake_at is not None:
+            await self._catch_up()
             await self.park(row.wake_at)
         elif row.status == "running":
+            await self._catch_up()
             await self._interrupted(call, row)
         while True:
             outcome = await self._try(call, row)
@@ -252,12 +279,16 @@ class Execution:
             NonDeterminismError: it is of another kind.
             InterruptError: the instance is suspending; nothing new begins.
         """
+        if self.mismatch is not None:
+            raise self.mismatch
         if self.suspended is not None:
-            raise InterruptError
+            self._refuse_to_go_on(self.clock.now())
         self._ahead.pop(key, None)
+        for keys in STRAND.get():
+            keys.add(key)
         row = self.journal.steps.get(key)
         if row is not None and row.kind != kind:
-            raise NonDeterminismError(
+            self._mismatched(
                 f"the code asks for a {kind} under the key {key!r}, but the journal holds a {row.kind} there; "
                 "guard the change with ctx.patched(), or finish these instances with the code that began them"
             )
@@ -428,6 +459,12 @@ class Execution:
             raise error
         raise StepFailed(info.step or row.key, info.type, info.message, row.attempts, info.traceback) from error
 
+    def stop(self, row: StepRow, why: str) -> None:
+        """Note that an open step was ended because another one beside it had failed."""
+        info = ErrorInfo(type=STOPPED, message=why, step=row.key)
+        row.status, row.error = "failed", info.model_dump_json()
+        self.writer.add(StepFailedOp(row.key, row.name, row.kind, info, row.failures))
+
     def open(self, key: str, name: str, kind: str) -> StepRow:
         """Return the row of a step that holds others (a `parallel`), begun where it is new; its end is `complete` or `fail`."""
         row = self.recall(key, kind)
@@ -471,7 +508,7 @@ class Execution:
             InterruptError: the instance suspends; its next execution comes back to this place.
         """
         if self.suspended is not None:
-            raise InterruptError
+            self._refuse_to_go_on(wake_at)
         if wake_at is not None and wake_at - self.clock.now() <= self._suspend_after and not look:
             await self._wait_briefly(wake_at)
             return
@@ -481,8 +518,25 @@ class Execution:
         self._watch_quiet()
         try:
             await ticket
+        except InterruptError:
+            self.told()
+            raise
         finally:
             self._parked.pop(ticket, None)
+
+    def told(self) -> None:
+        """Note that the running task knows of the suspension: what it still asks for on its way out wakes nobody."""
+        self._told.add(asyncio.current_task())
+
+    def _refuse_to_go_on(self, wake_at: float | None) -> NoReturn:
+        """Stop a strand that comes to a durable call while the instance suspends.
+
+        It was busy without our knowledge (in an await of the user's own), so the instance must come back for it.
+        """
+        if asyncio.current_task() not in self._told and self.suspended is not None and wake_at is not None:
+            status, nearest = self.suspended
+            self.suspended = (status, wake_at if nearest is None else min(nearest, wake_at))
+        raise InterruptError
 
     async def _wait_briefly(self, wake_at: float) -> None:
         self._brief += 1
@@ -553,6 +607,11 @@ class _Overtime(StepTimeout):
 
 
 _AGAIN = object()
+
+
+def _was_stopped(row: StepRow) -> bool:
+    """Tell whether a step was ended because another one beside it had failed."""
+    return row.status == "failed" and ErrorInfo.model_validate_json(row.error or '{"type": "", "message": ""}').type == STOPPED
 
 
 def recorded_failure(row: StepRow) -> OutcomeError:

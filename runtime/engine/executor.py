@@ -67,7 +67,8 @@ async def _run(definition: Definition, frame: Frame) -> tuple[Op | None, Outcome
     try:
         return await _complete(definition, frame)
     except BaseException as error:  # noqa: BLE001  read here, and raised again where it is not the user's or the engine's own
-        return _read(error, frame.execution)
+        mismatch = frame.execution.mismatch
+        return _read(mismatch if mismatch is not None and isinstance(error, Exception) else error, frame.execution)
 
 
 def _read(error: BaseException, execution: Execution) -> tuple[Op | None, Outcome]:
@@ -97,6 +98,8 @@ def _read(error: BaseException, execution: Execution) -> tuple[Op | None, Outcom
 async def _complete(definition: Definition, frame: Frame) -> tuple[Op | None, Outcome]:
     execution = frame.execution
     value, schema = await definition.run(frame)
+    if execution.mismatch is not None:  # the user's code has caught it and gone on
+        raise execution.mismatch
     text = schema.encode(value, f"the output of workflow {definition.name!r}", execution.max_payload)
     if schema.typed:
         schema.decode(text, f"the output of workflow {definition.name!r}")

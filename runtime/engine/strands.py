@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
 
-from ..base.errors import InterruptError, OutcomeError
-from .execution import Execution, GiveBack
+from ..base.errors import InterruptError, OutcomeError, StepFailed
+from .execution import STOPPED, STRAND, Execution, GiveBack
 
 __all__ = ["StrandsFailed", "run_together"]
 
@@ -33,18 +33,26 @@ async def run_together(execution: Execution, work: Sequence[Coroutine[Any, Any, 
         StrandsFailed: some failed; with `fail_fast` the others were cancelled at the first failure.
         BaseException: what ends the execution (`InterruptError`, `GiveBack`, a cancel, an error of ours), once all have stopped.
     """
+    keys: set[str] = set()
+    token = STRAND.set((*STRAND.get(), keys))
     tasks = [asyncio.create_task(one) for one in work]
+    STRAND.reset(token)
     execution.strands += 1
     try:
         await _settle(execution, tasks, fail_fast=fail_fast)
-    except BaseException:
+    except BaseException as error:
         await _cancel(execution, tasks)
+        if isinstance(error, InterruptError):
+            execution.told()
+        elif isinstance(error, Exception):
+            _stop_open(execution, keys)
         raise
     finally:
         execution.strands -= 1
     errors = [error for task in tasks if task.done() and not task.cancelled() and isinstance(error := task.exception(), Exception)]
     if errors:
-        raise StrandsFailed(errors)
+        _stop_open(execution, keys)
+        raise StrandsFailed([error for error in errors if not _is_stop(error)] or errors)
     return [task.result() for task in tasks]
 
 
@@ -59,15 +67,34 @@ async def _settle(execution: Execution, tasks: Sequence[asyncio.Task[Any]], *, f
                 continue
             if isinstance(error, InterruptError | GiveBack):
                 leaving = leaving or error  # the others stop at their own boundaries
+            elif _is_stop(error):
+                continue  # a replay: what stopped it is recorded too
             elif isinstance(error, OutcomeError):
                 if fail_fast and leaving is None:
                     await execution.settle_replay()
                     await _cancel(execution, pending)
                     return
             else:
+                if isinstance(error, Exception) and execution.mismatch is None:
+                    await execution.settle_replay()
                 raise error
     if leaving is not None:
         raise leaving
+
+
+def _is_stop(error: BaseException | None) -> bool:
+    """Tell whether an error is only the mark of a strand that another one's failure has ended."""
+    return isinstance(error, StepFailed) and error.type == STOPPED
+
+
+def _stop_open(execution: Execution, keys: set[str]) -> None:
+    """Note that what the cancelled strands had open is over: a replay must not begin it again."""
+    if execution.writer.broken is not None or execution.mismatch is not None:
+        return
+    for key in keys:
+        row = execution.journal.steps.get(key)
+        if row is not None and row.status in ("running", "retrying", "waiting"):
+            execution.stop(row, "another one beside it failed")
 
 
 async def _cancel(execution: Execution, tasks: Collection[asyncio.Task[Any]]) -> None:

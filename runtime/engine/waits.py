@@ -13,8 +13,7 @@ from ..base.errors import StepFailed, StepTimeout, WaitTimeout
 from ..base.values import Schema
 from ..store.journal import StepRow
 from ..store.ops import StepBegun, StepCounted, StepWaiting
-from ..store.ops import StepFailed as StepFailedOp
-from .execution import CURRENT_STEP, Execution, describe_error, recorded_failure
+from .execution import CURRENT_STEP, Execution, recorded_failure
 from .retry import grown
 
 __all__ = ["LoopState", "PollCall", "PollExhausted", "abandon", "loop_back", "poll", "sleep"]
@@ -189,10 +188,4 @@ def abandon(execution: Execution, prefix: str, why: str) -> None:
     """Note that the open steps under a branch were stopped because another branch failed."""
     for row in execution.journal.steps.values():
         if row.key.startswith(prefix) and row.status in ("running", "retrying", "waiting"):
-            info = describe_error(_Stopped(why), row.key).model_copy(update={"type": "Stopped", "traceback": None})
-            row.status, row.error = "failed", info.model_dump_json()
-            execution.writer.add(StepFailedOp(row.key, row.name, row.kind, info, row.failures))
-
-
-class _Stopped(Exception):
-    pass
+            execution.stop(row, why)

@@ -12,7 +12,7 @@ from typing import Any, Self, cast
 from ..base.clock import Clock, SystemClock
 from ..base.config import WatchdogConfig, WorkflowsConfig
 from ..base.errors import ConfigError, ServerNotRunning
-from ..base.values import to_json
+from ..base.values import plain_json, to_json
 from ..child.main_module import MAIN_ALIAS
 from ..engine.plugins import Plugin, Plugins, order_plugins, resolve_plugins
 from ..store.sqlite import SqliteStore, real_path
@@ -55,7 +55,7 @@ class AppServer:
         self.config = config if config is not None else {}
         if not isinstance(self.config, dict):
             raise ConfigError(f"config must be a dict, not {type(self.config).__name__}")
-        to_json(self.config, "AppServer(config=…)")
+        self.config = plain_json(to_json(self.config, "AppServer(config=…)"))  # the same here as in every child
         self._path = real_path(db)
         self._given_run_dir = run_dir
         self._settings = workflows or WorkflowsConfig()
@@ -63,6 +63,7 @@ class AppServer:
         self._clock: Clock = SystemClock()
         self._plugin_list = order_plugins(resolve_plugins(plugins))
         self._running: RunningServer | None = None
+        self._changing = asyncio.Lock()
         self._lent = LentStore()
         self.plugins = Plugins(self._plugin_list)
         self.workflows = Workflows(self._settings)
@@ -86,8 +87,17 @@ class AppServer:
             PluginConfigError: a plugin's config would not reach a child unchanged; the field is named.
             PluginSetupError: a plugin's setup failed; it is named.
         """
-        if self._running is not None:
-            return
+        async with self._turn():
+            if self._running is None:
+                await self._start()
+
+    def _turn(self) -> asyncio.Lock:
+        """Return the lock that makes one start or stop wait for the other; a new event loop gets one of its own."""
+        if not self._changing.locked():
+            self._changing = asyncio.Lock()
+        return self._changing
+
+    async def _start(self) -> None:
         if sys.modules["__main__"].__name__ == MAIN_ALIAS:
             raise ServerNotRunning(
                 "this script starts a server when it is imported, and a child process has just imported it; "
@@ -121,9 +131,10 @@ class AppServer:
 
         Nothing more is claimed, and running instances get `kill_grace` to reach a step's boundary first.
         """
-        running, self._running = self._running, None
-        if running is not None:
-            await running.close()
+        async with self._turn():
+            running, self._running = self._running, None
+            if running is not None:
+                await running.close()
 
     async def __aenter__(self) -> Self:
         """Start."""

@@ -143,6 +143,7 @@ class EventBus:
     async def start(self) -> None:
         """Publish what is committed from now on."""
         self.cursor = await self.store.last_event_id()
+        self._wake = asyncio.Event()  # of this loop: a server may be started again in another
         self._task = asyncio.create_task(self._pump(), name="paddock-events")
         for listener in self._listeners:
             self._begin(listener)
@@ -183,7 +184,8 @@ class EventBus:
     async def _pump(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _LOOK_AT_LEAST)
+                async with asyncio.timeout(_LOOK_AT_LEAST):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 while await self._publish():  # noqa: ASYNC110  a turn for the others between two batches, not a wait

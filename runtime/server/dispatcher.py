@@ -95,7 +95,8 @@ class Dispatcher:
             if not self._wake.is_set():
                 self.idle.set()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
 
     async def _round(self) -> float:
         """Dispatch what can be; return how long to wait at most."""

@@ -98,7 +98,8 @@ class WatchdogKeeper:
             pause = _RESTART_FIRST if loop.time() - born > _RESTART_LAST else min(pause * 2, _RESTART_LAST)
             _log.warning("the watchdog died and is replaced", pause=pause)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
                 return  # never start one that nobody would stop
             try:
                 self._launch()

@@ -111,7 +111,8 @@ class Nursery:
             if not self._stopping.is_set():
                 _log.warning("the fork server died and is replaced", pause=pause)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await self._stopping.wait()
 
     async def _serve(self) -> None:
         ours, theirs = socket.socketpair()
@@ -140,6 +141,7 @@ class Nursery:
                 modules=modules,
                 beats_path=self._beats_path,
                 cwd=os.getcwd(),
+                argv=list(sys.argv),
             )
         )
         while (message := await connection.receive()) is not None:

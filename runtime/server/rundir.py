@@ -22,6 +22,10 @@ from ..base.errors import RunDirectoryError
 __all__ = ["RunDirectory"]
 
 
+#: Everything that a server makes in its run directory.
+_OURS = ("hub.sock", "port", "token", "beats", "out", "trace")
+
+
 class RunDirectory:
     """One directory, 0700 and ours."""
 
@@ -85,8 +89,16 @@ class RunDirectory:
         return os.path.join(self.path, "trace")
 
     def remove(self) -> None:
-        """Remove the directory with all that is in it, and its parent if that was ours and is empty now."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove what is ours, and the directory once nothing else is in it: one that the user named may hold more."""
+        for name in _OURS:
+            path = os.path.join(self.path, name)
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+        with contextlib.suppress(OSError):
+            os.rmdir(self.path)
         parent = os.path.dirname(self.path)
         if os.path.basename(parent) == f"paddock-{os.geteuid()}":
             with contextlib.suppress(OSError):

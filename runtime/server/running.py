@@ -127,6 +127,7 @@ class RunningServer:
         self._address = ""
         self._resume_after = 0
         self._stopping = False
+        self._names: frozenset[str] = frozenset()
         self._late: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -262,8 +263,9 @@ class RunningServer:
         """Take over from the last server, then let work begin."""
         await self.supervisor.take_over()
         now = self._clock.now()
-        await self.store.block_unknown(self._server.workflows.registry.names, now)
         await self.store.unblock(now)
+        await self.store.block_unknown(self._server.workflows.registry.names, now)
+        self._names = self._server.workflows.registry.names
         if self._settings.resume == "skip":
             self._resume_after = await self.store.newest_instance()
         await self.housekeeper.start()
@@ -276,6 +278,7 @@ class RunningServer:
     async def _resume(self) -> None:
         self._resume_after = 0
         await self.store.unblock(self._clock.now())
+        await self.store.block_unknown(self._server.workflows.registry.names, self._clock.now())
         self.dispatcher.poke()
 
     async def _stop_work(self) -> None:
@@ -318,7 +321,12 @@ class RunningServer:
         )
 
     async def _before_claim(self) -> float | None:
-        """Fire schedules, and give instances that were started from within others their limit keys."""
+        """Fire schedules, give limit keys to instances that were started within others, and try again what is newly registered."""
+        names = self._server.workflows.registry.names
+        if not names <= self._names:
+            for name in names - self._names:
+                await self.store.unblock(self._clock.now(), workflow_name=name)
+            self._names = names
         for known in self._server.workflows.registry:
             if known.key is not None:
                 await self.store.fill_keys(known.definition.name, known.key_of)

@@ -226,10 +226,12 @@ class Supervisor:
             await self._await_record(child)
         elif self._parts.nursery.alive:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(child.exited), _EXIT_REPORT)
+                async with asyncio.timeout(_EXIT_REPORT):
+                    await asyncio.shield(child.exited)
         if self._parts.table.read(child.slot).verdict:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(child.killed), _KILL_REPORT)
+                async with asyncio.timeout(_KILL_REPORT):
+                    await asyncio.shield(child.killed)
 
     async def _await_record(self, child: Child) -> None:
         """Wait a moment for the last server's fork server to note how a child ended, if it lives."""
@@ -385,7 +387,8 @@ class Supervisor:
                 child.connection.send(Cancel(reason=reason, grace=grace))
         while not child.settled.is_set():
             try:
-                await asyncio.wait_for(child.settled.wait(), grace)
+                async with asyncio.timeout(grace):
+                    await child.settled.wait()
             except TimeoutError:
                 await self._end_process(child)
                 grace = _INSIST  # one that was being born had no process yet

@@ -77,7 +77,7 @@ class Store(JournalStore, Protocol):
         """Return the ids whose workflow deadline has passed, and when the next passes."""
         ...
 
-    async def unblock(self, now: float, instance_id: str | None = None) -> int:
+    async def unblock(self, now: float, instance_id: str | None = None, *, workflow_name: str | None = None) -> int:
         """Put blocked instances back into the queue, one or all; return how many."""
         ...
 

@@ -29,7 +29,7 @@ _OVERDUE = """
 SELECT id FROM paddock_instances WHERE deadline_at <= ? AND completed_at IS NULL ORDER BY deadline_at LIMIT 100
 """
 _NEXT_DEADLINE = "SELECT min(deadline_at) FROM paddock_instances WHERE deadline_at IS NOT NULL AND completed_at IS NULL"
-_BLOCKED = "SELECT seq FROM paddock_instances WHERE status = 'blocked'"
+_BLOCKED = "SELECT seq FROM paddock_instances WHERE status = 'blocked' AND (?1 IS NULL OR workflow_name = ?1)"
 _WAITING_NAMES = "SELECT DISTINCT workflow_name FROM paddock_instances WHERE status = 'pending'"
 _PENDING_OF = "SELECT seq FROM paddock_instances WHERE status = 'pending' AND workflow_name = ?"
 _LEASE_OF = "SELECT epoch FROM paddock_leases WHERE instance = ?"
@@ -234,9 +234,9 @@ class SqliteStore:
         """Return the ids whose workflow deadline has passed, and when the next passes."""
         return await self._read(_overdue, now)  # type: ignore[no-any-return]
 
-    async def unblock(self, now: float, instance_id: str | None = None) -> int:
-        """Put blocked instances back into the queue, one or all; return how many."""
-        return await self._write(_unblock, now, instance_id)  # type: ignore[no-any-return]
+    async def unblock(self, now: float, instance_id: str | None = None, *, workflow_name: str | None = None) -> int:
+        """Put blocked instances back into the queue, one, those of a workflow, or all; return how many."""
+        return await self._write(_unblock, now, instance_id, workflow_name)  # type: ignore[no-any-return]
 
     async def block_unknown(self, names: frozenset[str], now: float) -> int:
         """Park queued instances whose workflow is not among `names`; return how many."""
@@ -380,12 +380,12 @@ def _overdue(tx: sqlite3.Connection, now: float) -> tuple[list[str], float | Non
     return ids, tx.execute(_NEXT_DEADLINE).fetchone()[0]
 
 
-def _unblock(tx: sqlite3.Connection, now: float, instance_id: str | None) -> int:
+def _unblock(tx: sqlite3.Connection, now: float, instance_id: str | None, workflow_name: str | None) -> int:
     if instance_id is not None:
         seq, status = instances.find(tx, instance_id)
         numbers = [seq] if status is Status.BLOCKED else []
     else:
-        numbers = [row[0] for row in tx.execute(_BLOCKED)]
+        numbers = [row[0] for row in tx.execute(_BLOCKED, (workflow_name,))]
     for seq in numbers:
         instances.move(tx, seq, Status.BLOCKED, Status.PENDING, now)
     return len(numbers)

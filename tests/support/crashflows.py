@@ -14,7 +14,7 @@ from typing import Any
 from ledger import noted, write
 from pydantic import BaseModel
 
-from paddock import Context, Poll, branch, workflow
+from paddock import Context, Poll, branch, flow, workflow
 
 IGNORE_AND_STAY = """
 import os, signal, sys, time
@@ -324,3 +324,34 @@ async def big(input: dict[str, Any], ctx: Context) -> str:
 
 
 large = workflow("large").task("big", big).build()
+
+
+def die_some(input: dict[str, Any], ctx: Context) -> str:
+    with noted(ctx):
+        if ctx.attempt <= input["times"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
+    return "alive"
+
+
+dying_twice = workflow("dying-twice").task("die", die_some).task("die again", die_some).build()
+
+
+# --- code first: what stands between the steps is run again by each execution ---
+
+
+def step_of(input: dict[str, int], ctx: Context) -> int:
+    if ctx.attempt <= input["dies"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+    return 1
+
+
+@flow("telling")
+async def telling(input: dict[str, int], ctx: Context) -> int:
+    done = 0
+    for n in range(3):
+        print(f"before {n}")
+        ctx.logger.info(f"logged {n}")
+        done += await ctx.step("count", step_of, {"dies": input["dies"] if n == 1 else 0})
+    return done

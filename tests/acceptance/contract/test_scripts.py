@@ -75,7 +75,7 @@ async def test_a_script_without_a_guard_is_told_of_it(tmp_path: Path, launcher: 
     code, _, err = await _run("loose.py", str(tmp_path / "app.db"), launcher, cwd=tmp_path)
     assert code == 1
     last = err.strip().splitlines()[-1]
-    assert "loose" in last and '__name__ == "__main__"' in last, err
+    assert "WorkflowBlocked: loose" in last and 'if __name__ == "__main__":' in last, err
 
 
 async def test_a_workflow_from_a_shell_is_refused_at_register(tmp_path: Path):

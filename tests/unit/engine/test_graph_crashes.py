@@ -262,4 +262,4 @@ def test_crashes_at_random_change_nothing(plan, crashes, after):
         assert twice(bad, done, "random") == []
         assert [count for count in done.values() if count > 1 + len(crashes)] == []
 
-    asyncio.run(both())
+    asyncio.run(asyncio.wait_for(both(), 20))

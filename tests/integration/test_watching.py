@@ -1,0 +1,88 @@
+"""The watchdog with real children: who is stopped is ended and resumed, who is busy is left alone."""
+
+import os
+import signal
+
+import pytest
+from crashflows import THREE
+from crashkit import WATCHFUL, Stage, history, line, proven, until
+from ledger import starts
+
+
+async def test_a_stopped_child_is_ended_with_its_stacks_and_resumed(stage: Stage):
+    async with stage.server(watchdog=WATCHFUL) as server:
+        instance = await server.workflows.start("held", {"until": str(stage.flag)})
+        child = (await line("begin", key="hold"))["pid"]
+        os.kill(child, signal.SIGSTOP)
+        await line("begin", key="hold", attempt=2)
+        stage.let_go()
+        found = await proven(server, instance, THREE)
+        assert found.executions == 2
+        events = await history(server, instance)
+        names = [event.name for event in events]
+        order = [names.index(name) for name in ("workflow.watchdog.stale", "workflow.watchdog.killed", "workflow.resumed")]
+        assert order == sorted(order)
+        assert names.count("workflow.watchdog.stale") == names.count("workflow.watchdog.killed") == 1
+        stale, killed = (events[at].data for at in order[:2])
+        assert (stale["pid"], stale["reason"]) == (child, "stopped")
+        assert killed["pid"] == child
+        assert "wait_for_file" in killed["stack"] or "select" in killed["stack"]
+
+
+async def test_a_child_stopped_before_it_began(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PADDOCK_FAULTS", "child.import:1:stop,child.plugins:2:stop")
+    monkeypatch.setenv("PADDOCK_FAULT_DIR", str(stage.folder))
+    stage.let_go()
+    async with stage.server(watchdog=WATCHFUL) as server:
+        await proven(server, await server.workflows.start("held", {"until": str(stage.flag)}), THREE)
+
+
+async def test_a_child_stopped_with_the_write_lock(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    """Nobody can write until the watchdog, which needs no database, ends it; nobody else is ended for that."""
+    monkeypatch.setenv("PADDOCK_FAULTS", "child.commit.inside:4:stop")
+    monkeypatch.setenv("PADDOCK_FAULT_DIR", str(stage.folder))
+    stage.let_go()
+    async with stage.server(watchdog=WATCHFUL) as server:
+        instances = [await server.workflows.start("held", {"until": str(stage.flag)}) for _ in range(2)]
+        for instance in instances:
+            await proven(server, instance, THREE)
+        events = await history(server)
+        assert [event.name for event in events].count("workflow.watchdog.killed") == 1
+
+
+async def test_the_busy_are_left_alone(stage: Stage):
+    """Computing in Python, and in C with the GIL held for longer than the heartbeat's timeout."""
+    async with stage.server(watchdog={**WATCHFUL, "heartbeat_timeout": 0.4}) as server:
+        python = await server.workflows.start("busy", {"until": str(stage.flag)})
+        c = await server.workflows.start("busy-in-c", {"seconds": 2.0})
+        blocked = await server.workflows.start("held-loop", {"until": str(stage.flag)})
+        await proven(server, c, "computed")
+        stage.let_go()
+        await proven(server, python, "computed")
+        await proven(server, blocked, THREE)
+        assert not [event for event in await history(server) if event.name.startswith("workflow.watchdog")]
+
+
+async def test_a_deadlock_with_the_gil_held_is_ended(stage: Stage):
+    async with stage.server(watchdog=WATCHFUL, max_resumes=0) as server:
+        found = await server.workflows.wait(await server.workflows.start("endless", {"way": "gil", "id": "x"}))
+        assert (found.status, found.error and found.error.type) == ("failed", "CrashLoop")
+        assert found.error is not None
+        assert "overlong" in (found.error.stack or "")
+
+
+async def test_a_watchdog_killed_while_it_kills(stage: Stage):
+    """Its successor finds the same child, and the server tells of it once."""
+    async with stage.server(watchdog=WATCHFUL) as server:
+        instance = await server.workflows.start("held", {"until": str(stage.flag)})
+        child = (await line("begin", key="hold"))["pid"]
+        [watchdog] = [row["pid"] for row in await server.processes() if row["role"] == "watchdog"]
+        os.kill(watchdog, signal.SIGSTOP)
+        os.kill(child, signal.SIGSTOP)
+        os.kill(watchdog, signal.SIGKILL)
+        await line("begin", key="hold", attempt=2)
+        stage.let_go()
+        await proven(server, instance, THREE)
+        names = [event.name for event in await history(server, instance)]
+        assert names.count("workflow.watchdog.stale") == names.count("workflow.watchdog.killed") == 1
+        await until(lambda: starts(child) is None)
