@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -142,8 +142,9 @@ class _Demo:
             self._end_server()
             with self._serving() as lines:
                 next(lines, None)
-                time.sleep(_TAKE_OVER)
-                self._end_server()
+                threading.Timer(_TAKE_OVER, self._server.send_signal, [signal.SIGINT]).start()
+                for _ in lines:
+                    pass  # a pipe that nobody reads would hold it up
         self._end_server()
 
     def _end_server(self) -> None:

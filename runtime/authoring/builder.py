@@ -15,10 +15,10 @@ from ..base.values import Schema
 from ..engine.context import Context
 from ..engine.definition import BUILT, Definition
 from ..engine.handler import Handler, handler_of
-from ..engine.retry import ONCE, Retry
+from ..engine.retry import Retry
 from .action import action_workflow
 from .graph import Graph, check_graph
-from .nodes import Branch, ChoiceNode, EndNode, Node, ParallelNode, PassNode, TaskNode
+from .nodes import Branch, ChoiceNode, EndNode, Node, ParallelNode, PassNode, TaskNode, with_default_retry
 from .waiting import ChildNode, LoopNode, PollNode, SleepNode, WaitEventNode, polled_type
 
 __all__ = ["BranchBuilder", "WorkflowBuilder", "branch", "workflow"]
@@ -40,7 +40,6 @@ class BranchBuilder:
         self._nodes: list[Node] = []
         self._start: str | None = None
         self._default_retry: Retry | None = None
-        self._retries: dict[str, RetryLike] = {}
 
     def _add(self, node: Node) -> Self:
         check_step_name(node.name)
@@ -115,7 +114,6 @@ class BranchBuilder:
         assert handler is not None  # noqa: S101  for the type checker
         looked = handler_of(handler, self._where(name))
         mapper, schema = self._gates(looked, input)
-        self._retries[name] = retry
         return self._add(
             TaskNode(
                 name,
@@ -126,6 +124,7 @@ class BranchBuilder:
                 input=schema,
                 output=Schema(output) if output is not None else looked.output,
                 timeout=self._seconds(name, "timeout", timeout),
+                given_retry=retry,
             )
         )
 
@@ -152,8 +151,8 @@ class BranchBuilder:
         """
         pairs: list[tuple[Callable[[Context], Any], str]] = []
         for item in choices:
-            pair = (item.get("condition"), item.get("next")) if isinstance(item, Mapping) else tuple(item)
-            if len(pair) != 2 or not callable(pair[0]) or not isinstance(pair[1], str):  # noqa: PLR2004
+            pair = (item.get("condition"), item.get("next")) if isinstance(item, Mapping) else item
+            if not isinstance(pair, Sequence) or len(pair) != 2 or not callable(pair[0]) or not isinstance(pair[1], str):  # noqa: PLR2004
                 raise InvalidWorkflow(
                     f"{self._where(name)}: a choice is a pair (condition, name of the next step), not {item!r}"
                 )
@@ -276,7 +275,15 @@ class BranchBuilder:
         next: str | None = None,
         end: bool = False,
     ) -> Self:
-        """Jump back to `target` while the condition holds; `max_iterations` and the events count jumps back."""
+        """Jump back to `target` while the condition holds; `max_iterations` and the events count jumps back.
+
+        Raises:
+            InvalidWorkflow: the condition is no function, or `max_iterations` no number from 0.
+        """
+        if not callable(condition):
+            raise InvalidWorkflow(f"{self._where(name)}: its condition must be a function of the context, not {condition!r}")
+        if max_iterations is not None and max_iterations < 0:
+            raise InvalidWorkflow(f"{self._where(name)}: max_iterations must be at least 0, not {max_iterations!r}")
         return self._add(
             LoopNode(
                 name,
@@ -344,8 +351,15 @@ class BranchBuilder:
         return self._add(ChildNode(name, next, end, workflow=other, mapper=mapper, output=Schema(output)))
 
     def default_retry(self, policy: RetryLike = None, **fields: Any) -> Self:
-        """Set the retry of tasks that name none, and the fields that their own leaves out."""
-        self._default_retry = Retry.of(policy if policy is not None else fields)
+        """Set the retry of tasks that name none, those in branches included, and the fields that their own leaves out.
+
+        Raises:
+            InvalidWorkflow: the policy cannot work.
+        """
+        try:
+            self._default_retry = Retry.of(policy if policy is not None else fields)
+        except InvalidWorkflow as error:
+            raise InvalidWorkflow(f"{self._what}: default_retry: {error}") from None
         return self
 
     def start_at(self, name: str) -> Self:
@@ -363,12 +377,7 @@ class BranchBuilder:
             linked = node
             if node.next is None and not node.end and not isinstance(node, ChoiceNode):
                 linked = replace(node, next=follower)
-            if isinstance(linked, TaskNode):
-                linked = replace(
-                    linked,
-                    retry=Retry.of(self._retries[node.name], default) if default or self._retries[node.name] else ONCE,
-                )
-            nodes[node.name] = linked
+            nodes[node.name] = with_default_retry(linked, default, self._where(node.name))
         start = self._start or self._nodes[0].name
         check_graph(self._what, nodes, start)
         return nodes, start

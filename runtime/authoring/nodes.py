@@ -31,6 +31,7 @@ __all__ = [
     "count_steps",
     "mapped",
     "walk",
+    "with_default_retry",
 ]
 
 _KEEP_INPUT = 4096
@@ -109,6 +110,8 @@ class TaskNode(Node):
     input: Schema = ANY
     output: Schema = ANY
     retry: Retry = ONCE
+    given_retry: Any = None
+    retry_settled: bool = False
     timeout: float | None = None
     kind: str = field(default="task", init=False)
 
@@ -154,6 +157,33 @@ class TaskNode(Node):
             row = row or execution.open(key, self.name, self.kind)
             row.failures += 1
             await execution.fail(row, error)
+
+
+def with_default_retry(node: Node, default: Retry | None, where: str) -> Node:
+    """Give a task, or the tasks of branches, the default retry; what they or their branch name themselves comes first.
+
+    Raises:
+        InvalidWorkflow: a task's own retry cannot work; the task is named.
+    """
+    if isinstance(node, ParallelNode):
+        branches = tuple(
+            replace(
+                branch,
+                nodes={
+                    name: with_default_retry(inner, default, f"{where}/{branch.name}, step {name!r}")
+                    for name, inner in branch.nodes.items()
+                },
+            )
+            for branch in node.branches
+        )
+        return replace(node, branches=branches)
+    if not isinstance(node, TaskNode) or node.retry_settled:
+        return node
+    try:
+        retry = Retry.of(node.given_retry, default)
+    except InvalidWorkflow as error:
+        raise InvalidWorkflow(f"{where}: {error}") from None
+    return replace(node, retry=retry, retry_settled=default is not None)
 
 
 def mapped(mapper: Callable[..., Any], prev: Any, workflow_input: Any) -> Any:

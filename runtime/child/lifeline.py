@@ -74,6 +74,11 @@ class Lifeline:
         """Connect in the background: the instance need not wait for it."""
         self._task = asyncio.create_task(self._hold(), name="paddock-lifeline")
 
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """Return the task that holds the line."""
+        return {self._task} if self._task is not None else set()
+
     async def _hold(self) -> None:
         loop = asyncio.get_running_loop()
         alone_since = loop.time()

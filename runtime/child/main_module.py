@@ -32,7 +32,7 @@ def describe_main() -> tuple[str | None, str | None]:
 
 def importable(module: str) -> bool:
     """Tell whether a child process can import a module that is loaded here."""
-    if module == "__main__":
+    if module in ("__main__", MAIN_ALIAS):  # a script that registers where it is imported does so in every child, too
         return any(describe_main())
     top = module.partition(".")[0]
     for finder in sys.meta_path:

@@ -59,6 +59,7 @@ class OutputReader:
             at = self._positions[name]
             self._positions[name] += used
             if self._discard():
+                self._sink.skip(name, self._positions[name])
                 continue
             for text, size in lines:
                 at += size

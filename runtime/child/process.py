@@ -35,6 +35,7 @@ from .spec import EXIT_GIVEN_BACK, EXIT_LOST_GROUND, ChildSpec, DefinitionPath, 
 __all__ = ["find_definition", "run_child"]
 
 _OUTPUT_INTERVAL = 0.2
+_CLEAN_UP = 0.5
 
 
 def find_definition(path: DefinitionPath, plugins: dict[str, Definition]) -> Definition:
@@ -81,9 +82,9 @@ def run_child(spec: ChildSpec) -> int:
     table = BeatTable.open(spec.beats_path)
     table.assign(spec.slot, pid=me.pid, start_time=me.start_time, epoch=spec.epoch, instance_id=spec.instance_id)
     pulse = Pulse(table, spec.slot, spec.beat_interval, spec.trace_dir)
+    runner = asyncio.Runner()  # never closed: that would wait for handlers that do not let themselves be cancelled
     try:
-        with asyncio.Runner() as runner:
-            code = runner.run(_Child(spec, store, journal, pulse, me).run())
+        code = runner.run(_Child(spec, store, journal, pulse, me).run())
     except MachineError:
         traceback.print_exc()
         code = EXIT_LOST_GROUND
@@ -134,9 +135,18 @@ class _Child:
             outcome = await self._task
         except asyncio.CancelledError:
             outcome = Outcome(OutcomeKind.CANCELLED)
+        await self._cancel_others()
         await core.db.close()
         await self._lifeline.finish(outcome.status.value if outcome.status else outcome.kind.value)
         return EXIT_GIVEN_BACK if outcome.kind in (OutcomeKind.GIVEN_BACK, OutcomeKind.CANCELLED) else 0
+
+    async def _cancel_others(self) -> None:
+        """Give tasks that handlers left behind a moment to clean up; whoever does not end goes with the process."""
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task() and task not in self._lifeline.tasks]
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=_CLEAN_UP)
 
     async def _live(self, core: ChildCore, writer: JournalWriter) -> Outcome:
         """Set plugins up, run the instance, tear them down again."""

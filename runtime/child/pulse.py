@@ -108,6 +108,10 @@ class Pulse:
         self._steps.pop(key, None)
         self._show()
 
+    def caught_up(self) -> None:
+        """Read what was printed so far, while it is still known to be a repetition."""
+        self.drain(None)
+
     def _show(self) -> None:
         text = next(reversed(self._steps), "")
         self._writer.set_step(text, min(self._deadlines.values(), default=None))

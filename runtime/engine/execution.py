@@ -17,7 +17,7 @@ import contextvars
 import inspect
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
@@ -55,6 +55,7 @@ _TRACEBACK_LIMIT = 16_000
 _MESSAGE_LIMIT = 4000
 _QUIET_SECONDS = 0.02
 _LOOK_SECONDS = 0.25
+_STRAND_SECONDS = 10.0
 _REPLAY_TURNS = 10
 _CATCH_UP_TURNS = 40
 _TURN_SECONDS = 0.003
@@ -98,12 +99,19 @@ class Monitor(Protocol):
         """Note that a step has ended."""
         ...
 
+    def caught_up(self) -> None:
+        """Note that the code is about to leave behind what the journal holds; up to here it has done nothing new."""
+        ...
+
 
 class _Unwatched:
     def step_begun(self, key: str, name: str, attempt: int, timeout: float | None) -> None:
         """Ignore it."""
 
     def step_ended(self, key: str) -> None:
+        """Ignore it."""
+
+    def caught_up(self) -> None:
         """Ignore it."""
 
 
@@ -173,6 +181,9 @@ class Execution:
         self._brief = 0
         self._turned_at = 0.0
         self.strands = 0
+        self._strand_tasks: set[asyncio.Task[Any]] = set()
+        self._waiting_tasks: set[asyncio.Task[Any] | None] = set()
+        self._active_at = 0.0
         self.mismatch: NonDeterminismError | None = None
         self._caught_up = not journal.steps
         self._told: set[asyncio.Task[Any] | None] = set()
@@ -217,7 +228,7 @@ class Execution:
                         f"the code asks for the new step {key!r}, but the journal holds {row.kind} {row.key!r}, which the code has not "
                         "reached; guard the change with ctx.patched(), or finish these instances with the code that began them"
                     )
-            self._ahead.clear()  # values that nobody asks for any more, and steps that were stopped, hold nothing up
+            self._leave_behind(list(self._ahead))  # values that nobody asks for any more, and steps that were stopped, hold nothing up
         await self._catch_up()
 
     async def _catch_up(self) -> None:
@@ -242,7 +253,13 @@ class Execution:
 
     def reach(self, key: str) -> None:
         """Note that the code has come to a key."""
-        self._ahead.pop(key, None)
+        self._leave_behind([key])
+
+    def _leave_behind(self, keys: list[str]) -> None:
+        if self._ahead and self._ahead.keys() <= set(keys):
+            self.monitor.caught_up()
+        for key in keys:
+            self._ahead.pop(key, None)
 
     # --- steps ---
 
@@ -266,7 +283,11 @@ class Execution:
             await self.park(row.wake_at)
         elif row.status == "running":
             await self._catch_up()
-            await self._interrupted(call, row)
+            if row.failures and row.deadline_at is None and call.timeout is not None and not call.at_most_once:
+                # its process was ended because it outran its timeout (see `admission.py`): that was a try like any other
+                await self._after_failure(call, row, StepTimeout(f"step {call.key!r} took longer than {call.timeout:g}s"))
+            else:
+                await self._interrupted(call, row)
         while True:
             outcome = await self._try(call, row)
             if outcome is not _AGAIN:
@@ -283,7 +304,7 @@ class Execution:
             raise self.mismatch
         if self.suspended is not None:
             self._refuse_to_go_on(self.clock.now())
-        self._ahead.pop(key, None)
+        self.reach(key)
         for keys in STRAND.get():
             keys.add(key)
         row = self.journal.steps.get(key)
@@ -293,16 +314,14 @@ class Execution:
                 "guard the change with ctx.patched(), or finish these instances with the code that began them"
             )
         if row is not None and row.status in ("completed", "failed"):
-            for inner in [inner for inner in self._ahead if inner.startswith(f"{key}/")]:
-                del self._ahead[inner]  # what is over is not entered again
+            # what is over is not entered again
+            self._leave_behind([inner for inner in self._ahead if inner.startswith(f"{key}/")])
         return row
 
     async def _interrupted(self, call: StepCall, row: StepRow) -> None:
-        """Take up a step that was in flight when its process ended: that spends no retry, but a kill for its timeout did."""
+        """Take up a step that was in flight when its process ended: that spends no retry."""
         if call.at_most_once:
             await self.fail(row, PaddockError("its process died while it ran, and it may run at most once"))
-        if row.failures >= call.retry.max_attempts:
-            await self.fail(row, StepTimeout(f"step {call.key!r} took longer than {call.timeout:g}s"))
 
     async def _try(self, call: StepCall, row: StepRow) -> Any:
         if self.draining is not None:
@@ -422,6 +441,9 @@ class Execution:
 
     async def _failed_try(self, call: StepCall, row: StepRow, error: Exception) -> Any:
         row.failures += 1
+        return await self._after_failure(call, row, error)
+
+    async def _after_failure(self, call: StepCall, row: StepRow, error: Exception) -> Any:
         delay = next_delay(call.retry, row.failures, error)
         if delay is None:
             await self.fail(row, error)
@@ -517,12 +539,25 @@ class Execution:
         self._parked[ticket] = _Parked(wake_at, loop.time() if look else None)
         self._watch_quiet()
         try:
-            await ticket
+            with self.waiting():
+                await ticket
         except InterruptError:
             self.told()
             raise
         finally:
             self._parked.pop(ticket, None)
+
+    @contextlib.contextmanager
+    def waiting(self, strands: Collection[asyncio.Task[Any]] = ()) -> Iterator[None]:
+        """Note that the running task only waits: for something durable, or for the strands that it has begun."""
+        task = asyncio.current_task()
+        self._waiting_tasks.add(task)
+        self._strand_tasks.update(strands)
+        try:
+            yield
+        finally:
+            self._waiting_tasks.discard(task)
+            self._strand_tasks.difference_update(strands)
 
     def told(self) -> None:
         """Note that the running task knows of the suspension: what it still asks for on its way out wakes nobody."""
@@ -556,6 +591,10 @@ class Execution:
 
     def _watch_quiet(self) -> None:
         """Suspend once nothing in this instance can go on; until then look again."""
+        self._active_at = asyncio.get_running_loop().time()
+        self._look_later()
+
+    def _look_later(self) -> None:
         if self._check is not None:
             self._check.cancel()
             self._check = None
@@ -576,13 +615,18 @@ class Execution:
         times = [parked.wake_at for parked in self._parked.values() if parked.wake_at is not None]
         nearest = min(times, default=None)
         soon = nearest is not None and nearest - now <= self._suspend_after
-        if self._running or self._brief or soon or any(ticket.done() for ticket in self._parked):
-            self._watch_quiet()
+        busy = self._running or self._brief or soon or any(ticket.done() for ticket in self._parked)
+        if busy or (self._strand_computes() and moment - self._active_at < _STRAND_SECONDS):
+            self._look_later()
             return
         timed = all(parked.looked_at is None for parked in self._parked.values())
         self.suspended = (Status.SLEEPING if timed else Status.WAITING, nearest)
         for ticket in self._parked:
             ticket.set_exception(InterruptError())
+
+    def _strand_computes(self) -> bool:
+        """Tell whether a strand neither waits nor has ended: it is in an await of the user's own."""
+        return any(not task.done() and task not in self._waiting_tasks for task in self._strand_tasks)
 
     # --- the end ---
 

@@ -83,6 +83,8 @@ def handler_of(function: Callable[..., Any], where: str) -> Handler:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         wants_context = _is_context(hints.get(parameter.name)) or parameter.name == "ctx"
+        if True in flags and parameter.default is not parameter.empty:
+            continue  # `lambda ctx, n=n: …` binds a value; what stands behind the context with a default is no input
         if parameter.kind is parameter.KEYWORD_ONLY or len(flags) == 2 or (flags and flags[-1] is wants_context):  # noqa: PLR2004
             if parameter.default is not parameter.empty:
                 continue

@@ -11,7 +11,7 @@ import json
 import threading
 import traceback
 from collections.abc import Callable, MutableMapping
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import structlog
 
@@ -19,7 +19,7 @@ from ..base.clock import Clock
 from ..base.errors import NotSerializable
 from ..base.records import LEVELS, LogSource
 from ..base.values import to_json
-from ..store.ops import Logged
+from ..store.ops import Logged, OutputSkipped
 from .execution import CURRENT_STEP
 from .writer import JournalWriter
 
@@ -119,6 +119,11 @@ class LogSink:
             self._writer.add(op)
         else:
             self._loop.call_soon_threadsafe(self._writer.add, op)
+
+
+    def skip(self, source: Literal["stdout", "stderr"], position: int) -> None:
+        """Note that output up to a position is not to be kept: it was printed, and kept, before."""
+        self._writer.add(OutputSkipped(source, position))
 
 
 def _plain(data: dict[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,8 @@ async def run_together(execution: Execution, work: Sequence[Coroutine[Any, Any, 
     STRAND.reset(token)
     execution.strands += 1
     try:
-        await _settle(execution, tasks, fail_fast=fail_fast)
+        with execution.waiting(tasks):
+            await _settle(execution, tasks, fail_fast=fail_fast)
     except BaseException as error:
         await _cancel(execution, tasks)
         if isinstance(error, InterruptError):

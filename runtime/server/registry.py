@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -179,11 +180,9 @@ def locate(definition: Definition, module: str | None = None) -> DefinitionPath:
         WorkflowNotImportable: it is no attribute of an importable module; the message says what to do.
     """
     tried: list[str] = []
-    for name in dict.fromkeys(filter(None, (module, definition.module))):
+    for name in filter(None, (module or definition.module,)):
         tried.append(name)
-        found = sys.modules.get(name)
-        if found is None:
-            continue
+        found = _module(name, definition) if module is not None else sys.modules.get(name)
         attribute = _attribute_of(found, definition)
         if attribute is not None:
             _check_importable(definition, name)
@@ -197,6 +196,16 @@ def locate(definition: Definition, module: str | None = None) -> DefinitionPath:
         f"workflow {definition.name!r} is no attribute of module {' or '.join(map(repr, tried)) or '(unknown)'}, so a child process could "
         "not import it. Assign it to a name at module level (not inside a function), pass module=…, or build it with .isolated(False)."
     )
+
+
+def _module(name: str, definition: Definition) -> types.ModuleType:
+    """Return a module that the user named; it need not have been imported yet."""
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # noqa: BLE001  a module may raise anything
+        raise WorkflowNotImportable(
+            f"workflow {definition.name!r}: module {name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from None
 
 
 def _is_limit(value: object) -> bool:

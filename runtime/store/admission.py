@@ -58,7 +58,7 @@ FROM paddock_steps WHERE instance = ?
 _CRASH = "SELECT crash_step, crash_mark, crash_count, executions FROM paddock_instances WHERE seq = ?"
 _CRASHED = "UPDATE paddock_instances SET crash_step = ?, crash_mark = ?, crash_count = ? WHERE seq = ?"
 _TIMED_OUT_STEP = """
-UPDATE paddock_steps SET failures = failures + 1, error = ? WHERE instance = ? AND status = 'running' AND deadline_at <= ?
+UPDATE paddock_steps SET failures = failures + 1, error = ?, deadline_at = NULL WHERE instance = ? AND status = 'running' AND deadline_at <= ?
 """
 _DUE = """
 SELECT seq, status FROM paddock_instances WHERE wake_at <= ? AND status IN ('pending', 'sleeping', 'waiting') ORDER BY wake_at LIMIT 500

@@ -19,6 +19,7 @@ from .ops import (
     Ended,
     Logged,
     MetadataSet,
+    OutputSkipped,
     Progress,
     SignalTaken,
     StepBegun,
@@ -183,6 +184,11 @@ def _logged(op: Logged, tx: sqlite3.Connection, instance: int, now: float) -> No
     events.append(tx, instance, "log.workflow", op.at, data, level=op.level, aliases=(f"log.workflow.{instance_id}",))
     if op.position is not None:
         tx.execute(_POSITION[op.source], (op.position, instance))
+
+
+@apply.register
+def _output_skipped(op: OutputSkipped, tx: sqlite3.Connection, instance: int, now: float) -> None:
+    tx.execute(_POSITION[op.source], (op.position, instance))
 
 
 @apply.register

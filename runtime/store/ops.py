@@ -6,7 +6,7 @@ The engine says what happened; the store turns it into rows and events. All payl
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ..base.records import ErrorInfo, LogSource, Status
 
@@ -19,6 +19,7 @@ __all__ = [
     "Logged",
     "MetadataSet",
     "Op",
+    "OutputSkipped",
     "Progress",
     "SignalTaken",
     "StepBegun",
@@ -163,6 +164,14 @@ class Logged:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputSkipped:
+    """What a stream's file holds up to a position was printed by a replay: nobody keeps it."""
+
+    source: Literal["stdout", "stderr"]
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class SignalTaken:
     """A kept signal was used by a step (its key), or dropped because it did not fit."""
 
@@ -223,6 +232,7 @@ Op = (
     | Emitted
     | Logged
     | MetadataSet
+    | OutputSkipped
     | SignalTaken
     | ChildStarted
     | Suspended

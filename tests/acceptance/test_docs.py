@@ -27,7 +27,9 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$(\n\nIt prints:\n\n```text\n(?P<output>.*?)^```$)?", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(
+    r"^```(\w*)\n(.*?)^```$(\n\nIt prints:\n\n```text\n(?P<output>.*?)^```$)?", re.DOTALL | re.MULTILINE
+)
 _FILE = re.compile(r"# (\w+\.py)\n")
 
 
@@ -90,6 +92,7 @@ def test_no_two_programs_of_a_page_share_a_name():
     assert len(names) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", PROGRAMS, ids=lambda block: f"{block.page}:{block.file}")
 def test_a_program_runs_and_prints_what_the_page_says(block: Block, tmp_path: Path):
     (tmp_path / block.file).write_text(block.text)

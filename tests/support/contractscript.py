@@ -32,13 +32,18 @@ def total(order: Order, ctx: Context) -> dict[str, object]:
 shop = workflow("shop").task("total", total).build()
 
 
-async def main(database: str, launcher: str) -> None:
-    server = AppServer(database, plugins=[Shop(ShopConfig(currency="EUR"))], workflows=WorkflowsConfig(launcher=launcher))
-    server.workflows.register(shop)
+server = AppServer(
+    sys.argv[1], plugins=[Shop(ShopConfig(currency="EUR"))], workflows=WorkflowsConfig(launcher=sys.argv[2])
+)
+server.workflows.register(shop)
+
+
+async def main() -> None:
     async with server:
         print(await server.workflows.run(shop, Order(qty=21), timeout=60))
 
 
-Path(f"{sys.argv[1]}.imports").open("a").write(f"{__name__}\n")
+with Path(f"{sys.argv[1]}.imports").open("a") as file:
+    file.write(f"{__name__}\n")
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2]))
+    asyncio.run(main())

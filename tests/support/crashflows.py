@@ -216,7 +216,8 @@ async def overlong(input: dict[str, Any], ctx: Context) -> str:
         elif way == "block":
             time.sleep(600)
         elif way == "gil":
-            ctypes.PyDLL(None).sleep(600)
+            while True:
+                ctypes.PyDLL(None).sleep(600)  # a signal's handler cuts it short
         elif way == "compute":
             pow(7, 10**8)
     raise AssertionError(way)
@@ -297,7 +298,9 @@ def speak(input: dict[str, Any], ctx: Context) -> str:
         os.write(2, b"raw on two\n")
         print("printed äöü 你好")
         subprocess.run([sys.executable, "-S", "-c", "print('from a grandchild')"], check=True)
-        threading.Thread(target=lambda: print("from a thread")).start()
+        thread = threading.Thread(target=lambda: print("from a thread"))
+        thread.start()
+        thread.join()
         ctx.logger.info("logged", n=1)
         if input.get("dies") and ctx.attempt == 1:
             os.write(1, b"last words")

@@ -7,7 +7,7 @@ from typing import Any
 import paddock.testing
 from paddock import Event, Instance
 
-DEADLINE = 20.0
+DEADLINE = 8.0
 """Seconds of real time that anything may take on a busy machine."""
 
 
@@ -40,9 +40,20 @@ async def run(definition: Any, input: Any = None, *also: Any, signals: dict[str,
         ident = await server.workflows.start(definition, input)
         for name, payload in (signals or {}).items():
             await server.workflows.signal(ident, name, payload)
-        return await server.workflows.wait(ident, timeout=DEADLINE)
+        return await ended(server, ident)
 
 
 def outputs(instance: Instance) -> dict[str, Any]:
     """Return the outputs of completed steps by key."""
     return {key: step.output for key, step in instance.step_results.items() if step.status == "completed"}
+
+
+async def ended(server: Any, instance_id: str) -> Instance:
+    """Return the instance once it has ended or is blocked; say where it stands when it does not come to that."""
+    try:
+        return await server.workflows.wait(instance_id, timeout=DEADLINE)
+    except TimeoutError:
+        instance = await server.workflows.get_instance(instance_id)
+        events = await server.events.history("workflow.*", instance_id=instance_id, limit=1000)
+        told = [f"{event.id} {event.name} {event.data.get('step', event.data.get('reason', ''))}" for event in events]
+        raise AssertionError(f"stuck as {instance.status} at {instance.current_step}: {told}") from None

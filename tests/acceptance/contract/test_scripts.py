@@ -6,10 +6,9 @@ import shutil
 import sys
 from pathlib import Path
 
-import contractscript
 import pytest
 
-MODULES = Path(contractscript.__file__)
+MODULES = Path(__file__).parents[2] / "support" / "contractscript.py"
 
 
 async def _run(*command: str, cwd: Path, path: str = "") -> tuple[int, str, str]:

@@ -81,7 +81,7 @@ def _poll_loop_sleep():
 
     def check(ctx):
         checks["n"] += 1
-        return Poll.done(checks["n"] > 0) if ctx.instance.step_results["p"].poll_count >= 2 or checks["n"] >= 3 else Poll.pending()
+        return Poll.done(True) if ctx.attempt >= 3 else Poll.pending()
 
     def count(ctx):
         return (ctx.steps.get("count") or 0) + 1
@@ -151,7 +151,7 @@ async def test_a_crash_at_each_commit_of_a_graph_that_counts(graph):
 
 # --- graphs by chance -----------------------------------------------------------------------------------------------------
 
-_KINDS = ["task", "task", "sync", "mapped", "flaky", "fails", "choice", "pass", "parallel", "sleep", "poll", "loop"]
+_KINDS = ["task", "task", "sync", "mapped", "flaky", "fails", "choice", "pass_", "parallel", "sleep", "poll", "loop"]
 
 
 @st.composite
@@ -172,69 +172,82 @@ def plans(draw, depth=2, width=4):
     return plan
 
 
-def build(plan, builder, done, path=""):
-    """Make the graph; every handler's work depends only on what the journal holds."""
+class Steps:
+    """Adds steps to a builder; every handler's work depends only on what the journal holds."""
 
-    def finish(ctx, value):
-        done[f"{ctx.instance.current_step}"] += 1
+    def __init__(self, builder, done):
+        self.builder = builder
+        self.done = done
+
+    def finish(self, ctx, value):
+        self.done[ctx.instance.current_step] += 1
         return value
 
+    def task(self, name, _detail):
+        async def work(ctx):
+            await asyncio.sleep(0)
+            return self.finish(ctx, [name, ctx.prev])
+
+        self.builder.task(name, work)
+
+    def sync(self, name, _detail):
+        self.builder.task(name, lambda ctx: self.finish(ctx, {"name": name}))
+
+    def mapped(self, name, _detail):
+        async def work(input, ctx):
+            await ctx.emit("e", input)
+            return self.finish(ctx, input)
+
+        self.builder.task(name, work, input=lambda prev, start: [prev, start])
+
+    def flaky(self, name, detail):
+        async def work(ctx):
+            if ctx.attempt <= detail:
+                raise ValueError("flaky")
+            return self.finish(ctx, 1)
+
+        self.builder.task(name, work, retry={"max_attempts": 9, "interval": 2})
+
+    def fails(self, name, _detail):
+        async def work():
+            await asyncio.sleep(0)
+            raise KeyError("bad")
+
+        self.builder.task(name, work)
+
+    def choice(self, name, detail):
+        self.builder.choice(name, [(lambda ctx: bool(detail), f"{name}-a")], default=f"{name}-b")
+        self.builder.pass_(f"{name}-a", result="a", next=f"{name}-z")
+        self.builder.pass_(f"{name}-b", transform=lambda ctx: ["b", ctx.prev])
+        self.builder.pass_(f"{name}-z")
+
+    def pass_(self, name, _detail):
+        self.builder.pass_(name, transform=lambda ctx: [ctx.prev])
+
+    def sleep(self, name, detail):
+        self.builder.sleep(name, detail)
+
+    def poll(self, name, detail):
+        async def check(ctx):
+            return Poll.done("there") if ctx.attempt > detail else Poll.pending()
+
+        self.builder.poll(name, check, interval=0.5)
+
+    def loop(self, name, detail):
+        inside = f"{name}-in"
+        self.builder.task(inside, lambda ctx: (ctx.steps.get(inside) or 0) + 1)
+        self.builder.loop(name, lambda ctx: ctx.steps[inside] <= detail, inside)
+
+    def parallel(self, name, detail):
+        on_error, plans = detail
+        branches = [build(plan, branch(f"br{n}"), self.done, f"{name}-{n}-") for n, plan in enumerate(plans)]
+        self.builder.parallel(name, branches, on_error=on_error)
+
+
+def build(plan, builder, done, prefix=""):
+    steps = Steps(builder, done)
     for number, (kind, detail) in enumerate(plan):
-        name = f"{kind}{number}"
-        if kind in ("task", "sync"):
-
-            async def task(ctx, name=name):
-                await asyncio.sleep(0)
-                return finish(ctx, [name, ctx.prev])
-
-            def plain(ctx, name=name):
-                return finish(ctx, {"name": name})
-
-            builder.task(name, task if kind == "task" else plain)
-        elif kind == "mapped":
-
-            async def mapped(input, ctx):
-                await ctx.emit("e", input)
-                return finish(ctx, input)
-
-            builder.task(name, mapped, input=lambda prev, start: [prev, start])
-        elif kind == "flaky":
-
-            async def flaky(ctx, detail=detail):
-                if ctx.instance.step_results[ctx.instance.current_step].attempts <= detail:
-                    raise ValueError("flaky")
-                return finish(ctx, 1)
-
-            builder.task(name, flaky, retry={"max_attempts": 9, "interval": 2})
-        elif kind == "fails":
-
-            async def fails(ctx):
-                await asyncio.sleep(0)
-                raise KeyError("bad")
-
-            builder.task(name, fails)
-        elif kind == "choice":
-            builder.choice(name, [(lambda ctx, detail=detail: bool(detail), f"a{number}")], default=f"b{number}")
-            builder.pass_(f"a{number}", result="a", next=f"z{number}")
-            builder.pass_(f"b{number}", transform=lambda ctx: ["b", ctx.prev])
-            builder.pass_(f"z{number}")
-        elif kind == "pass":
-            builder.pass_(name, transform=lambda ctx: [ctx.prev])
-        elif kind == "parallel":
-            branches = [build(inner, branch(f"br{n}"), done) for n, inner in enumerate(detail[1])]
-            builder.parallel(name, branches, on_error=detail[0])
-        elif kind == "sleep":
-            builder.sleep(name, detail)
-        elif kind == "poll":
-
-            async def check(ctx, detail=detail):
-                found = ctx.instance.step_results[ctx.instance.current_step]
-                return Poll.done("there") if found.poll_count >= detail else Poll.pending()
-
-            builder.poll(name, check, interval=0.5)
-        elif kind == "loop":
-            builder.task(f"in{number}", lambda ctx, number=number: (ctx.steps.get(f"in{number}") or 0) + 1)
-            builder.loop(name, lambda ctx, number=number, detail=detail: ctx.steps[f"in{number}"] <= detail, f"in{number}")
+        getattr(steps, kind)(f"{prefix}{kind.strip('_')}{number}", detail)
     return builder.build()
 
 
