@@ -5,9 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable
 
 from rich.console import Console
 
@@ -62,13 +61,12 @@ class _Demo:
         self.screen.say(f"Auditing {self._source}", "bold")
         self.screen.say("A server runs the workflow; the work itself is done in a process of its own.")
         while True:
-            with self._serving() as lines:
-                if not self._follow(lines):
-                    return
-                self._kill_server()
+            if not self._follow(self._start_server()):
+                return
+            self._kill_server()
             self.screen.say("A new server starts on the same database.", "cyan")
 
-    def _follow(self, lines: Iterator[str]) -> bool:
+    def _follow(self, lines: Iterable[str]) -> bool:
         """Follow a server's events; return True when it is time to kill it, False at its end."""
         for line in lines:
             if not line.startswith("{"):
@@ -121,36 +119,36 @@ class _Demo:
             "bold red",
         )
 
-    @contextmanager
-    def _serving(self) -> Iterator[Iterator[str]]:
-        """Start a server; yield the lines that it prints, one for each event after the last one seen."""
+    def _start_server(self) -> Iterable[str]:
+        """Start a server; return the lines that it prints, one for each event after the last one seen."""
         command = [sys.executable, "-P", "-m", "paddock.examples.code_audit", *self._arguments]
         command += ["--events", str(self._evidence.cursor)]
         with open(os.path.join(self._out, "server.log"), "a", encoding="utf-8") as log:
-            server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
-        self._server = server
-        with server:
-            if server.stdout is not None:
-                yield server.stdout
+            self._server = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+            )
+        return self._server.stdout or ()
 
     def clean_up(self) -> None:
         """Leave no process behind, whenever the play was interrupted."""
         signal.signal(signal.SIGINT, lambda *_: None)  # once is enough
-        if self._server is None or self._evidence.instance is not None:
-            return
-        if self._alone:  # the killed server's other processes wait for a server: let one take them over, and end it
+        finished = self._evidence.instance is not None
+        self._end_server(interrupt=not finished)
+        if (
+            self._alone and not finished
+        ):  # what the killed server left waits for a server: let one take it over, and end
+            next(iter(self._start_server()), None)
+            time.sleep(_TAKE_OVER)
             self._end_server()
-            with self._serving() as lines:
-                next(lines, None)
-                threading.Timer(_TAKE_OVER, self._server.send_signal, [signal.SIGINT]).start()
-                for _ in lines:
-                    pass  # a pipe that nobody reads would hold it up
-        self._end_server()
 
-    def _end_server(self) -> None:
-        if self._server is not None and self._server.poll() is None:
+    def _end_server(self, *, interrupt: bool = True) -> None:
+        if self._server is None or self._server.poll() is not None:
+            return
+        if interrupt:
             self._server.send_signal(signal.SIGINT)
-            self._server.wait()
+        for _ in self._server.stdout or ():
+            pass  # a pipe that nobody reads would hold it up
+        self._server.wait()
 
     def conclude(self) -> int:
         """Show the table and the verdict; return the exit code."""

@@ -7,6 +7,7 @@ infinities, bytes, keys that collide once they are text, lone surrogates, circul
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -95,6 +96,20 @@ def describe_validation(error: ValidationError) -> str:
     return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
 
 
+@functools.lru_cache(maxsize=4096)
+def _shared_adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)
+
+
+def _adapter_of(annotation: Any) -> TypeAdapter[Any]:
+    """Return one adapter for all that name the same type: building one takes 100 microseconds and more."""
+    try:
+        hash(annotation)
+    except TypeError:  # metadata of an Annotated may have no hash
+        return TypeAdapter(annotation)
+    return _shared_adapter(annotation)
+
+
 class Schema:
     """One type as a gate between Python values and JSON text; without a type, plain JSON.
 
@@ -121,7 +136,7 @@ class Schema:
         """
         if self._adapter is None:
             try:
-                self._adapter = TypeAdapter(Any if self.annotation is None else self.annotation)
+                self._adapter = _adapter_of(Any if self.annotation is None else self.annotation)
             except (PydanticSchemaGenerationError, PydanticUserError) as error:
                 raise InvalidWorkflow(f"{self.annotation!r} cannot be a schema: {str(error).splitlines()[0]}") from None
         return self._adapter

@@ -35,6 +35,7 @@ from ..base.probes import reach
 from . import process as _warm
 from .birth import become_child, become_subreaper, catch_output
 from .main_module import load_main
+from .rehearsal import build_schemas, rehearse
 from .spec import MARKER, ChildSpec
 
 __all__ = ["main"]
@@ -85,6 +86,7 @@ class ForkServer:
                     importlib.import_module(name)
             except BaseException as error:  # noqa: BLE001  a module may raise anything, SystemExit too
                 failures[name] = "".join(traceback.format_exception_only(error)).strip()
+        build_schemas()
         threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
         hidden = _thread_count() - 1 - len(threads)
         threads += [f"{hidden} native"] if hidden > 0 else []
@@ -288,6 +290,8 @@ def main() -> None:
         sys.exit("the fork server is started by a server, not by hand")
     server = ForkServer(channel, first[0])
     channel.push_back(first[1:])
+    if first[0].modules:  # children are copies of this process; where they are spawned nothing is shared
+        rehearse()
     server.warm(first[0].modules)
     server.run()
     os._exit(0)

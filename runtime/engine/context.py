@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -253,21 +254,25 @@ class BlockingContext(Context):
         """Remember the loop that does the work."""
         super().__init__(frame)
         self._loop = loop
+        self._thread = threading.get_ident()
 
     def _wait(self, call: Coroutine[Any, Any, T]) -> T:
+        if threading.get_ident() == self._thread:
+            # a plain function returned a coroutine (a lambda around an async one), which runs on the loop and awaits what it calls
+            return cast("T", call)
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
     def set_metadata(self, key: str, value: Any) -> None:  # type: ignore[override]
         """Set one key of the instance's metadata; durable once this returns."""
-        self._wait(super().set_metadata(key, value))
+        return self._wait(super().set_metadata(key, value))
 
     def emit(self, event: str, data: Any = None) -> None:  # type: ignore[override]
         """Publish an event of the user's own; durable once this returns."""
-        self._wait(super().emit(event, data))
+        return self._wait(super().emit(event, data))
 
     def stream(self, chunk: Any) -> None:  # type: ignore[override]
         """Send a chunk to whoever reads the instance's stream; durable once this returns."""
-        self._wait(super().stream(chunk))
+        return self._wait(super().stream(chunk))
 
     def heartbeat(self, progress: Any = None) -> None:
         """Tell that this step is getting on."""

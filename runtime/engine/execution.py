@@ -46,7 +46,8 @@ from ..store.ops import (
 from ..store.ops import (
     StepFailed as StepFailedOp,
 )
-from .retry import Retry, error_name, error_text, next_delay
+from .failure import contain, error_name, error_text
+from .retry import Retry, next_delay
 from .writer import JournalWriter
 
 __all__ = ["CURRENT_STEP", "STOPPED", "STRAND", "VALUE_KINDS", "Execution", "GiveBack", "Monitor", "StepCall", "describe_error", "recorded_failure"]
@@ -416,8 +417,8 @@ class Execution:
         token = CURRENT_STEP.set((call.name, attempt))
         try:
             if call.timeout is None:
-                return await call.run(attempt)
-            task = asyncio.ensure_future(call.run(attempt))
+                return await contain(call.run(attempt), GiveBack)
+            task = asyncio.ensure_future(contain(call.run(attempt), GiveBack))
         finally:
             CURRENT_STEP.reset(token)
         try:

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..base.duration import Duration
 from ..base.errors import InvalidWorkflow
 from ..base.values import describe_validation
+from .failure import error_name, error_text
 
-__all__ = ["ONCE", "Retry", "error_name", "error_text", "grown", "next_delay"]
+__all__ = ["ONCE", "Retry", "grown", "next_delay"]
 
 _LONGEST = 100 * 365 * 86400.0
-_OURS = __name__.partition(".")[0] + "."
 
 
 class Retry(BaseModel):
@@ -101,22 +101,6 @@ def grown(first: float, factor: float, times: int) -> float:
         return min(first * factor**times, _LONGEST)
     except OverflowError:
         return _LONGEST if first else 0.0
-
-
-def error_name(error: BaseException) -> str:
-    """Return the name of an error's type as users know it: of ours, the public one."""
-    kind = type(error)
-    if kind.__name__.startswith("_") and kind.__module__.startswith(_OURS):
-        kind = next(base for base in kind.__mro__ if not base.__name__.startswith("_"))
-    return kind.__name__
-
-
-def error_text(error: BaseException) -> str:
-    """Return an error's message, whatever its `__str__` does, as text that UTF-8 can hold."""
-    try:
-        return str(error).encode(errors="backslashreplace").decode()
-    except Exception as worse:  # noqa: BLE001  a user's class
-        return f"(its message cannot be read: {type(worse).__name__})"
 
 
 def _matches(policy: Retry, error: BaseException) -> bool:

@@ -20,6 +20,9 @@ __all__ = ["INPUT", "OUTPUT", "append", "last_event_id", "read_events", "read_lo
 #: Values of `payload` other than a step's row: the instance's own output and input.
 OUTPUT, INPUT = 0, -1
 
+#: One encoder for all: `json.dumps` with options builds a new one at each call.
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
 _INSERT = (
     "INSERT INTO paddock_events (instance, name, created_at, data, ref, payload, level) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
@@ -54,7 +57,7 @@ def append(
     aliases: tuple[str, ...] = (),
 ) -> int:
     """Add an event in the open transaction, and one more row for each further name; return the last id."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":")) if data else "{}"
+    text = _encode(data) if data else "{}"
     last = tx.execute(_INSERT, (instance, name, now, text, None, payload, level)).lastrowid
     first = last
     for alias in aliases:
