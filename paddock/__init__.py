@@ -3,7 +3,7 @@
 from paddock.runtime.authoring.action import Action, action
 from paddock.runtime.authoring.builder import branch, workflow
 from paddock.runtime.authoring.flow import Flow, flow
-from paddock.runtime.authoring.flow_context import FlowContext
+from paddock.runtime.authoring.flow_context import ChildHandle, FlowContext
 from paddock.runtime.authoring.machine import StateMachine, state
 from paddock.runtime.authoring.standalone import Transition
 from paddock.runtime.authoring.waiting import Poll
@@ -52,6 +52,9 @@ from paddock.runtime.engine.context import BlockingContext, Context
 from paddock.runtime.engine.plugins import Core, Plugin
 from paddock.runtime.engine.retry import Retry
 from paddock.runtime.server.app import AppServer
+from paddock.runtime.server.bus import Subscription
+from paddock.runtime.server.scheduler import Schedule
+from paddock.runtime.server.streams import Stream
 
 __version__ = "0.1.0"
 
@@ -59,6 +62,7 @@ __all__ = [
     "Action",
     "AppServer",
     "BlockingContext",
+    "ChildHandle",
     "ConcurrencyLimitReached",
     "ConfigError",
     "Context",
@@ -94,6 +98,7 @@ __all__ = [
     "Poll",
     "Retry",
     "RunDirectoryError",
+    "Schedule",
     "ServerAlreadyRunning",
     "ServerNotRunning",
     "SqlitePragmas",
@@ -104,6 +109,8 @@ __all__ = [
     "StepStatus",
     "StepTimeout",
     "Transition",
+    "Stream",
+    "Subscription",
     "UsageError",
     "WaitTimeout",
     "WatchdogConfig",

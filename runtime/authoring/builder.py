@@ -107,11 +107,8 @@ class BranchBuilder:
         """
         if (handler is None) == (job is None):
             raise InvalidWorkflow(f"{self._where(name)}: give a handler or job=, one of them")
-        if job is not None:
-            raise InvalidWorkflow(
-                f"{self._where(name)}: job= is not there yet; pass the action's function as the handler"
-            )
-        assert handler is not None  # noqa: S101  for the type checker
+        if handler is None:
+            return self._job(name, str(job), input, output, next, end)
         looked = handler_of(handler, self._where(name))
         mapper, schema = self._gates(looked, input)
         return self._add(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ..base.errors import InvalidState
 from ..base.values import ANY, Schema, plain_json
 from ..engine.context import Frame
 from ..engine.execution import recorded_failure
@@ -93,9 +94,9 @@ class _VisitHost:
         await sleep(self.execution, key, name, seconds)
         await self.take_updates(name)
 
-    def log(self, message: str, data: dict[str, Any]) -> None:
+    def log(self, message: str, data: dict[str, Any], *, level: str = "info") -> None:
         if not self.execution.replaying:
-            self._frame.logger.info(message, **data)
+            getattr(self._frame.logger, level)(message, **data)
 
     async def take_updates(self, place: str) -> None:
         """Take outside updates that have come; which came where is journaled, so a replay applies them at the same places."""
@@ -107,12 +108,15 @@ class _VisitHost:
                 return
             patches = []
             while (kept := await execution.writer.store.next_signal(execution.writer.lease, UPDATES)) is not None:
-                execution.writer.add(SignalTaken(kept.id, key))
-                await execution.writer.flush()
                 patches.append(plain_json(kept.payload))
-            if not patches:
+                execution.writer.add(SignalTaken(kept.id, key))
+                row = StepRow(key, "update", "update", "new", attempts=1)
+                execution.complete(row, json.dumps(patches), begin=True, quiet=True)  # one commit with the taking
+                await execution.writer.flush()
+            if row is None:
                 return
-            row = StepRow(key, "update", "update", "new", attempts=1)
-            execution.complete(row, json.dumps(patches), begin=True, quiet=True)
         for patch in plain_json(row.output or "[]"):
-            self._machine.data = merge_data(type(self._machine), self._machine.data, patch)
+            try:
+                self._machine.data = merge_data(type(self._machine), self._machine.data, patch)
+            except InvalidState as error:  # it fitted the data that were known when it was accepted
+                self.log(f"an update from outside was dropped: {error}", {}, level="warning")

@@ -195,6 +195,7 @@ class Execution:
         self._passed: dict[str, int] = {}
         self._stream_index = 0
         self._stream_lock = asyncio.Lock()
+        self.signals_taken: set[int] = set()
 
     # --- identity ---
 

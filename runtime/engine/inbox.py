@@ -16,12 +16,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..base.errors import InvalidInput, InvalidSignal, WaitTimeout, WorkflowCancelled, WorkflowFailed, WorkflowTimedOut
+from ..base.errors import InstanceIdConflict, InvalidInput, InvalidSignal, WaitTimeout, WorkflowCancelled, WorkflowFailed, WorkflowTimedOut
 from ..base.ids import new_id
 from ..base.records import TERMINAL, ErrorInfo, Status
 from ..base.values import Schema, describe_validation, plain_json
 from ..store.journal import StepRow
-from ..store.ops import ChildStarted, Logged, SignalTaken, StepWaiting
+from ..store.ops import ChildStarted, Logged, SignalTaken, StepBegun, StepWaiting
 from ..store.signals import ChildOutcome
 from .execution import Execution, recorded_failure
 
@@ -71,7 +71,7 @@ def _loaded(path: str | None) -> Any:
     module, _, name = path.partition(":")
     if module == "builtins":
         return getattr(builtins, name, None)
-    found: Any = sys.modules.get(module)
+    found: Any = sys.modules.get("__main__" if module == "__paddock_main__" else module)
     for part in name.split("."):
         found = getattr(found, part, None)
     return found if inspect.isclass(found) else None
@@ -100,7 +100,10 @@ async def wait_event(
     while True:
         await execution.writer.flush()
         kept = await execution.writer.store.next_signal(execution.writer.lease, event)
+        if kept is not None and kept.id in execution.signals_taken:
+            continue  # by another wait beside this one; its commit is under way
         if kept is not None:
+            execution.signals_taken.add(kept.id)
             execution.writer.add(SignalTaken(kept.id, key))
             try:
                 value = schema.decode(kept.payload, f"signal {event!r}")
@@ -130,13 +133,25 @@ class ChildCall:
 
 
 async def start_child(execution: Execution, key: str, name: str, call: ChildCall) -> str:
-    """Start another instance and return its id, the same at every replay: the start and its record are one commit."""
+    """Start another instance and return its id, the same at every replay: the start and its record are one commit.
+
+    Raises:
+        StepFailed: its id belongs to another workflow or input (`InstanceIdConflict`).
+    """
     row = execution.recall(key, "start")
     if row is not None and row.status == "completed":
         return str(plain_json(row.output or '""'))
+    if row is not None and row.status == "failed":
+        raise recorded_failure(row)
     await execution.arrive(key)
-    ident = await _start(execution, key, call)
-    execution.complete(StepRow(key, name, "start", "new", attempts=1), json.dumps(ident), begin=True)
+    row = StepRow(key, name, "start", "new", attempts=1, failures=1)
+    try:
+        ident = await _start(execution, key, call)
+    except InstanceIdConflict as error:
+        execution.journal.steps[key] = row
+        execution.writer.add(StepBegun(key, name, "start", 1))
+        await execution.fail(row, error)
+    execution.complete(row, json.dumps(ident), begin=True)
     await execution.writer.flush()
     execution.queued()
     return ident
@@ -145,10 +160,23 @@ async def start_child(execution: Execution, key: str, name: str, call: ChildCall
 async def _start(execution: Execution, key: str, call: ChildCall) -> str:
     ident = call.id or new_id()
     text = await call.input()
+    if call.id is not None:
+        await _check_id(execution, ident, call.workflow_name, text)
     priority = execution.journal.priority if call.priority is None else call.priority
     wake_at = execution.clock.now() + call.delay if call.delay else None
     execution.writer.add(ChildStarted(ident, call.workflow_name, text, key, priority, wake_at))
     return ident
+
+
+async def _check_id(execution: Execution, ident: str, workflow_name: str, text: str) -> None:
+    """Refuse an id that belongs to another start: in the commit itself a conflict could only end the process."""
+    await execution.writer.flush()  # a start beside this one may be what took it
+    found = await execution.writer.store.started_as(ident)
+    if found is not None and (found[0] != workflow_name or plain_json(found[1]) != plain_json(text)):
+        raise InstanceIdConflict(
+            f"instance {ident} exists already, with another {'workflow' if found[0] != workflow_name else 'input'}; "
+            "use another id, or the same workflow and input"
+        )
 
 
 async def run_child_workflow(execution: Execution, key: str, name: str, kind: str, call: ChildCall, output: Schema) -> Any:

@@ -127,7 +127,7 @@ class Registry:
             if definition.name in self._known:
                 continue
             try:
-                path = locate(definition)
+                path = DefinitionPath(name=definition.name) if self._config.launcher == "inline" else locate(definition)
             except WorkflowNotImportable:
                 continue  # a plugin brings it, or it only runs in the process that made it
             self._add_action(made, path)

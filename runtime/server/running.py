@@ -383,6 +383,8 @@ class RunningServer:
             done, lease = await self.store.end(ident, Status.TIMED_OUT, self._clock.now(), error)
             if done:
                 self.bus.poke()
+                for child in await self.store.children_of(ident):
+                    await self._server.workflows.cancel(child)
             if lease is not None:
                 task = asyncio.create_task(
                     self._end(lease, "the workflow's timeout has passed"), name="paddock-timeout"

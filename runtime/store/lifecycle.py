@@ -29,7 +29,7 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     _A: frozenset({_P, _B, Status.CANCELLED, Status.TIMED_OUT}),
     # tried again, cancelled, out of time
     _B: frozenset({_P, _A, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT}),
-    # the ends; `retry` alone opens a failed or timed-out instance again, and says so by an event
+    # the ends; `retry` alone opens a failed instance again (`steering.py:reopen`), and says so by an event of its own
     Status.COMPLETED: frozenset(),
     Status.FAILED: frozenset(),
     Status.CANCELLED: frozenset(),

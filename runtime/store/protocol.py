@@ -39,6 +39,10 @@ class JournalStore(Protocol):
         """Return how another instance stands."""
         ...
 
+    async def started_as(self, instance_id: str) -> tuple[str, str] | None:
+        """Return another instance's workflow and input (JSON text), None for an unknown one."""
+        ...
+
     async def streamed(self, lease: Lease) -> dict[str, int]:
         """Return how many chunks each step (by key) has streamed."""
         ...

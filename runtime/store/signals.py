@@ -10,7 +10,7 @@ from ..base.records import TERMINAL, Status
 from . import instances
 from .ops import Lease
 
-__all__ = ["Awaited", "ChildOutcome", "Kept", "awaited", "has_come", "next_kept", "outcome_of", "put", "take"]
+__all__ = ["Awaited", "ChildOutcome", "Kept", "awaited", "has_come", "next_kept", "outcome_of", "put", "started_as", "take"]
 
 _PUT = "INSERT INTO paddock_signals (instance, name, payload, created_at) VALUES (?, ?, ?, ?)"
 _NEXT = "SELECT id, payload FROM paddock_signals WHERE instance = ? AND name = ? AND taken_by IS NULL ORDER BY id LIMIT 1"
@@ -27,6 +27,9 @@ SELECT 1 FROM paddock_steps s WHERE s.instance = ?1 AND s.status = 'waiting' AND
 _OUTCOME = """
 SELECT i.status, i.error, i.workflow_name, (SELECT value FROM paddock_payloads p WHERE p.instance = i.seq AND p.kind = 'output')
 FROM paddock_instances i WHERE i.id = ?
+"""
+_STARTED_AS = """
+SELECT i.workflow_name, p.value FROM paddock_instances i JOIN paddock_payloads p ON p.instance = i.seq AND p.kind = 'input' WHERE i.id = ?
 """
 _LEASE = "SELECT epoch FROM paddock_leases WHERE instance = ?"
 
@@ -104,6 +107,12 @@ def take(tx: sqlite3.Connection, number: int, key: str) -> None:
 def has_come(tx: sqlite3.Connection, instance: int) -> bool:
     """Tell whether something that an open wait of this instance waits for is there."""
     return tx.execute(_COME, (instance,)).fetchone() is not None
+
+
+def started_as(tx: sqlite3.Connection, instance_id: str) -> tuple[str, str] | None:
+    """Return an instance's workflow and input, None for an unknown one."""
+    row = tx.execute(_STARTED_AS, (instance_id,)).fetchone()
+    return (row[0], row[1]) if row else None
 
 
 def outcome_of(tx: sqlite3.Connection, instance_id: str) -> ChildOutcome | None:

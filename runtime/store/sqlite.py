@@ -128,6 +128,10 @@ class SqliteStore:
         """Return how another instance stands."""
         return await self._read(signals.outcome_of, instance_id)  # type: ignore[no-any-return]
 
+    async def started_as(self, instance_id: str) -> tuple[str, str] | None:
+        """Return another instance's workflow and input, None for an unknown one."""
+        return await self._read(signals.started_as, instance_id)  # type: ignore[no-any-return]
+
     async def streamed(self, lease: Lease) -> dict[str, int]:
         """Return how many chunks each step (by key) has streamed."""
         return await self._read(events.streamed, lease.instance)  # type: ignore[no-any-return]

@@ -12,7 +12,29 @@ from .ops import Lease
 __all__ = ["children_of", "fork", "pause", "reopen", "unpause"]
 
 _LEASE_OF = "SELECT epoch FROM paddock_leases WHERE instance = ?"
-_DROP_FAILED = "DELETE FROM paddock_steps WHERE instance = ? AND status = 'failed'"
+_FAILED_AT = "SELECT json_extract(error, '$.step') FROM paddock_instances WHERE seq = ?"
+_LATEST_FAILED = """
+SELECT key FROM paddock_steps WHERE instance = ?1 AND status = 'failed'
+    AND coalesce(json_extract(error, '$.type'), '') <> 'Stopped'
+    AND NOT EXISTS (SELECT 1 FROM paddock_steps later WHERE later.instance = ?1 AND later.seq > paddock_steps.seq
+                    AND later.kind NOT IN ('now', 'random', 'uuid4', 'rng', 'patched', 'update', 'emit', 'metadata')
+                    AND coalesce(json_extract(later.error, '$.type'), '') <> 'Stopped')
+"""
+_FAILED_ROW = "SELECT seq, completed_at FROM paddock_steps WHERE instance = ? AND key = ?"
+# The step itself (a wait for another instance is completed, with that one's failure in it), the steps that hold it, what a parallel
+# that holds it has failed within, and what was stopped because of it. Failures that the code has caught stay: the way past them is
+# in the journal.
+_DROP_FAILED = """
+DELETE FROM paddock_steps WHERE instance = ?1 AND (
+    key = ?2
+    OR (status = 'failed' AND substr(?2, 1, length(key) + 1) = key || '/')
+    OR (status = 'failed' AND json_extract(error, '$.type') = 'Stopped' AND completed_at >= ?3)
+    OR (status = 'failed' AND EXISTS (
+        SELECT 1 FROM paddock_steps holder WHERE holder.instance = ?1 AND holder.kind = 'parallel' AND holder.status = 'failed'
+            AND substr(?2, 1, length(holder.key) + 1) = holder.key || '/'
+            AND substr(paddock_steps.key, 1, length(holder.key) + 1) = holder.key || '/'))
+)
+"""
 _REOPEN = """
 UPDATE paddock_instances SET status = 'pending', error = NULL, completed_at = NULL, wake_at = NULL, crash_step = NULL, crash_count = 0,
     deadline_at = CASE WHEN deadline_at IS NULL THEN NULL ELSE ?2 + (deadline_at - started_at) END
@@ -21,13 +43,18 @@ WHERE seq = ?1
 _WANT_PAUSE = "UPDATE paddock_instances SET pause_wanted = ? WHERE seq = ?"
 _FROM = "SELECT seq, key FROM paddock_steps WHERE instance = ? AND (key = ? OR name = ?) ORDER BY seq LIMIT 1"
 _COPY_STEPS = """
-INSERT INTO paddock_steps (instance, key, name, kind, status, attempts, failures, input, output, started_at, completed_at,
+INSERT INTO paddock_steps (instance, key, name, kind, status, attempts, failures, input, output, error, started_at, completed_at,
                            poll_count, loop_count, event_name, child_id)
-SELECT ?1, key, name, kind, status, attempts, failures, input, output, started_at, completed_at, poll_count, loop_count, event_name,
-       child_id
+SELECT ?1, key, name, kind, status, attempts, failures, input, output, error, started_at, completed_at, poll_count, loop_count,
+       event_name, child_id
 FROM paddock_steps
-WHERE instance = ?2 AND seq < ?3 AND (status = 'completed' OR (kind = 'loop' AND loop_count > 0))
-  AND substr(?4, 1, length(key) + 1) <> key || '/'
+WHERE instance = ?2 AND seq < ?3 AND substr(?4, 1, length(key) + 1) <> key || '/' AND (
+    status = 'completed' OR (kind = 'loop' AND loop_count > 0)
+    OR (status = 'failed' AND NOT EXISTS (  -- a failure that the code has caught: something came after it, and no parallel holds it
+        SELECT 1 FROM paddock_steps holder WHERE holder.instance = ?2 AND holder.kind = 'parallel'
+            AND substr(paddock_steps.key, 1, length(holder.key) + 1) = holder.key || '/')
+        AND key <> coalesce((SELECT json_extract(error, '$.step') FROM paddock_instances WHERE seq = ?2), ''))
+)
 ORDER BY seq
 """
 _COPY_METADATA = "INSERT INTO paddock_metadata SELECT ?1, key, value FROM paddock_metadata WHERE instance = ?2"
@@ -54,9 +81,22 @@ def reopen(tx: sqlite3.Connection, instance_id: str, now: float) -> None:
             f"instance {instance_id} is {status.value}; only a failed or a blocked one can be retried"
             + (". Fork it to run it again." if status in TERMINAL else "")
         )
-    tx.execute(_DROP_FAILED, (seq,))
+    _drop_failed(tx, seq)
     tx.execute(_REOPEN, (seq, now))
     events.append(tx, seq, "workflow.retried", now)
+
+
+def _drop_failed(tx: sqlite3.Connection, seq: int) -> None:
+    """Forget the failure that ended an instance: that of its error's step, or the last one where the error names none."""
+    key = tx.execute(_FAILED_AT, (seq,)).fetchone()[0]
+    row = tx.execute(_FAILED_ROW, (seq, key)).fetchone()
+    if row is None:
+        latest = tx.execute(_LATEST_FAILED, (seq,)).fetchone()
+        if latest is None:
+            return
+        key = latest[0]
+        row = tx.execute(_FAILED_ROW, (seq, key)).fetchone()
+    tx.execute(_DROP_FAILED, (seq, key, row[1]))
 
 
 def fork(tx: sqlite3.Connection, instance_id: str, new_id: str, from_step: str | None, new_input: str | None, now: float) -> str:
@@ -98,7 +138,8 @@ def pause(tx: sqlite3.Connection, instance_id: str, now: float) -> Lease | None:
         tx.execute(_WANT_PAUSE, (1, seq))
         row = tx.execute(_LEASE_OF, (seq,)).fetchone()
         return Lease(seq, row[0]) if row else None
-    instances.move(tx, seq, status, Status.PAUSED, now)
+    delayed = tx.execute("SELECT wake_at FROM paddock_instances WHERE seq = ? AND executions = 0", (seq,)).fetchone()
+    instances.move(tx, seq, status, Status.PAUSED, now, wake_at=delayed[0] if delayed else None)
     return None
 
 
@@ -115,7 +156,8 @@ def unpause(tx: sqlite3.Connection, instance_id: str, now: float) -> None:
         raise InvalidTransition(f"instance {instance_id} is {status.value}, not paused")
     tx.execute(_WANT_PAUSE, (0, seq))
     if status is Status.PAUSED:
-        instances.move(tx, seq, Status.PAUSED, Status.PENDING, now)
+        wake_at = tx.execute("SELECT wake_at FROM paddock_instances WHERE seq = ?", (seq,)).fetchone()[0]
+        instances.move(tx, seq, Status.PAUSED, Status.PENDING, now, wake_at=wake_at)
 
 
 def children_of(tx: sqlite3.Connection, instance_id: str) -> list[str]:

@@ -37,8 +37,10 @@ ALLOWED: dict[str, set[str]] = {
     # what a child is told, what it leaves behind, and what a process of either kind knows of its main module and its plugins'
     # database; not how a child runs
     "runtime.server": _BELOW_CHILD | {f"runtime.child.{name}" for name in ("spec", "output", "main_module", "core")},
+    "runtime.testing": _BELOW_CHILD | {"runtime.server", "runtime.child.core"},
     "runtime.cli": _RUNTIME | {""},
-    "": _RUNTIME | {"runtime.cli"},  # paddock itself, the public face
+    "testing": {"runtime.testing"},  # the public face of what users test with
+    "": _RUNTIME | {"runtime.cli", "runtime.testing"},  # paddock itself, the public face
     "examples": {""},  # like any user: the public face and nothing behind it
 }
 

@@ -429,7 +429,7 @@ async def test_default_retry_fills_what_a_step_leaves_out(engine: Engine):
 async def test_the_count_of_tries_outlives_a_crash(engine: Engine):
     handler, calls = failing(99)
     built = one(handler, retry={"max_attempts": 3, "interval": "10s", "backoff_rate": 1})
-    run = await engine.run(built, None, [None, 1])  # it sleeps; the second execution crashes with its failure unwritten
+    run = await engine.run(built, None, [None, 2])  # it sleeps; the second execution crashes with its failure unwritten
     retries = [event.data["attempt"] for event in run.events if event.name == "workflow.step.retry"]
     assert retries == [1, 3]  # the crash of the second try spent none
     assert [attempt for attempt, _ in calls] == [1, 2, 3, 4]
