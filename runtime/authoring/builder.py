@@ -203,6 +203,8 @@ class BranchBuilder:
         """
         if transform is not None and result is not _UNSET:
             raise InvalidWorkflow(f"{self._where(name)}: give transform= or result=, not both")
+        if transform is not None and not callable(transform):
+            raise InvalidWorkflow(f"{self._where(name)}: its transform must be a function of the context, not {transform!r}")
         has = result is not _UNSET
         return self._add(PassNode(name, next, end, transform=transform, result=result if has else None, has_result=has))
 
@@ -451,4 +453,7 @@ def branch(name: str) -> BranchBuilder:
 
 
 def _is_mapper(value: Any) -> bool:
-    return (inspect.isroutine(value) or hasattr(value, "func")) and not inspect.isclass(value)
+    """Tell a function, or an object that can be called, from a type: the objects of `typing` can be called too."""
+    if inspect.isclass(value) or not callable(value):
+        return False
+    return type(value).__module__ not in ("typing", "types") or inspect.isroutine(value)

@@ -58,7 +58,7 @@ async def run_one(order: Order, screen: Console) -> Outcome:
         PaddockError: the server or the instance could not be started.
     """
     _log_to_stderr()
-    # What else is unfinished in the database is left alone, unless the id may be one of those.
+    # What else is unfinished in the database is left alone, unless the id is that of an instance that was begun before.
     server = AppServer(
         order.database,
         plugins=order.plugins,
@@ -93,10 +93,11 @@ async def _follow(server: AppServer, order: Order, screen: Console, stopped: asy
 
         unsubscribe = server.events.on("*", take)
         try:
+            begun = order.id is not None and await server.workflows.get_instance(order.id) is not None
             wanted.append(await server.workflows.start(order.definition.name, order.input, id=order.id))
             for event in early:
                 take(event)
-            if order.id is not None:
+            if begun:
                 await server.workflows.resume()
             return await _wait(server, wanted[0], order.timeout, stopped)
         finally:

@@ -263,11 +263,12 @@ class RunningServer:
         """Take over from the last server, then let work begin."""
         await self.supervisor.take_over()
         now = self._clock.now()
-        await self.store.unblock(now)
-        await self.store.block_unknown(self._server.workflows.registry.names, now)
         self._names = self._server.workflows.registry.names
-        if self._settings.resume == "skip":
+        if self._settings.resume == "skip":  # what is there is left as it is
             self._resume_after = await self.store.newest_instance()
+        else:
+            await self.store.unblock(now)
+            await self.store.block_unknown(self._names, now)
         await self.housekeeper.start()
         self._stack.push_async_callback(self.housekeeper.stop)
         await self.dispatcher.start()

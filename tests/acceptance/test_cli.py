@@ -202,6 +202,28 @@ def test_an_id_runs_once():
     assert listed("app.db")[0]["executions"] == 1
 
 
+def test_run_leaves_other_unfinished_instances_alone(tmp_path):
+    marker = tmp_path / "marker"
+    other = subprocess.Popen(
+        [*MODULE, "run", "cli_flows:hangs", json.dumps(str(marker)), "--db", "app.db", "--id", "other"],
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for_text(marker)
+    other.kill()
+    other.wait()
+    ok("run", "cli_flows:greet", '"Ada"', "--db", "app.db", "--id", "mine")
+    assert [(row["id"], row["status"]) for row in listed("app.db")] == [("mine", "completed"), ("other", "pending")]
+    marker.unlink()
+    again = subprocess.Popen(
+        [*MODULE, "run", "cli_flows:hangs", json.dumps(str(marker)), "--db", "app.db", "--id", "other"],
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for_text(marker)  # the id goes on
+    again.send_signal(signal.SIGINT)
+    assert again.wait(30) == 130
+    assert [(row["id"], row["status"], row["executions"]) for row in listed("app.db")][1] == ("other", "cancelled", 2)
+
+
 # --- list and show ---
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
+from contractnotes import gate, note
 from contractplugins import Stamp
 from pydantic import BaseModel, Field
 
-from paddock import BlockingContext, Context, Poll, branch, workflow
+from paddock import BlockingContext, Context, Poll, Retry, branch, workflow
 
 
 class Colour(Enum):
@@ -43,29 +43,6 @@ class Point:
     colour: Colour = Colour.RED
 
 
-# --- helpers of handlers ---------------------------------------------------------------------------------------------
-
-
-async def gate(path: str) -> None:
-    """Wait until a test makes the file."""
-    while not os.path.exists(path):  # noqa: ASYNC110  another process makes it
-        await asyncio.sleep(0.003)
-
-
-def note(path: str, line: str) -> None:
-    """Write a line that other processes see whole."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        os.write(descriptor, f"{line}\n".encode())
-    finally:
-        os.close(descriptor)
-
-
-def notes(path: str | Path) -> list[str]:
-    """Return the lines that handlers wrote."""
-    return Path(path).read_text().splitlines() if os.path.exists(path) else []
-
-
 # --- the simplest ----------------------------------------------------------------------------------------------------
 
 
@@ -75,6 +52,10 @@ async def echo(value: Any) -> Any:
 
 def nothing() -> None:
     return None
+
+
+def pid() -> int:
+    return os.getpid()
 
 
 def only_context(ctx: Context) -> str:
@@ -111,7 +92,7 @@ def sync_facts(value: Any, ctx: Context) -> dict[str, Any]:
 
 
 echo_flow = workflow("echo").task("echo", echo).build()
-pid_flow = workflow("pid").task("pid", lambda: os.getpid()).build()
+pid_flow = workflow("pid").task("pid", pid).build()
 slim_flow = workflow("slim").task("nothing", nothing).build()
 shapes_flow = (
     workflow("shapes")
@@ -123,7 +104,7 @@ shapes_flow = (
     .pass_("all", transform=lambda ctx: dict(ctx.steps))
     .build()
 )
-inside_flow = workflow("inside").isolated(False).task("pid", lambda: os.getpid()).build()
+inside_flow = workflow("inside").isolated(False).task("pid", pid).build()
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
@@ -158,7 +139,13 @@ def points(value: Any) -> list[Point]:
 
 
 def untyped(value: Any):
-    return Point(5, 6), {"set", }, Decimal("1.5")
+    return (
+        Point(5, 6),
+        {
+            "set",
+        },
+        Decimal("1.5"),
+    )
 
 
 def by_schema(value: Any):
@@ -173,12 +160,7 @@ def kinds(ctx: Context) -> dict[str, str]:
     }
 
 
-price_flow = (
-    workflow("price")
-    .task("price", price)
-    .task("look", look, input=lambda prev, workflow_input: prev)
-    .build()
-)
+price_flow = workflow("price").task("price", price).task("look", look, input=lambda prev, workflow_input: prev).build()
 types_flow = (
     workflow("types")
     .task("point", point)
@@ -325,7 +307,7 @@ def chatter(value: Any) -> None:
     print("plain")
     print("to stderr", file=sys.stderr)
     os.write(1, "räw ☃\n".encode())
-    os.system("echo from a grandchild")  # noqa: S605, S607
+    os.system("echo from a grandchild")
     os.write(1, b"no newline")
 
 
@@ -351,6 +333,7 @@ stamped_flow = workflow("stamped").task("press", press).build()
 
 # --- ways through a graph --------------------------------------------------------------------------------------------
 
+
 def ship(priced: Priced) -> dict[str, str]:
     return {"order": priced.order.id}
 
@@ -361,15 +344,11 @@ process_order = (
     .default_retry(max_attempts=3, interval="1s", backoff_rate=2, max_interval="30s")
     .describe("an order from the basket to the door", tags=["orders"])
     .task("price", price)
-    .choice(
-        "large", choices=[(lambda ctx: ctx.steps["price"].total > 100, "by hand")], default="fulfill"
-    )
+    .choice("large", choices=[(lambda ctx: ctx.steps["price"].total > 100, "by hand")], default="fulfill")
     .parallel(
         "fulfill",
         branches=[
-            branch("shipping")
-            .task("ship", ship, input=lambda prev, given: prev)
-            .build(),
+            branch("shipping").task("ship", ship, input=lambda prev, given: prev).build(),
             branch("notification").task("notify", lambda: {"sent": True}).task("log", lambda ctx: ctx.prev).build(),
         ],
         on_error="fail-fast",
@@ -465,13 +444,22 @@ async def flaky(value: Any, ctx: Context) -> dict[str, Any]:
 
 RETRY = {"max_attempts": 3, "interval": "10ms", "backoff_rate": 2}
 flaky_flow = workflow("flaky").task("flaky", flaky, retry=RETRY).build()
-picky_flow = (
-    workflow("picky")
-    .task("type", flaky, retry={**RETRY, "retry_on": [KeyError]})
+picky_flow = workflow("picky").task("type", flaky, retry={**RETRY, "retry_on": [KeyError]}).build()
+pattern_flow = workflow("pattern").task("pattern", flaky, retry={**RETRY, "retry_on": [r"Flaky: try [12]$"]}).build()
+defaults_flow = (
+    workflow("defaults")
+    .default_retry(max_attempts=2, interval="2ms")
+    .parallel(
+        "fan",
+        branches=[
+            branch("default").task("a", flaky).build(),
+            branch("fields").task("a", flaky, retry={"max_attempts": 3}).build(),
+            branch("own").task("a", flaky, retry=Retry(max_attempts=1)).build(),
+            branch("branch").default_retry(max_attempts=4, interval="1ms").task("a", flaky).build(),
+        ],
+        on_error="wait-all",
+    )
     .build()
-)
-pattern_flow = (
-    workflow("pattern").task("pattern", flaky, retry={**RETRY, "retry_on": [r"Flaky: try [12]$"]}).build()
 )
 failing_flow = workflow("failing").task("ok", nothing).task("fail", fail).build()
 
@@ -517,7 +505,13 @@ poll_flow = (
     .task("type", lambda ctx: [type(ctx.prev).__name__, ctx.prev.at])
     .build()
 )
-poll_timeout_flow = workflow("poll-timeout").poll("ready", lambda: Poll.pending(), interval="5ms", timeout="40ms").build()
+
+
+def never() -> Poll[None]:
+    return Poll.pending()
+
+
+poll_timeout_flow = workflow("poll-timeout").poll("ready", never, interval="5ms", timeout="40ms").build()
 poll_wrong_flow = workflow("poll-wrong").poll("ready", lambda: True, interval="1ms").build()
 
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import Any
 
-from contractflows import gate
+from contractnotes import gate, note
 from contractplugins import Tables, Vault
 
 from paddock import Context, workflow
@@ -14,7 +14,7 @@ async def open_vault(value: Any, ctx: Context) -> str:
     print("opening", ctx.plugin(Vault).config)
     ctx.logger.info("opening", config=repr(ctx.plugin(Vault).config))
     if value:
-        open(value["began"], "w").close()
+        note(value["began"], "began")
         await gate(value["gate"])
     return ctx.plugins.vault.digest()
 

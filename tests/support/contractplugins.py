@@ -6,21 +6,12 @@ import os
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
+from contractnotes import note
 from pydantic import BaseModel, SecretStr
 
 from paddock import Context, Core, Plugin, workflow
-
-
-def note(path: str | Path, line: str) -> None:
-    """Write a line that other processes see whole."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        os.write(descriptor, f"{line}\n".encode())
-    finally:
-        os.close(descriptor)
 
 
 class StampConfig(BaseModel):

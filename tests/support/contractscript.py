@@ -26,7 +26,11 @@ class Shop(Plugin[ShopConfig]):
 
 def total(order: Order, ctx: Context) -> dict[str, object]:
     print("counting", order.qty)
-    return {"type": type(order).__name__, "total": f"{order.qty * 2} {ctx.plugin(Shop).config.currency}", "at": __name__}
+    return {
+        "type": type(order).__name__,
+        "total": f"{order.qty * 2} {ctx.plugin(Shop).config.currency}",
+        "at": __name__,
+    }
 
 
 shop = workflow("shop").task("total", total).build()

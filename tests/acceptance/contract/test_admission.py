@@ -5,8 +5,8 @@ from pathlib import Path
 
 import contractflows as flows
 import pytest
-from contractflows import notes
 from contractkit import MODES, became, names, until
+from contractnotes import notes
 
 from paddock import AppServer, ConcurrencyLimitReached, ConfigError, Event, WorkflowsConfig
 
@@ -47,17 +47,19 @@ async def test_a_queue_is_first_in_first_out_and_never_over_its_limit(tmp_path: 
     server.workflows.register(flows.one_flow)
     load = _Load(server)
     async with server:
-        ids = await asyncio.gather(
-            *(server.workflows.start("one", _given(tmp_path, str(n))) for n in range(8))
-        )
+        ids = await asyncio.gather(*(server.workflows.start("one", _given(tmp_path, str(n))) for n in range(8)))
         rows = await server.workflows.get_instances("one", "pending")
         assert len(rows) >= 7
         (tmp_path / "gate").touch()
         for ident in ids:
             assert (await server.workflows.wait(ident, timeout=30)).status == "completed"
         assert load.most == {"one": 1}
-        assert load.order == [i.id for i in sorted(await server.workflows.get_instances("one"), key=lambda i: i.started_at)]
-        assert load.order == [i.id for i in sorted(await server.workflows.get_instances("one"), key=lambda i: i.created_at)]
+        assert load.order == [
+            i.id for i in sorted(await server.workflows.get_instances("one"), key=lambda i: i.started_at)
+        ]
+        assert load.order == [
+            i.id for i in sorted(await server.workflows.get_instances("one"), key=lambda i: i.created_at)
+        ]
     assert len(notes(tmp_path / "log")) == 8
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import contractflows as flows
 import pytest
-from contractflows import notes
 from contractkit import became, names, past, until
+from contractnotes import notes
 
 from paddock import (
     AppServer,
@@ -21,6 +21,7 @@ from paddock import (
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 everywhere = pytest.mark.modes("inline", "fork", "spawn", "tcp")
+warm = pytest.mark.modes("inline", "fork", "tcp")
 twice = pytest.mark.modes("inline", "fork")
 
 
@@ -44,7 +45,7 @@ async def test_a_workflow_that_is_not_isolated_runs_in_the_server(server: AppSer
 # --- handlers and values ----------------------------------------------------------------------------------------------
 
 
-@everywhere
+@warm
 async def test_handlers_take_input_and_context_either_or_nothing_in_any_order(server: AppServer):
     ident = await server.workflows.start("shapes", {"a": [1, None, "ü"]})
     found = await server.workflows.result(ident, timeout=30)
@@ -172,7 +173,10 @@ async def test_a_heartbeat_with_progress_is_a_progress_event(server: AppServer):
     ident = await server.workflows.start("context", 5)
     await server.workflows.wait(ident, timeout=30)
     told = [e.data for e in await past(server, ident, "workflow.progress") if "step_progress" in e.data]
-    assert [(d["current_step"], d["step_progress"]) for d in told] == [("see-blocking", {"rows": 1}), ("see", {"rows": 7})]
+    assert [(d["current_step"], d["step_progress"]) for d in told] == [
+        ("see-blocking", {"rows": 1}),
+        ("see", {"rows": 7}),
+    ]
 
 
 @twice
@@ -201,7 +205,7 @@ async def test_plugins_are_there_by_name_and_by_class(server: AppServer):
 # --- logs -------------------------------------------------------------------------------------------------------------
 
 
-@everywhere
+@warm
 async def test_logs_have_scope_level_and_data(server: AppServer):
     ident = await server.workflows.start("speak")
     await server.workflows.wait(ident, timeout=30)
@@ -217,11 +221,16 @@ async def test_logs_have_scope_level_and_data(server: AppServer):
     assert "object" in records[2].data["thing"]
     assert "ValueError: held" in records[3].data["exception"]
     for record in records:
-        assert (record.instance_id, record.workflow_name, record.step_name, record.attempt) == (ident, "speak", "speak", 1)
+        assert (record.instance_id, record.workflow_name, record.step_name, record.attempt) == (
+            ident,
+            "speak",
+            "speak",
+            1,
+        )
         assert record.created_at.tzinfo is UTC
 
 
-@pytest.mark.modes("fork", "spawn", "tcp")
+@pytest.mark.modes("fork", "spawn")
 async def test_what_a_child_prints_is_kept_with_its_stream(server: AppServer):
     ident = await server.workflows.start("chatter")
     await server.workflows.wait(ident, timeout=30)
@@ -244,7 +253,7 @@ async def test_what_a_child_prints_is_kept_with_its_stream(server: AppServer):
 # --- ways through a graph ---------------------------------------------------------------------------------------------
 
 
-@everywhere
+@warm
 async def test_the_graph_of_the_contract(server: AppServer):
     ident = await server.workflows.start("process-order", {"id": "a", "qty": 4})
     instance = await server.workflows.wait(ident, timeout=30)
@@ -342,6 +351,20 @@ async def test_a_retry_tells_of_itself_and_keeps_its_idempotency_key(server: App
     assert retries[0]["error"]["type"] == "Flaky"
 
 
+async def test_a_default_retry_reaches_the_tasks_in_branches(server: AppServer, tmp_path: Path):
+    ident = await server.workflows.start("defaults", {"log": str(tmp_path / "log"), "good_at": 9})
+    instance = await server.workflows.wait(ident, timeout=30)
+    attempts = {key: step.attempts for key, step in instance.step_results.items() if step.kind == "task"}
+    assert attempts == {
+        "fan/default/a": 2,  # the workflow's
+        "fan/fields/a": 3,  # its own attempts, the workflow's interval
+        "fan/own/a": 1,  # its own
+        "fan/branch/a": 4,  # its branch's
+    }
+    delays = {e.data["step"]: e.data["delay"] for e in await past(server, ident, "workflow.step.retry")}
+    assert delays["fan/fields/a"] == 0.004 and delays["fan/default/a"] == 0.002
+
+
 @twice
 async def test_max_attempts_counts_the_first_try_and_failed_comes_once(server: AppServer, tmp_path: Path):
     ident = await server.workflows.start("flaky", {"log": str(tmp_path / "log"), "good_at": 9})
@@ -363,7 +386,7 @@ async def test_retry_on_takes_types_and_patterns(server: AppServer, tmp_path: Pa
     assert await server.workflows.run("pattern", given) == {"attempt": 3}
 
 
-@everywhere
+@warm
 async def test_a_steps_timeout_fails_the_instance_at_that_step(server: AppServer, tmp_path: Path):
     ident = await server.workflows.start("slow-step", {"log": str(tmp_path / "log")})
     instance = await server.workflows.wait(ident, timeout=30)
@@ -387,7 +410,7 @@ async def test_a_plain_function_that_outruns_its_timeout_is_ended_with_its_proce
     assert notes(tmp_path / "log") == ["begun"]
 
 
-@everywhere
+@warm
 async def test_the_workflows_own_deadline_gives_timed_out(server: AppServer, tmp_path: Path):
     ident = await server.workflows.start("deadline", {"log": str(tmp_path / "log")})
     with pytest.raises(WorkflowTimedOut, match=ident) as caught:
@@ -404,7 +427,7 @@ async def test_the_workflows_own_deadline_gives_timed_out(server: AppServer, tmp
 # --- polls, loops, sleeps ---------------------------------------------------------------------------------------------
 
 
-@everywhere
+@warm
 async def test_a_poll_checks_until_it_is_done_and_keeps_its_type(server: AppServer):
     ident = await server.workflows.start("poll", {"ready_at": 3})
     instance = await server.workflows.wait(ident, timeout=30)
@@ -418,9 +441,7 @@ async def test_a_poll_checks_until_it_is_done_and_keeps_its_type(server: AppServ
 
 
 @twice
-@pytest.mark.parametrize(
-    ("flow", "given"), [("poll", {"ready_at": 9}), ("poll-timeout", None), ("poll-wrong", None)]
-)
+@pytest.mark.parametrize(("flow", "given"), [("poll", {"ready_at": 9}), ("poll-timeout", None), ("poll-wrong", None)])
 async def test_a_poll_that_finds_nothing_or_returns_something_else_fails_the_step(server: AppServer, flow, given):
     ident = await server.workflows.start(flow, given)
     instance = await server.workflows.wait(ident, timeout=30)
@@ -430,7 +451,7 @@ async def test_a_poll_that_finds_nothing_or_returns_something_else_fails_the_ste
         assert instance.step_results["ready"].poll_count == 4
 
 
-@everywhere
+@warm
 async def test_a_loop_counts_its_jumps_back(server: AppServer):
     ident = await server.workflows.start("loop", {"until": 3})
     instance = await server.workflows.wait(ident, timeout=30)
@@ -473,7 +494,7 @@ async def test_a_sleeping_instance_has_no_process_and_goes_on_by_itself(server: 
 # --- the instance and its events ---------------------------------------------------------------------------------------
 
 
-@everywhere
+@warm
 async def test_a_finished_instance_tells_all_of_itself(server: AppServer):
     before = datetime.now(UTC)
     ident = await server.workflows.start("context", [1], priority=3, metadata={"a": None})
@@ -499,7 +520,7 @@ def _check_order(told: list[Event], ident: str) -> None:
         assert event.created_at.tzinfo is UTC
 
 
-@everywhere
+@warm
 async def test_events_tell_the_whole_story_in_order(server: AppServer):
     ident = await server.workflows.start("process-order", {"id": "b", "qty": 400})
     await server.workflows.wait(ident, timeout=30)
@@ -532,7 +553,7 @@ async def test_progress_runs_from_nought_to_a_hundred(server: AppServer):
     await server.workflows.wait(ident, timeout=30)
     told = [e.data for e in await past(server, ident, "workflow.progress")]
     percents = [d["progress"] for d in told]
-    assert percents == sorted(percents) and 0 <= percents[0] and percents[-1] == 100
+    assert percents == sorted(percents) and percents[0] >= 0 and percents[-1] == 100
     assert {d["total_steps"] for d in told} == {8}
     counts = [d["completed_steps"] for d in told]
     assert counts == sorted(counts)

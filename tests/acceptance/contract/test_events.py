@@ -128,7 +128,10 @@ async def test_handlers_are_held_strongly(server: AppServer):
         async def handle_later(self, event: Event) -> None:
             seen.append(event.id)
 
-    ends = [server.events.on("workflow.completed", Owner().handle), server.events.on("workflow.completed", Owner().handle_later)]
+    ends = [
+        server.events.on("workflow.completed", Owner().handle),
+        server.events.on("workflow.completed", Owner().handle_later),
+    ]
     gc.collect()
     await _ended(server)
     await became(lambda: len(seen) == 2)

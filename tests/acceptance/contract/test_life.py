@@ -9,8 +9,8 @@ from pathlib import Path
 
 import contractflows as flows
 import pytest
-from contractflows import notes
 from contractkit import MODES, became, names, past, until
+from contractnotes import notes
 
 from paddock import (
     AppServer,
@@ -28,7 +28,9 @@ from paddock import (
 )
 
 
-def _server(tmp_path: Path, mode: str = "inline", *, run_dir: Path | None = None, name: str = "app.db", **config) -> AppServer:
+def _server(
+    tmp_path: Path, mode: str = "inline", *, run_dir: Path | None = None, name: str = "app.db", **config
+) -> AppServer:
     server = AppServer(tmp_path / name, run_dir=run_dir, workflows=WorkflowsConfig(**{**MODES[mode], **config}))
     for flow in (flows.echo_flow, flows.hold_flow, flows.long_sleep_flow, flows.sleep_flow, flows.loop_flow):
         server.workflows.register(flow)
@@ -198,8 +200,24 @@ async def test_an_instance_whose_workflow_is_gone_is_blocked_until_it_is_back(tm
         assert caught.value.error.type == "WorkflowNotFound"
         instance = await bare.workflows.get_instance(ident)
         assert instance.status == "blocked" and instance.step_results["first"].status == "completed"
-    async with _server(tmp_path) as again:
-        assert await again.workflows.result(ident, timeout=30) == "held"
+    async with AppServer(tmp_path / "app.db", workflows=WorkflowsConfig(launcher="inline")) as late:
+        assert (await late.workflows.get_instance(ident)).status == "blocked"
+        late.workflows.register(flows.hold_flow)
+        while (await late.workflows.wait(ident, timeout=30)).status == "blocked":
+            await asyncio.sleep(0)
+        assert await late.workflows.result(ident, timeout=30) == "held"
+
+
+def test_a_server_may_be_started_in_another_event_loop(tmp_path: Path):
+    server = _server(tmp_path)
+
+    async def use() -> None:
+        async with server:
+            ident = await server.workflows.start("echo", 1)
+            await until(server, "workflow.completed", ident)
+
+    for _ in range(2):
+        asyncio.run(use())
 
 
 # --- one server a database --------------------------------------------------------------------------------------------
@@ -271,7 +289,9 @@ async def test_files_are_for_their_owner_alone_and_go_with_the_server(tmp_path: 
             given = _given(tmp_path)
             ident = await server.workflows.start("hold", given)
             await became(lambda: notes(given["log"]))
-            database = {p.name: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir() if p.name.startswith("app.db")}
+            database = {
+                p.name: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir() if p.name.startswith("app.db")
+            }
             assert {"app.db", "app.db-wal", "app.db-shm"} <= set(database)
             assert set(database.values()) == {0o600}
             for path in [run_dir, *run_dir.rglob("*")]:
@@ -342,7 +362,9 @@ async def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path:
     assert (tmp_path / "app.db").read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"this is a letter, not a database" * 300, b"\0" * 8192, b"SQLite format 3\0" + b"x" * 5000])
+@pytest.mark.parametrize(
+    "content", [b"this is a letter, not a database" * 300, b"\0" * 8192, b"SQLite format 3\0" + b"x" * 5000]
+)
 async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path, content: bytes):
     (tmp_path / "app.db").write_bytes(content)
     with pytest.raises(DatabaseDamaged, match=r"app\.db"):
@@ -401,5 +423,7 @@ async def test_settings_that_cannot_work_are_refused_with_their_names(tmp_path: 
 
 
 async def test_a_config_is_the_same_in_server_and_child(tmp_path: Path):
-    server = AppServer(tmp_path / "app.db", config={"pair": (1, 2), 3: "three"}, workflows=WorkflowsConfig(launcher="inline"))
+    server = AppServer(
+        tmp_path / "app.db", config={"pair": (1, 2), 3: "three"}, workflows=WorkflowsConfig(launcher="inline")
+    )
     assert server.config == {"pair": [1, 2], "3": "three"}

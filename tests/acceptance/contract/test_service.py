@@ -9,8 +9,8 @@ from pathlib import Path
 import contractflows as flows
 import psutil
 import pytest
-from contractflows import notes
 from contractkit import became, names, past, until
+from contractnotes import notes
 
 from paddock import (
     AppServer,
@@ -251,7 +251,12 @@ async def test_what_is_read_is_frozen(server: AppServer):
     ident = await server.workflows.start("failing", 1)
     instance = await server.workflows.wait(ident, timeout=30)
     event = (await past(server, ident))[0]
-    for thing, name in ((instance, "status"), (instance.step_results["ok"], "output"), (instance.error, "type"), (event, "id")):
+    for thing, name in (
+        (instance, "status"),
+        (instance.step_results["ok"], "output"),
+        (instance.error, "type"),
+        (event, "id"),
+    ):
         with pytest.raises(ValueError, match="frozen"):
             setattr(thing, name, "x")
 

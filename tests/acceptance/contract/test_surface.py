@@ -35,13 +35,47 @@ def test_all_names_are_there_and_a_star_takes_them():
     exec("from paddock import *", taken)
     assert set(paddock.__all__) <= set(taken)
     assert len(paddock.__all__) == len(set(paddock.__all__))
-    for name in (
-        "AppServer WorkflowsConfig WatchdogConfig SqlitePragmas workflow branch Context Poll Retry Plugin Core Event Instance "
-        "StepResult LogRecord PaddockError WorkflowNotFound InstanceNotFound InvalidInstanceId InvalidInput InvalidState "
-        "InvalidTransition StepFailed WaitTimeout WorkflowFailed WorkflowCancelled WorkflowTimedOut WorkflowBlocked "
-        "WorkflowAlreadyRegistered ConcurrencyLimitReached InstanceIdConflict InvalidSignal InvalidWorkflow PayloadTooLarge "
-        "PluginConfigError ServerAlreadyRunning NonDeterminismError InterruptError LeaseLost"
-    ).split():
+    for name in [
+        "AppServer",
+        "WorkflowsConfig",
+        "WatchdogConfig",
+        "SqlitePragmas",
+        "workflow",
+        "branch",
+        "Context",
+        "Poll",
+        "Retry",
+        "Plugin",
+        "Core",
+        "Event",
+        "Instance",
+        "StepResult",
+        "LogRecord",
+        "PaddockError",
+        "WorkflowNotFound",
+        "InstanceNotFound",
+        "InvalidInstanceId",
+        "InvalidInput",
+        "InvalidState",
+        "InvalidTransition",
+        "StepFailed",
+        "WaitTimeout",
+        "WorkflowFailed",
+        "WorkflowCancelled",
+        "WorkflowTimedOut",
+        "WorkflowBlocked",
+        "WorkflowAlreadyRegistered",
+        "ConcurrencyLimitReached",
+        "InstanceIdConflict",
+        "InvalidSignal",
+        "InvalidWorkflow",
+        "PayloadTooLarge",
+        "PluginConfigError",
+        "ServerAlreadyRunning",
+        "NonDeterminismError",
+        "InterruptError",
+        "LeaseLost",
+    ]:
         assert name in paddock.__all__, name
 
 
@@ -115,7 +149,9 @@ def test_durations_are_the_same_everywhere(given, seconds):
     assert workflow("x").timeout(given).task("a", flows.echo).build().timeout == seconds
 
 
-@pytest.mark.parametrize("given", ["", "soon", "1", "1y", "-1s", "1s2", -1, float("nan"), float("inf"), None, True, [1]])
+@pytest.mark.parametrize(
+    "given", ["", "soon", "1", "1y", "-1s", "1s2", -1, float("nan"), float("inf"), None, True, [1]]
+)
 def test_what_is_no_duration_is_named(given):
     with pytest.raises(ConfigError) as caught:
         WorkflowsConfig(kill_grace=given)
@@ -140,7 +176,20 @@ def test_signatures():
     assert parameters(service.result) == parameters(service.wait) == ["id", "*timeout"]
     assert parameters(service.get_instances) == ["name", "status", "*limit", "*after"]
     assert not inspect.iscoroutinefunction(service.register)
-    for name in "start run result wait get_instance get_instances get_all_instances cancel update_metadata cleanup resume stop".split():
+    for name in [
+        "start",
+        "run",
+        "result",
+        "wait",
+        "get_instance",
+        "get_instances",
+        "get_all_instances",
+        "cancel",
+        "update_metadata",
+        "cleanup",
+        "resume",
+        "stop",
+    ]:
         assert inspect.iscoroutinefunction(getattr(service, name)), name
 
 
@@ -199,13 +248,25 @@ def _yes(ctx: Context) -> bool:
 BAD_GRAPHS: list[tuple[str, Callable[[], object], str]] = [
     ("no steps", lambda: workflow("w").build(), "w.*no steps"),
     ("unknown next", lambda: workflow("w").task("a", flows.echo, next="b").build(), "w.*'a'.*'b'"),
-    ("unknown choice", lambda: workflow("w").choice("c", choices=[(_yes, "x")]).task("a", flows.echo).build(), "'c'.*'x'"),
+    (
+        "unknown choice",
+        lambda: workflow("w").choice("c", choices=[(_yes, "x")]).task("a", flows.echo).build(),
+        "'c'.*'x'",
+    ),
     ("unknown default", lambda: workflow("w").choice("c", choices=[], default="x").build(), "'c'.*'x'"),
     ("empty choice", lambda: workflow("w").choice("c", choices=[]).build(), "'c'.*default"),
     ("a pair that is none", lambda: workflow("w").choice("c", choices=[_yes]), "'c'"),
-    ("unreachable", lambda: workflow("w").task("a", flows.echo, end=True).task("b", flows.echo).build(), "'b'.*reached"),
+    (
+        "unreachable",
+        lambda: workflow("w").task("a", flows.echo, end=True).task("b", flows.echo).build(),
+        "'b'.*reached",
+    ),
     ("no end", lambda: workflow("w").task("a", flows.echo, next="a").build(), "'a'.*end"),
-    ("no end after a choice", lambda: workflow("w").task("a", flows.echo).choice("c", choices=[], default="a").build(), "end"),
+    (
+        "no end after a choice",
+        lambda: workflow("w").task("a", flows.echo).choice("c", choices=[], default="a").build(),
+        "end",
+    ),
     ("duplicate", lambda: workflow("w").task("a", flows.echo).task("a", flows.echo), "'a'.*distinct"),
     ("next and end", lambda: workflow("w").task("a", flows.echo, next="b", end=True), "'a'.*both"),
     ("no handler", lambda: workflow("w").task("a"), "'a'.*handler"),
@@ -220,18 +281,38 @@ BAD_GRAPHS: list[tuple[str, Callable[[], object], str]] = [
         lambda: workflow("w").parallel("p", branches=[branch("b").task("a", flows.echo).build()] * 2),
         "'p'.*b",
     ),
-    ("unknown on_error", lambda: workflow("w").parallel("p", branches=[branch("b").task("a", flows.echo).build()], on_error="retry"), "'p'.*retry"),
+    (
+        "unknown on_error",
+        lambda: workflow("w").parallel("p", branches=[branch("b").task("a", flows.echo).build()], on_error="retry"),
+        "'p'.*retry",
+    ),
     ("a bad branch", lambda: branch("b").task("a", flows.echo, next="x").build(), "b.*'a'.*'x'"),
     ("unknown start", lambda: workflow("w").task("a", flows.echo).start_at("b").build(), "'b'"),
     ("unknown loop target", lambda: workflow("w").loop("l", _yes, "x").build(), "'l'.*'x'"),
-    ("max_iterations", lambda: workflow("w").task("a", flows.echo).loop("l", _yes, "a", max_iterations=-1).build(), "'l'.*max_iterations"),
-    ("a condition that is none", lambda: workflow("w").task("a", flows.echo).loop("l", True, "a").build(), "'l'.*condition"),
+    (
+        "max_iterations",
+        lambda: workflow("w").task("a", flows.echo).loop("l", _yes, "a", max_iterations=-1).build(),
+        "'l'.*max_iterations",
+    ),
+    (
+        "a condition that is none",
+        lambda: workflow("w").task("a", flows.echo).loop("l", True, "a").build(),
+        "'l'.*condition",
+    ),
     ("poll attempts", lambda: workflow("w").poll("p", lambda: Poll.pending(), max_attempts=0), "'p'.*max_attempts"),
     ("poll backoff", lambda: workflow("w").poll("p", lambda: Poll.pending(), backoff=0.5), "'p'.*backoff"),
-    ("poll interval", lambda: workflow("w").poll("p", lambda: Poll.pending(), interval="often"), "'p'.*interval.*often"),
+    (
+        "poll interval",
+        lambda: workflow("w").poll("p", lambda: Poll.pending(), interval="often"),
+        "'p'.*interval.*often",
+    ),
     ("task timeout", lambda: workflow("w").task("a", flows.echo, timeout="long"), "'a'.*timeout.*long"),
     ("workflow timeout", lambda: workflow("w").timeout("long"), "w.*timeout.*long"),
-    ("retry attempts", lambda: workflow("w").task("a", flows.echo, retry={"max_attempts": 0}).build(), "'a'.*max_attempts"),
+    (
+        "retry attempts",
+        lambda: workflow("w").task("a", flows.echo, retry={"max_attempts": 0}).build(),
+        "'a'.*max_attempts",
+    ),
     ("retry field", lambda: workflow("w").task("a", flows.echo, retry={"tries": 3}).build(), "'a'.*tries"),
     ("retry type", lambda: workflow("w").task("a", flows.echo, retry="often").build(), "'a'.*often"),
     ("default retry", lambda: workflow("w").default_retry(backoff_rate=0), "backoff_rate"),
