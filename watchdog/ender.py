@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..ipc.messages import Killed, Stale
@@ -38,7 +39,15 @@ _POLL_INTERVAL = 0.02
 _ASKED_FIRST = frozenset({Verdict.STALE_SILENT, Verdict.STALLED})
 
 
-def end_stale(finding: Finding, *, table: BeatTable, hub: HubLine, observer: Observer, trace_dir: str) -> bool:
+def end_stale(
+    finding: Finding,
+    *,
+    table: BeatTable,
+    hub: HubLine,
+    observer: Observer,
+    trace_dir: str,
+    reach: Callable[[str], None],
+) -> bool:
     """End the process of a finding with its tree. Blocks.
 
     Returns False when it was spared, died by itself or could not be ended.
@@ -54,12 +63,14 @@ def end_stale(finding: Finding, *, table: BeatTable, hub: HubLine, observer: Obs
             _take_back(finding, table)
             return False
         stack = take_stacks(handle, identity, trace_path_of(trace_dir, identity.pid), state=finding.state)
+        reach("watchdog.killing")
         grace = observer.thresholds.kill_grace if finding.verdict in _ASKED_FIRST else 0.0
         begun = time.monotonic()
         end_tree(identity, marker=f"PADDOCK_INSTANCE={view.instance_id}:{view.epoch}", grace=grace)
         if is_alive(identity):
             return False  # it sleeps in the kernel; the next round finds it again
         asked = grace > 0 and time.monotonic() - begun < grace
+        reach("watchdog.killed")
         number = _signal_of(finding, table, asked=asked)
     hub.send(
         Killed(

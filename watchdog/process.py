@@ -34,13 +34,16 @@ _Key = tuple[int, int, int]
 class Watchdog:
     """The loop of a watchdog. `run` it on one thread; `stop` from any, or from a signal handler."""
 
-    def __init__(self, settings: Settings, table: BeatTable, *, report: Callable[[str], None]) -> None:
-        """Watch over this table; `report` takes a line for people."""
+    def __init__(
+        self, settings: Settings, table: BeatTable, *, report: Callable[[str], None], reach: Callable[[str], None]
+    ) -> None:
+        """Watch over this table; `report` takes a line for people, `reach` is called at points where tests make it die."""
         me = identify(os.getpid())
         self._me = (me.pid, me.start_time)
         self._settings = settings
         self._table = table
         self._report = report
+        self._reach = reach
         self._observer = Observer(table, settings.thresholds)
         self._stopping = False
         self._active: dict[_Key, threading.Thread] = {}
@@ -60,6 +63,7 @@ class Watchdog:
             self._report("its server is gone already")
             return
         self._table.set_watchdog(*self._me)
+        self._reach("watchdog.boot")
         self._hub.start()
         last = time.monotonic()
         try:
@@ -94,7 +98,12 @@ class Watchdog:
     def _end(self, finding: Finding) -> None:
         try:
             end_stale(
-                finding, table=self._table, hub=self._hub, observer=self._observer, trace_dir=self._settings.trace_dir
+                finding,
+                table=self._table,
+                hub=self._hub,
+                observer=self._observer,
+                trace_dir=self._settings.trace_dir,
+                reach=self._reach,
             )
         except Exception as error:  # noqa: BLE001  told, and the next round tries again
             self._report(f"ending process {finding.identity.pid} failed: {type(error).__name__}: {error}")
@@ -144,7 +153,11 @@ def _release_stdin() -> None:
     os.close(null)
 
 
-def main() -> int:
+def _off(_name: str) -> None:
+    pass
+
+
+def main(reach: Callable[[str], None] = _off) -> int:
     """Run as `python -m paddock.watchdog` with the settings on standard input; return the exit code."""
     # Ctrl-C in a terminal goes to the whole group; the server decides what it means for the children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -155,7 +168,7 @@ def main() -> int:
         _report(f"cannot start: {error}")
         return _USAGE
     _release_stdin()
-    watchdog = Watchdog(settings, table, report=_report)
+    watchdog = Watchdog(settings, table, report=_report, reach=reach)
     signal.signal(signal.SIGTERM, lambda *_: watchdog.stop())
     watchdog.run()
     return 0

@@ -7,11 +7,10 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from ..base.clock import SystemClock
 from ..base.errors import WorkflowBlocked, WorkflowFailed
 from ..base.ids import new_id
+from ..base.log import get_logger
 from ..base.records import ErrorInfo, Status
 from ..base.values import ANY
 from ..engine.context import Frame
@@ -50,7 +49,7 @@ async def run_alone(definition: Definition, value: Any) -> Any:
         execution = Execution(
             journal, writer, clock, max_payload=4 * 2**20, total_steps=definition.total_steps, suspend_after=math.inf
         )
-        logger: StepLogger = structlog.get_logger(definition.name)
+        logger: StepLogger = get_logger(definition.name)
         frame = Frame(execution, _NoCore(logger), Plugins(), logger, None, {})  # type: ignore[arg-type]
         await execute(definition, frame, Began(os.getpid(), 0, "", None, None))
         instance = await store.get(claim.id)

@@ -148,7 +148,7 @@ class BranchBuilder:
         """
         pairs: list[tuple[Callable[[Context], Any], str]] = []
         for item in choices:
-            pair = (item.get("condition"), item.get("next")) if isinstance(item, Mapping) else item
+            pair: Any = (item.get("condition"), item.get("next")) if isinstance(item, Mapping) else item
             if not isinstance(pair, Sequence) or len(pair) != 2 or not callable(pair[0]) or not isinstance(pair[1], str):  # noqa: PLR2004
                 raise InvalidWorkflow(
                     f"{self._where(name)}: a choice is a pair (condition, name of the next step), not {item!r}"

@@ -149,7 +149,8 @@ class TaskNode(Node):
         if self.mapper is None:
             return execution.journal.input
         try:
-            value = mapped(self.mapper, place.frame.prev, place.frame.input)
+            view = place.context(key)
+            value = mapped(self.mapper, view.prev, view.input)
             if inspect.isawaitable(value):
                 value = await value
             return ANY.encode(value, f"the input of step {key!r}", execution.max_payload)

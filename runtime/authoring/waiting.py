@@ -68,9 +68,10 @@ class PollNode(Node):
         async def check(attempt: int) -> tuple[bool, Any]:
             text = execution.journal.input
             if self.mapper is not None:
-                text = ANY.encode(
-                    mapped(self.mapper, place.frame.prev, place.frame.input), f"the input of step {key!r}"
-                )
+                view = place.context(key, attempt)
+                given = mapped(self.mapper, view.prev, view.input)
+                given = await given if inspect.isawaitable(given) else given
+                text = ANY.encode(given, f"the input of step {key!r}", execution.max_payload)
             value = self.input.decode(text, f"the input of step {key!r}") if self.handler.takes_input else None
             found = await self.handler.call(value, place.context(key, attempt), execution.pool)
             if not isinstance(found, Poll):
@@ -176,7 +177,8 @@ class ChildNode(Node):
         async def text() -> str:
             if self.mapper is None:
                 return execution.journal.input
-            value = mapped(self.mapper, place.frame.prev, place.frame.input)
+            view = place.context(key)
+            value = mapped(self.mapper, view.prev, view.input)
             value = await value if inspect.isawaitable(value) else value
             return ANY.encode(value, f"the input of step {key!r}", execution.max_payload)
 

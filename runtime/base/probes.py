@@ -37,8 +37,9 @@ POINTS = {
     "child.commit.after": "a transaction is committed, the server does not know",
     "child.ended": "the terminal commit stands, the process has not exited",
     "child.teardown": "plugins are about to be torn down",
-    "watchdog.boot": "the watchdog has started",
-    "watchdog.killing": "stacks are taken, no signal was sent",
+    "watchdog.boot": "the watchdog has started, and looked at nobody yet",
+    "watchdog.killing": "a stale child's stacks are taken, no signal was sent",
+    "watchdog.killed": "a stale child's tree is gone, the server was not told",
 }
 
 

@@ -22,6 +22,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from dataclasses import dataclass
 
@@ -41,6 +42,7 @@ from .spec import MARKER, ChildSpec
 __all__ = ["main"]
 
 _BOOT_TIMEOUT = 30.0
+_ENDING = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,7 @@ class ForkServer:
             except BaseException as error:  # noqa: BLE001  a module may raise anything, SystemExit too
                 failures[name] = "".join(traceback.format_exception_only(error)).strip()
         build_schemas()
-        threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-        hidden = _thread_count() - 1 - len(threads)
-        threads += [f"{hidden} native"] if hidden > 0 else []
+        threads = _other_threads()
         gc.collect()
         gc.freeze()  # what is here is shared for good: collections in children leave it alone
         self._send(Warmed(ok=not threads, threads=threads, failures=failures))
@@ -262,6 +262,18 @@ class ForkServer:
             if pid not in self._children:
                 with contextlib.suppress(ProcessLookupError):
                     end_tree(identify(pid), deadline=1.0)
+
+
+def _other_threads() -> list[str]:
+    """Return the threads that stay; one that is just ending gets the moment that it needs."""
+    until = time.monotonic() + _ENDING
+    while True:
+        found = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+        hidden = _thread_count() - 1 - len(found)
+        found += [f"{hidden} native"] if hidden > 0 else []
+        if not found or time.monotonic() > until:
+            return found
+        time.sleep(0.005)
 
 
 def _thread_count() -> int:

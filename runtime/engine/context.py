@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import inspect
 import json
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["BlockingContext", "Context", "Frame"]
 
 T = TypeVar("T")
+_IMMUTABLE = (str, int, float, bool, bytes)
 
 
 @dataclass(slots=True)
@@ -42,6 +45,26 @@ class Frame:
     attempt: int = 1
 
 
+class _Steps(Mapping[str, Any]):
+    """Outputs by name, each copied when it is looked at."""
+
+    def __init__(self, held: Mapping[str, Any], own: Callable[[str, Any], Any]) -> None:
+        self._held = held
+        self._own = own
+
+    def __getitem__(self, name: str) -> Any:
+        return self._own(f"steps/{name}", self._held[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __repr__(self) -> str:
+        return repr(dict(self._held))
+
+
 class Context:
     """The view of the runtime that a handler gets.
 
@@ -57,21 +80,30 @@ class Context:
     def __init__(self, frame: Frame) -> None:
         """Wrap a frame."""
         self._frame = frame
+        self._copies: dict[str, Any] = {}
 
     @property
     def input(self) -> Any:
         """The workflow's input: plain JSON, or the model that the workflow declares."""
-        return self._frame.input
+        return self._own("input", self._frame.input)
 
     @property
     def steps(self) -> Mapping[str, Any]:
         """Outputs of completed steps, by name."""
-        return self._frame.steps
+        return _Steps(self._frame.steps, self._own)
 
     @property
     def prev(self) -> Any:
         """The output of the previous step."""
-        return self._frame.prev
+        return self._own("prev", self._frame.prev)
+
+    def _own(self, what: str, value: Any) -> Any:
+        """Return this handler's own copy: what it does to it must not be seen by others, for a replay would not show them."""
+        if value is None or isinstance(value, _IMMUTABLE):
+            return value
+        if what not in self._copies:
+            self._copies[what] = copy.deepcopy(value)
+        return self._copies[what]
 
     @property
     def core(self) -> Core:
@@ -152,10 +184,10 @@ class Context:
         Raises:
             InvalidInput: the output does not fit `type`.
         """
-        if name not in self._frame.steps:
+        if name not in self.steps:
             return None
-        value = self._frame.steps[name]
-        if type is None or isinstance(value, type):
+        value = self.steps[name]
+        if type is None or (inspect.isclass(type) and isinstance(value, type)):
             return cast("T", value)
         text = to_json(value, f"the output of step {name!r}")
         return cast("T", Schema(type).decode(text, f"the output of step {name!r}"))

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+import re
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
@@ -177,7 +178,8 @@ class Execution:
         self._killable = killable
         self._occurrences: dict[str, int] = {}
         self._ahead = dict(journal.steps)
-        self._done = {row.name for row in journal.steps.values() if row.status == "completed" and row.kind not in VALUE_KINDS}
+        completed = [row for row in journal.steps.values() if row.status == "completed" and row.kind not in VALUE_KINDS]
+        self._done = {self._counted(row.key) for row in completed}
         self._running = 0
         self._brief = 0
         self._turned_at = 0.0
@@ -376,7 +378,7 @@ class Execution:
         row.status, row.output = "completed", text
         self.journal.steps[row.key] = row
         if not quiet:
-            self._done.add(row.name)
+            self._done.add(self._counted(row.key))
         progress = None if quiet else self.progress(row.key)
         self.writer.add(StepCompleted(row.key, row.name, row.kind, text, progress, begin=begin, quiet=quiet))
 
@@ -396,9 +398,7 @@ class Execution:
         await self.arrive(key)
         row = StepRow(key, name, kind, "new", attempts=1, failures=1)
         try:
-            value = compute()
-            if inspect.isawaitable(value):
-                value = await value
+            value = await contain(_computed(compute), GiveBack)
             text = output.encode(value, f"the output of step {key!r}", self.max_payload)
             result = output.decode(text, f"the output of step {key!r}")
         except Exception as error:  # noqa: BLE001  every failure of the user's function is the step's
@@ -406,6 +406,10 @@ class Execution:
             await self.fail(row, error)
         self.complete(row, text, begin=True)
         return result
+
+    def _counted(self, key: str) -> str:
+        """Return what a step counts as: in a graph a visit is no new step."""
+        return key if self.total_steps is None else re.sub(r"#\d+", "", key)
 
     def progress(self, current: str | None = None) -> Progress:
         """Return how far the instance is."""
@@ -644,6 +648,11 @@ class Execution:
             self._check.cancel()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def _computed(compute: Callable[[], Any]) -> Any:
+    value = compute()
+    return await value if inspect.isawaitable(value) else value
 
 
 class _Overtime(StepTimeout):

@@ -16,7 +16,15 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..base.errors import InstanceIdConflict, InvalidInput, InvalidSignal, WaitTimeout, WorkflowCancelled, WorkflowFailed, WorkflowTimedOut
+from ..base.errors import (
+    InstanceIdConflict,
+    InvalidInput,
+    InvalidSignal,
+    WaitTimeout,
+    WorkflowCancelled,
+    WorkflowFailed,
+    WorkflowTimedOut,
+)
 from ..base.ids import new_id
 from ..base.records import TERMINAL, ErrorInfo, Status
 from ..base.values import Schema, describe_validation, plain_json

@@ -13,7 +13,8 @@ from ..base.errors import StepFailed, StepTimeout, WaitTimeout
 from ..base.values import Schema
 from ..store.journal import StepRow
 from ..store.ops import StepBegun, StepCounted, StepWaiting
-from .execution import CURRENT_STEP, Execution, recorded_failure
+from .execution import CURRENT_STEP, Execution, GiveBack, recorded_failure
+from .failure import contain
 from .retry import grown
 
 __all__ = ["LoopState", "PollCall", "PollExhausted", "abandon", "loop_back", "poll", "sleep"]
@@ -70,7 +71,7 @@ async def _poll(execution: Execution, call: PollCall, row: StepRow, end: float |
         token = CURRENT_STEP.set((call.name, row.poll_count + 1))
         try:
             async with execution.working(call.key, call.name, row.poll_count + 1, None):
-                done, value = await call.check(row.poll_count + 1)
+                done, value = await contain(call.check(row.poll_count + 1), GiveBack)
         finally:
             CURRENT_STEP.reset(token)
         row.poll_count += 1
@@ -154,7 +155,7 @@ async def loop_back(
         execution.journal.steps[state.key] = row
         execution.writer.add(StepBegun(state.key, name, "loop", 1))
     try:
-        again = await condition()
+        again = await contain(condition(), GiveBack)
         if again:
             _check_bounds(execution, row, max_iterations, timeout)
     except Exception as error:  # noqa: BLE001  every failure of the condition is the step's

@@ -21,9 +21,9 @@ from traceback import format_exc
 from typing import Any, Self
 
 import blinker
-import structlog
 
 from ..base.errors import ConfigError, DatabaseUnavailable, InstanceNotFound, ServerNotRunning
+from ..base.log import get_logger
 from ..base.records import Event
 from ..store.protocol import Store
 from .paging import event_cursor, page_size
@@ -36,7 +36,7 @@ _LOOK_AT_LEAST = 1.0
 _LAST_MOMENT = 0.2
 
 Handler = Callable[[Event], Any]
-_log = structlog.get_logger("paddock.events")
+_log = get_logger("paddock.events")
 
 
 class _Feed:

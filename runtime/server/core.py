@@ -10,12 +10,12 @@ from traceback import format_exc
 from typing import Any
 
 import aiosqlite
-import structlog
 from cronsim import CronSim, CronSimError
 
 from ..authoring.action import Action, as_action
 from ..base.duration import DurationLike, parse_duration
 from ..base.errors import ConfigError
+from ..base.log import get_logger
 from ..engine.definition import Definition
 from ..engine.logs import StepLogger
 from .bus import EventBus
@@ -23,7 +23,7 @@ from .workflows import Workflows
 
 __all__ = ["ServerCore"]
 
-_log = structlog.get_logger("paddock.schedule")
+_log = get_logger("paddock.schedule")
 
 
 class ServerCore:

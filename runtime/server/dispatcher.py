@@ -9,10 +9,9 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
-import structlog
-
 from ..base.clock import Clock
 from ..base.errors import DatabaseUnavailable
+from ..base.log import get_logger
 from ..base.probes import reach
 from ..store.admission import Claim, Wanted
 from ..store.protocol import Store
@@ -21,7 +20,7 @@ __all__ = ["Dispatcher"]
 
 _LOOK_AT_LEAST = 1.0
 _CLAIM_TIMEOUT = 10.0
-_log = structlog.get_logger("paddock.dispatcher")
+_log = get_logger("paddock.dispatcher")
 
 
 class Dispatcher:

@@ -11,16 +11,16 @@ import subprocess
 import sys
 from typing import Any
 
-import structlog
-
 from ...watchdog.beats import BeatTable
 from ...watchdog.identity import ProcessHandle, ProcessIdentity, identify
 from ..base.config import WatchdogConfig
+from ..base.log import get_logger
 
 __all__ = ["WatchdogKeeper"]
 
 _RESTART_FIRST, _RESTART_LAST, _STOP_TIMEOUT = 0.1, 2.0, 5.0
-_log = structlog.get_logger("paddock.watchdog")
+_PROBED = f"{__package__}.probed_watchdog"
+_log = get_logger("paddock.watchdog")
 
 
 class WatchdogKeeper:
@@ -65,7 +65,7 @@ class WatchdogKeeper:
 
     def _launch(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "paddock.watchdog"],
+            [sys.executable, "-P", "-m", _PROBED if os.environ.get("PADDOCK_FAULTS") else "paddock.watchdog"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,  # it says nothing there, and outlives a server whose pipe somebody reads to its end
             start_new_session=True,

@@ -7,11 +7,10 @@ import contextlib
 import os
 import sqlite3
 
-import structlog
-
 from ..base.clock import Clock
 from ..base.config import WorkflowsConfig
 from ..base.errors import MachineError
+from ..base.log import get_logger
 from ..store.checkpoint import Checkpointer
 from ..store.sqlite import SqliteStore
 
@@ -20,7 +19,7 @@ __all__ = ["Housekeeper"]
 _INTERVAL = 1.0
 _BATCH = 200
 _DAY = 86400.0
-_log = structlog.get_logger("paddock.housekeeper")
+_log = get_logger("paddock.housekeeper")
 
 
 class Housekeeper:

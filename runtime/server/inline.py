@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from traceback import format_exc
 
-import structlog
-
 from ...watchdog.identity import identify
 from ..base.clock import Clock
 from ..base.config import WorkflowsConfig
 from ..base.errors import DatabaseUnavailable, LeaseLost
+from ..base.log import get_logger
 from ..base.records import ErrorInfo
 from ..engine.context import Frame
 from ..engine.execution import Execution, describe_error
@@ -28,7 +27,7 @@ from .registry import Registry
 
 __all__ = ["InlineRunner"]
 
-_log = structlog.get_logger("paddock.inline")
+_log = get_logger("paddock.inline")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-import structlog
-
 from ...ipc.connection import Connection, adopt_socket
 from ...ipc.errors import IpcError
 from ...ipc.messages import Boot, Exited, Fork, Forked, ForkFailed, Message, Shutdown, Warm, Warmed
 from ..base.errors import MachineError
+from ..base.log import get_logger
 from ..base.probes import reach
 from ..child.main_module import describe_main
 
@@ -26,7 +25,7 @@ __all__ = ["ForkOrder", "LauncherGone", "Nursery"]
 
 _RESTART_FIRST, _RESTART_LAST = 0.05, 5.0
 _WARM_TIMEOUT = 60.0
-_log = structlog.get_logger("paddock.nursery")
+_log = get_logger("paddock.nursery")
 
 
 class LauncherGone(MachineError):
@@ -129,7 +128,11 @@ class Nursery:
             raise
         finally:
             theirs.close()
-        connection = self._connection = await adopt_socket(ours)
+        try:
+            connection = self._connection = await adopt_socket(ours)
+        except BaseException:
+            ours.close()
+            raise
         path, module = describe_main()
         modules = [] if self._mode == "spawn" else self._modules()
         self._known = set(modules)
@@ -144,6 +147,8 @@ class Nursery:
                 argv=list(sys.argv),
             )
         )
+        if self._stopping.is_set():
+            connection.send(Shutdown())  # `stop` came before there was a line to say it on
         while (message := await connection.receive()) is not None:
             self._take(message)
 
@@ -262,3 +267,4 @@ class Nursery:
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGKILL)
             await asyncio.to_thread(process.wait)
+        await self._gone()

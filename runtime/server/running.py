@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import structlog
-
 from ...ipc.address import TcpAddress, UnixAddress, format_address
 from ...ipc.connection import Connection
 from ...ipc.errors import AddressInUse, IpcError
@@ -23,6 +21,7 @@ from ...watchdog.identity import boot_id
 from ..base.clock import Clock
 from ..base.config import WatchdogConfig, WorkflowsConfig
 from ..base.errors import PluginConfigError, RunDirectoryError, ServerNotRunning
+from ..base.log import get_logger
 from ..base.records import ErrorInfo, Status
 from ..child.core import plugin_connection
 from ..child.main_module import importable
@@ -51,7 +50,8 @@ __all__ = ["LentStore", "RunningServer", "ServerSettings"]
 
 _SLOTS = 1024
 _BEAT_LONGEST = 0.5
-_log = structlog.get_logger("paddock.server")
+_LOOK_FOR_UNKNOWN = 1.0
+_log = get_logger("paddock.server")
 
 
 def _travelling(plugin: Plugin[Any], *, isolated: bool) -> PluginText:
@@ -180,7 +180,7 @@ class RunningServer:
         server = self._server
         self.core = ServerCore(
             config=server.config,
-            logger=structlog.get_logger("paddock.plugin"),
+            logger=get_logger("paddock.plugin"),
             events=self.bus,
             workflows=server.workflows,
             db=plugin_connection(server.path, self._settings.sqlite_pragmas),
@@ -264,6 +264,7 @@ class RunningServer:
         await self.supervisor.take_over()
         now = self._clock.now()
         self._names = self._server.workflows.registry.names
+        self._looked_at = self._clock.monotonic()
         if self._settings.resume == "skip":  # what is there is left as it is
             self._resume_after = await self.store.newest_instance()
         else:
@@ -328,6 +329,10 @@ class RunningServer:
             for name in names - self._names:
                 await self.store.unblock(self._clock.now(), workflow_name=name)
             self._names = names
+        now = self._clock.monotonic()
+        if not self._resume_after and now - self._looked_at >= _LOOK_FOR_UNKNOWN:
+            self._looked_at = now
+            await self.store.block_unknown(names, self._clock.now())
         for known in self._server.workflows.registry:
             if known.key is not None:
                 await self.store.fill_keys(known.definition.name, known.key_of)

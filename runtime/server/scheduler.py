@@ -8,13 +8,13 @@ from itertools import islice
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import structlog
 from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict
 
 from ..base.clock import Clock, as_datetime
 from ..base.duration import DurationLike, parse_duration
 from ..base.errors import ConfigError
+from ..base.log import get_logger
 from ..base.values import plain_json
 from ..store.instances import NewInstance
 from ..store.schedules import ScheduleRow
@@ -27,7 +27,7 @@ CatchUp = Literal["one", "all", "skip"]
 
 _LATE = 10.0
 _AT_MOST = 1000
-_log = structlog.get_logger("paddock.scheduler")
+_log = get_logger("paddock.scheduler")
 
 
 class Schedule(BaseModel):

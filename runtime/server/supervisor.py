@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import structlog
-
 from ...ipc.connection import Connection
 from ...ipc.errors import IpcError
 from ...ipc.messages import (
@@ -37,6 +35,7 @@ from ...watchdog.tree import end_tree
 from ..base.clock import Clock
 from ..base.config import WorkflowsConfig
 from ..base.errors import DatabaseUnavailable, PluginSetupError
+from ..base.log import get_logger
 from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
 from ..child.spec import ChildSpec, output_paths
@@ -52,7 +51,7 @@ __all__ = ["Supervisor"]
 
 _EXIT_REPORT, _KILL_REPORT, _RETRY, _RETRY_BIRTH, _INSIST = 1.0, 3.0, 0.5, 0.1, 0.5
 _STOP_TIMEOUT, _RECORD, _LOOK = 30.0, 0.3, 0.01
-_log = structlog.get_logger("paddock.supervisor")
+_log = get_logger("paddock.supervisor")
 
 SpecOf = Callable[[Claim, int], ChildSpec]
 
@@ -237,7 +236,7 @@ class Supervisor:
         """Wait a moment for the last server's fork server to note how a child ended, if it lives."""
         loop = asyncio.get_running_loop()
         until = loop.time() + _RECORD
-        while loop.time() < until and not self._parts.table.read(child.slot).exit_recorded:
+        while loop.time() < until and not self._parts.table.read(child.slot).exit_recorded:  # noqa: ASYNC110  shared memory
             await asyncio.sleep(_LOOK)
 
     def _report(self, child: Child, settlement: Settlement | None, death: Death) -> None:

@@ -113,7 +113,9 @@ def fork(tx: sqlite3.Connection, instance_id: str, new_id: str, from_step: str |
         before = tx.execute(_FROM, (seq, from_step, from_step)).fetchone()
         if before is None:
             raise InvalidTransition(f"instance {instance_id} never came to a step {from_step!r}; fork from one that it ran")
-    new = instances.NewInstance(new_id, name, text if new_input is None else new_input, priority, limit_key)
+    if new_input is not None:
+        text, limit_key = new_input, None  # the dispatcher asks for the key of the new input
+    new = instances.NewInstance(new_id, name, text, priority, limit_key)
     instances.create(tx, new, now)
     made, _ = instances.find(tx, new_id)
     if before is not None:

@@ -153,4 +153,7 @@ def _open(database: str) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise DatabaseUnavailable(f"{path} cannot be opened: {error.strerror}") from None
+        raise DatabaseUnavailable(
+            f"{database} cannot be used: its lock file {path} cannot be opened: {error.strerror}. "
+            "Name a file in a folder that exists and is writable."
+        ) from None

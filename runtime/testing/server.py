@@ -8,9 +8,8 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
-import structlog
-
 from ..base.config import SqlitePragmas, WorkflowsConfig
+from ..base.log import get_logger
 from ..base.records import ErrorInfo, Status
 from ..child.core import plugin_connection
 from ..engine.definition import Definition
@@ -86,7 +85,7 @@ class MemoryServer:
         stack.push_async_callback(self.events.stop)
         core = ServerCore(
             config=self.config,
-            logger=structlog.get_logger("paddock.plugin"),
+            logger=get_logger("paddock.plugin"),
             events=self.events,
             workflows=self.workflows,
             db=plugin_connection(":memory:", SqlitePragmas()),
@@ -101,6 +100,7 @@ class MemoryServer:
 
     def _wire(self, core: ServerCore) -> None:
         registry = self.workflows.registry
+        self._names: frozenset[str] = frozenset()
         self._scheduler = Scheduler(self._store, self.clock, registry)
         self._inline = InlineRunner(
             InlineParts(
@@ -115,7 +115,7 @@ class MemoryServer:
             )
         )
         self._dispatcher = Dispatcher(
-            self._store, self.clock, self._wanted, self._inline.launch, self._time_out, self._scheduler.tick
+            self._store, self.clock, self._wanted, self._inline.launch, self._time_out, self._before_claim
         )
         self.clock.moved = self._dispatcher.poke
         self.workflows.attach(
@@ -171,6 +171,19 @@ class MemoryServer:
             keyed=frozenset(one.definition.name for one in known if one.key is not None),
             rates={one.definition.name: one.rate for one in known if one.rate is not None},
         )
+
+    async def _before_claim(self) -> float | None:
+        registry = self.workflows.registry
+        registry.add_actions()
+        if not registry.names <= self._names:
+            for name in registry.names - self._names:
+                await self._store.unblock(self.clock.now(), workflow_name=name)
+            self._names = registry.names
+        await self._store.block_unknown(registry.names, self.clock.now())
+        for known in registry:
+            if known.key is not None:
+                await self._store.fill_keys(known.definition.name, known.key_of)
+        return await self._scheduler.tick()
 
     async def _end(self, lease: Lease, _reason: str) -> None:
         await self._inline.end(lease)

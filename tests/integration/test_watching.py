@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from crashflows import THREE
-from crashkit import WATCHFUL, Stage, history, line, proven, until
+from crashkit import WATCHFUL, Faults, Stage, history, line, proven
 from ledger import starts
 
 
@@ -72,18 +72,19 @@ async def test_a_deadlock_with_the_gil_held_is_ended(stage: Stage):
         assert "overlong" in (found.error.stack or "")
 
 
-async def test_a_watchdog_killed_while_it_kills(stage: Stage):
-    """Its successor finds the same child, and the server tells of it once."""
+@pytest.mark.parametrize("point", ["watchdog.boot", "watchdog.killing", "watchdog.killed"])
+async def test_a_watchdog_killed_at_work(stage: Stage, monkeypatch: pytest.MonkeyPatch, point: str):
+    """Its successor goes on with the same child, and the server tells of it once."""
+    faults = Faults(stage, monkeypatch, {point: "kill"})
+    faults.arm(point)
     async with stage.server(watchdog=WATCHFUL) as server:
         instance = await server.workflows.start("held", {"until": str(stage.flag)})
         child = (await line("begin", key="hold"))["pid"]
-        [watchdog] = [row["pid"] for row in await server.processes() if row["role"] == "watchdog"]
-        os.kill(watchdog, signal.SIGSTOP)
         os.kill(child, signal.SIGSTOP)
-        os.kill(watchdog, signal.SIGKILL)
         await line("begin", key="hold", attempt=2)
         stage.let_go()
         await proven(server, instance, THREE)
         names = [event.name for event in await history(server, instance)]
         assert names.count("workflow.watchdog.stale") == names.count("workflow.watchdog.killed") == 1
-        await until(lambda: starts(child) is None)
+        assert starts(child) is None
+        assert faults.fired(point)

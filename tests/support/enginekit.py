@@ -217,10 +217,10 @@ async def crash_everywhere(make: Any, value: Any = None, *, limit: int = 500) ->
     return differences
 
 
-def twice(run: Run, done: Counter[str], where: str) -> list[str]:
+def twice(run: Run, done: Counter[str], where: str, crashes: int = 1) -> list[str]:
     """Return what ran again although its end was acknowledged."""
     return [f"{where}: {event} more than once" for event, count in _ends(run).items() if count > 1] + [
-        f"{where}: {key} finished {count} times" for key, count in done.items() if count > 2
+        f"{where}: {key} finished {count} times" for key, count in done.items() if count > 1 + crashes
     ]
 
 

@@ -98,7 +98,8 @@ async def test_limits_by_default_by_name_and_by_registration(tmp_path: Path):
         expected = {"one": 1, "two": 2, "reject": 3, "hold": 4}
         await became(lambda: load.most == expected and len(notes(tmp_path / "log")) == 10)
         statuses = [(await server.workflows.get_instance(i)).status for i in ids]
-        assert statuses.count("running") == 10 and statuses.count("pending") == 6
+        assert statuses.count("running") == 10
+        assert statuses.count("pending") == 6
         (tmp_path / "gate").touch()
         for ident in ids:
             await server.workflows.wait(ident, timeout=30)
@@ -133,7 +134,8 @@ async def test_reject_raises_and_leaves_nothing(tmp_path: Path, mode: str):
         refused = [a for a in answers if not isinstance(a, str)]
         assert len(ids) == 2
         assert {type(a) for a in refused} == {ConcurrencyLimitReached}
-        assert "reject" in str(refused[0]) and "2" in str(refused[0])
+        assert "reject" in str(refused[0])
+        assert "2" in str(refused[0])
         with pytest.raises(ConcurrencyLimitReached):
             await server.workflows.start("reject", given, id="mine")
         with pytest.raises(ConcurrencyLimitReached):

@@ -109,7 +109,8 @@ async def test_a_mapped_value_is_checked_by_the_handlers_annotation(server: AppS
     with pytest.raises(WorkflowFailed) as caught:
         await server.workflows.run("bad-map")
     assert (caught.value.error.type, caught.value.error.step) == ("InvalidInput", "two")
-    assert "id" in caught.value.error.message and "qty" in caught.value.error.message
+    assert "id" in caught.value.error.message
+    assert "qty" in caught.value.error.message
     assert "many" not in caught.value.error.message
 
 
@@ -145,7 +146,8 @@ async def test_the_context_shows_and_does_what_the_contract_says(server: AppServ
         "attempt": 1,
         "result": first,
     }
-    assert ident in first["key"] and first["key"] != second["key"]
+    assert ident in first["key"]
+    assert first["key"] != second["key"]
     assert (await server.workflows.get_instance(ident)).metadata == second["metadata"]
 
 
@@ -193,7 +195,9 @@ async def test_misuse_of_the_context_is_refused_where_it_happens(server: AppServ
             "NotSerializable",
             "ConfigError",
         ], way
-        assert "'x'" in found[way][1] and "'e'" in found[way][2] and "loud" in found[way][4]
+        assert "'x'" in found[way][1]
+        assert "'e'" in found[way][2]
+        assert "loud" in found[way][4]
 
 
 @everywhere
@@ -272,7 +276,8 @@ async def test_the_graph_of_the_contract(server: AppServer):
     }
     ship = instance.step_results["fulfill/shipping/ship"]
     assert (ship.key, ship.step_name, ship.kind, ship.status) == ("fulfill/shipping/ship", "ship", "task", "completed")
-    assert ship.output == {"order": "a"} and ship.attempts == 1
+    assert ship.output == {"order": "a"}
+    assert ship.attempts == 1
     assert ship.input["order"]["id"] == "a"
     assert {r.kind for r in instance.step_results.values()} == {"task", "choice", "parallel", "pass"}
     assert await server.workflows.run("process-order", {"id": "b", "qty": 400}, timeout=30) == {
@@ -323,7 +328,8 @@ async def test_wait_all_lets_the_other_branch_end(server: AppServer, tmp_path: P
     await until(server, "workflow.step.failed", ident)
     gate.touch()
     instance = await server.workflows.wait(ident, timeout=30)
-    assert instance.error.step == "both/bad/fail" and instance.error.type == "ValueError"
+    assert instance.error.step == "both/bad/fail"
+    assert instance.error.type == "ValueError"
     assert notes(log) == ["sibling ended"]
     assert instance.step_results["both/good/after"].status == "completed"
 
@@ -362,7 +368,8 @@ async def test_a_default_retry_reaches_the_tasks_in_branches(server: AppServer, 
         "fan/branch/a": 4,  # its branch's
     }
     delays = {e.data["step"]: e.data["delay"] for e in await past(server, ident, "workflow.step.retry")}
-    assert delays["fan/fields/a"] == 0.004 and delays["fan/default/a"] == 0.002
+    assert delays["fan/fields/a"] == 0.004
+    assert delays["fan/default/a"] == 0.002
 
 
 @twice
@@ -469,7 +476,8 @@ async def test_a_loop_that_does_not_end_fails_its_step(server: AppServer):
     instance = await server.workflows.wait(ident, timeout=30)
     assert (instance.status, instance.error.step) == ("failed", "again")
     assert instance.step_results["again"].loop_count == 3
-    assert "count#4" in instance.step_results and "count#5" not in instance.step_results
+    assert "count#4" in instance.step_results
+    assert "count#5" not in instance.step_results
 
 
 @twice
@@ -509,14 +517,16 @@ async def test_a_finished_instance_tells_all_of_itself(server: AppServer):
     step = instance.step_results["see"]
     assert (step.step_name, step.kind, step.status, step.attempts) == ("see", "task", "completed", 1)
     assert (step.poll_count, step.loop_count, step.error, step.input) == (0, 0, None, [1])
-    assert step.started_at.tzinfo is UTC and step.completed_at >= step.started_at
+    assert step.started_at.tzinfo is UTC
+    assert step.completed_at >= step.started_at
 
 
 def _check_order(told: list[Event], ident: str) -> None:
     assert [e.id for e in told] == sorted({e.id for e in told})
     for event in told:
         assert (event.instance_id, event.workflow_name) == (ident, "process-order")
-        assert event.data["instance_id"] == ident and event.data["workflow_name"] == "process-order"
+        assert event.data["instance_id"] == ident
+        assert event.data["workflow_name"] == "process-order"
         assert event.created_at.tzinfo is UTC
 
 
@@ -553,11 +563,14 @@ async def test_progress_runs_from_nought_to_a_hundred(server: AppServer):
     await server.workflows.wait(ident, timeout=30)
     told = [e.data for e in await past(server, ident, "workflow.progress")]
     percents = [d["progress"] for d in told]
-    assert percents == sorted(percents) and percents[0] >= 0 and percents[-1] == 100
+    assert percents == sorted(percents)
+    assert percents[0] >= 0
+    assert percents[-1] == 100
     assert {d["total_steps"] for d in told} == {8}
     counts = [d["completed_steps"] for d in told]
     assert counts == sorted(counts)
-    assert told[0]["current_step"] == "price" and counts[0] == 1
+    assert told[0]["current_step"] == "price"
+    assert counts[0] == 1
 
 
 @everywhere
@@ -566,7 +579,9 @@ async def test_a_failure_is_told_with_its_error(server: AppServer):
         await server.workflows.run("failing", "that", timeout=30)
     error = caught.value
     assert (error.error.type, error.error.message, error.error.step) == ("ValueError", "cannot that", "fail")
-    assert error.instance_id in str(error) and "failing" in str(error) and "cannot that" in str(error)
+    assert error.instance_id in str(error)
+    assert "failing" in str(error)
+    assert "cannot that" in str(error)
     told = await past(server, error.instance_id)
     assert told[-1].name == "workflow.failed"
     assert told[-1].data["error"]["type"] == "ValueError"

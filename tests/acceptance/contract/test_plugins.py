@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import contractflows as flows
@@ -50,7 +50,9 @@ async def test_setup_goes_by_requires_and_teardown_in_reverse_in_server_and_chil
         assert await server.workflows.run("plugin-names", timeout=30) == order
         assert [plugin.name for plugin in server.plugins] == order
         assert server.plugins.middle_one is server.plugins["middle-one"]
-        assert "top" in server.plugins and "bottom" not in server.plugins and len(server.plugins) == 4
+        assert "top" in server.plugins
+        assert "bottom" not in server.plugins
+        assert len(server.plugins) == 4
         with pytest.raises(AttributeError, match=r"bottom.*base"):
             _ = server.plugins.bottom
         lines = notes(tmp_path / "log")[4:]
@@ -133,13 +135,16 @@ async def test_a_config_reaches_the_child_as_it_is(tmp_path: Path, mode: str):
     assert found == {plugin.name: repr(plugin.config) for plugin in given}
 
 
-@pytest.mark.parametrize("value", [object(), (1, 2), {1, 2}, datetime(2024, 1, 1), float("nan"), {1: "a"}, b"\xff"])
+@pytest.mark.parametrize(
+    "value", [object(), (1, 2), {1, 2}, datetime(2024, 1, 1, tzinfo=UTC), float("nan"), {1: "a"}, b"\xff"]
+)
 async def test_a_config_that_would_change_on_its_way_is_refused_at_start(tmp_path: Path, value):
     for plugin in (plugins.Loose(plugins.AnyConfig(value=value)), plugins.Mapped({"good": 1, "value": value})):
         server = _server(tmp_path, [plugin])
         with pytest.raises(PluginConfigError) as caught:
             await server.start()
-        assert plugin.name in str(caught.value) and "'value'" in str(caught.value)
+        assert plugin.name in str(caught.value)
+        assert "'value'" in str(caught.value)
         assert "'good'" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -194,7 +199,8 @@ async def test_a_setup_that_fails_only_in_the_child_fails_the_instance(tmp_path:
             await server.workflows.run("plugin-names", timeout=30)
         error = caught.value.error
         assert error.type == "PluginSetupError"
-        assert "failing" in error.message and "no way through" in error.message
+        assert "failing" in error.message
+        assert "no way through" in error.message
         assert "ConnectionError" in error.traceback
         assert error.step is None
         assert (await server.workflows.get_instance(caught.value.instance_id)).status == "failed"
@@ -210,7 +216,8 @@ async def test_a_setup_that_outruns_ready_timeout_in_the_child_fails_the_instanc
             await server.workflows.run("plugin-names", timeout=30)
         error = caught.value.error
         assert error.type == "PluginSetupError"
-        assert kind.name in error.message and "ready_timeout" in error.message
+        assert kind.name in error.message
+        assert "ready_timeout" in error.message
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------------
@@ -313,7 +320,7 @@ async def test_core_schedule_by_cron(tmp_path: Path, monkeypatch: pytest.MonkeyP
     class LateInTheMinute(datetime):
         @classmethod
         def now(cls, tz=None):
-            return datetime(2024, 2, 29, 23, 59, 59, 950_000)
+            return datetime(2024, 2, 29, 23, 59, 59, 950_000)  # noqa: DTZ001  local time is what cron means
 
     monkeypatch.setattr("paddock.runtime.server.core.datetime", LateInTheMinute)
     async with _server(tmp_path, [plugins.Cron(plugins.LogConfig(log=str(log)))]):
@@ -350,5 +357,6 @@ async def test_a_workflow_and_a_subscription_brought_by_a_plugin(tmp_path: Path,
 
 
 def test_plugin_errors_are_paddocks():
-    assert issubclass(PluginSetupError, PaddockError) and issubclass(PluginConfigError, PaddockError)
+    assert issubclass(PluginSetupError, PaddockError)
+    assert issubclass(PluginConfigError, PaddockError)
     assert issubclass(plugins.StampConfig, BaseModel)

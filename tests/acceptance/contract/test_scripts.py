@@ -81,7 +81,8 @@ async def test_a_script_without_a_guard_is_told_of_it(tmp_path: Path, launcher: 
     code, _, err = await _run("loose.py", str(tmp_path / "app.db"), launcher, cwd=tmp_path)
     assert code == 1
     last = err.strip().splitlines()[-1]
-    assert "WorkflowBlocked: loose" in last and 'if __name__ == "__main__":' in last, err
+    assert "WorkflowBlocked: loose" in last, err
+    assert 'if __name__ == "__main__":' in last, err
 
 
 async def test_a_workflow_from_a_shell_is_refused_at_register(tmp_path: Path):
@@ -93,7 +94,9 @@ async def test_a_workflow_from_a_shell_is_refused_at_register(tmp_path: Path):
     code, _, err = await _run("-c", text, cwd=tmp_path)
     assert code == 1
     last = err.strip().splitlines()[-1]
-    assert "WorkflowNotImportable" in last and "'typed'" in last and "file" in last
+    assert "WorkflowNotImportable" in last
+    assert "'typed'" in last
+    assert "file" in last
 
 
 async def test_a_module_beside_the_script_is_found_by_children(tmp_path: Path):

@@ -98,7 +98,8 @@ async def test_a_hostile_id_is_refused_and_leaves_nothing(server: AppServer, ide
     with pytest.raises(InvalidInstanceId) as caught:
         await server.workflows.start("echo", 1, id=ident)
     message = str(caught.value)
-    assert message.isprintable() and len(message) < 300
+    assert message.isprintable()
+    assert len(message) < 300
     assert (repr(ident)[:20] in message) or ascii(ident)[:20] in message
     assert await _count(server) == before
 
@@ -210,7 +211,8 @@ async def test_instances_are_read_in_pages_by_name_and_status(server: AppServer)
         assert len(page) <= 2
         seen += [i.id for i in page]
         after = page[-1].id
-    assert seen == sorted(seen) and set(good) <= set(seen)
+    assert seen == sorted(seen)
+    assert set(good) <= set(seen)
     assert [i.id for i in await service.get_instances("failing", "failed")] == bad
     assert [i.id for i in await service.get_instances("failing", Status.FAILED, limit=1)] == bad[:1]
     assert await service.get_instances("failing", "completed") == []
@@ -299,7 +301,8 @@ async def test_cancel_a_running_one_and_again(server: AppServer, tmp_path: Path)
     assert caught.value.instance_id == ident
     (tmp_path / "gate").touch()
     told = names(await past(server, ident))
-    assert told.count("cancelled") == 1 and told[-1] == "cancelled"
+    assert told.count("cancelled") == 1
+    assert told[-1] == "cancelled"
     assert not {"failed", "completed", "timed_out"} & set(told)
 
 
@@ -396,7 +399,8 @@ async def test_processes_and_health(server: AppServer, tmp_path: Path):
     assert [row["role"] for row in rows] == ["server", "watchdog", "fork-server", "child"]
     for row in rows:
         assert set(row) == {"role", "pid", "instance_id", "step", "rss", "cpu", "last_beat"}
-        assert row["rss"] > 0 and row["cpu"] >= 0
+        assert row["rss"] > 0
+        assert row["cpu"] >= 0
     child = rows[-1]
     assert child["pid"] == int(line[0].split()[1]) == instance.pid
     assert (child["instance_id"], child["step"]) == (ident, "hold")
