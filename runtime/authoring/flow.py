@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import hashlib
 import inspect
 import sys
@@ -60,11 +61,7 @@ class Flow(Generic[P, R]):
 
     def fingerprint(self) -> str:
         """Return a short text that changes with the function's source."""
-        try:
-            text = inspect.getsource(self.function)
-        except (OSError, TypeError):
-            text = self.name
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return source_hash(self.function, self.name)
 
     async def run(self, frame: Frame) -> tuple[Any, Schema]:
         """Run the function from the top."""
@@ -110,7 +107,7 @@ class Flow(Generic[P, R]):
 
     async def _nested(self, context: FlowContext, value: Any) -> Any:
         frame = context.frame
-        key = frame.execution.key(frame.scope, self.name)
+        key = frame.execution.key(context.scope, self.name)
         limit = frame.execution.max_payload
         text = ANY.encode(value, f"the input of flow {key!r}", limit)
         typed = self.input_schema.decode(text, f"the input of flow {key!r}")
@@ -118,6 +115,16 @@ class Flow(Generic[P, R]):
         return self.output_schema.decode(
             self.output_schema.encode(found, f"the output of flow {key!r}", limit), f"the output of flow {key!r}"
         )
+
+
+@functools.lru_cache(maxsize=4096)
+def source_hash(code: Any, otherwise: str) -> str:
+    """Return a short text that changes with the source of a function or a class (looked up once), or with `otherwise`."""
+    try:
+        text = inspect.getsource(code)
+    except (OSError, TypeError):
+        text = otherwise
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def flow(

@@ -7,6 +7,7 @@ the outside of them.
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import json
 import random as random_module
@@ -33,6 +34,9 @@ from .action import ACTIONS, Action, action_workflow
 from .waiting import Poll, polled_type
 
 __all__ = ["ChildHandle", "FlowContext", "look_at"]
+
+#: The scope of the flow whose `gather` began the strand that runs, and the strand's path within it.
+_STRAND_PATH: contextvars.ContextVar[tuple[str, str]] = contextvars.ContextVar("paddock_strand_path", default=("", ""))
 
 T = TypeVar("T")
 RetryLike = Retry | dict[str, Any] | int | None
@@ -62,9 +66,18 @@ class FlowContext(Context):
 
     def _key(self, name: str) -> str:
         """Hand out the key of a step; the code has come to it now, though it may await it later."""
-        key = self.execution.key(self._frame.scope, check_step_name(name))
+        key = self.execution.key(self.scope, check_step_name(name))
         self.execution.reach(key)
         return key
+
+    @property
+    def scope(self) -> str:
+        """The path that keys begin with: of the nested flow, and of the strand of a `gather` that the running code belongs to.
+
+        Strands take turns as they please, so each counts the names that it uses by itself.
+        """
+        base, path = _STRAND_PATH.get()
+        return self._frame.scope + path if base == self._frame.scope else self._frame.scope
 
     # --- steps ---
 
@@ -262,12 +275,16 @@ class FlowContext(Context):
         """Run durable calls side by side and return their results in order.
 
         The first failure cancels the others and is raised. While all of them wait, the instance has no process.
+        Coroutines of the user's own may be among them; what they ask for stands under ``gather/<position>/`` in the journal.
 
         Raises:
             StepFailed: of the first that failed, in the order in which they are written.
         """
+        key = self.execution.key(self.scope, "gather")
+        base = self._frame.scope
+        strands = [_strand(one, base, f"{key.removeprefix(base)}/{place}/") for place, one in enumerate(work)]
         try:
-            return await run_together(self.execution, [_as_coroutine(one) for one in work], fail_fast=True)
+            return await run_together(self.execution, strands, fail_fast=True)
         except StrandsFailed as failed:
             raise failed.errors[0] from None
 
@@ -283,10 +300,15 @@ class FlowContext(Context):
         if self._first_time(f"metadata:{check_key(key, 'a metadata key')}", "metadata"):
             await super().set_metadata(key, value)
 
+    async def stream(self, chunk: Any) -> None:
+        """Send a chunk to whoever reads the instance's stream; durable once this returns. A replay sends it no second time."""
+        value = plain_json(ANY.encode(chunk, "a stream chunk", self.execution.max_payload))
+        await self.execution.stream(self.scope, value)
+
     def _first_time(self, name: str, kind: str) -> bool:
         """Tell whether the code is here for the first time, and note that it was, with the next commit."""
         execution = self.execution
-        key = execution.key(self._frame.scope, name)
+        key = execution.key(self.scope, name)
         if execution.recall(key, kind) is not None:
             return False
         execution.complete(StepRow(key, name, kind, "new", attempts=1), "null", begin=True, quiet=True)
@@ -294,10 +316,10 @@ class FlowContext(Context):
 
     # --- journaled values ---
 
-    def _recorded(self, name: str, compute: Callable[[], Any]) -> Any:
+    def _recorded(self, name: str, compute: Callable[[], Any], scope: str | None = None) -> Any:
         """Return a value that is computed once and journaled with the next commit."""
         execution = self.execution
-        key = execution.key(self._frame.scope, name)
+        key = execution.key(self.scope if scope is None else scope, name)
         row = execution.recall(key, name)
         if row is None:
             row = StepRow(key, name, name, "new", attempts=1)
@@ -319,7 +341,7 @@ class FlowContext(Context):
     @functools.cached_property
     def rng(self) -> random_module.Random:
         """A generator seeded once for this instance; a replay draws the same numbers."""
-        return random_module.Random(self._recorded("rng", lambda: random_module.getrandbits(62)))  # noqa: S311
+        return random_module.Random(self._recorded("rng", _seed, self._frame.scope))  # noqa: S311
 
     def patched(self, change: str) -> bool:
         """Tell whether this instance shall take a changed piece of code.
@@ -395,7 +417,12 @@ async def _ready(text: str) -> str:
     return text
 
 
-async def _as_coroutine(work: Awaitable[Any]) -> Any:
+def _seed() -> int:
+    return random_module.getrandbits(62)
+
+
+async def _strand(work: Awaitable[Any], base: str, path: str) -> Any:
+    _STRAND_PATH.set((base, path))  # a strand is a task, with a context of its own
     return await work
 
 

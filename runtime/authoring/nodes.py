@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn, cast
 
-from ..base.errors import InvalidWorkflow, StepFailed
+from ..base.errors import InvalidWorkflow, NotSerializable, PayloadTooLarge, StepFailed
 from ..base.values import ANY, Schema, plain_json
 from ..engine.context import Context, Frame
 from ..engine.execution import Execution, StepCall, describe_error, recorded_failure
@@ -313,7 +313,10 @@ class ParallelNode(Node):
             abandon(execution, f"{key}/", "another branch failed")
             await self._fail(execution, row, failed.errors)
         outcome = dict(zip([branch.name for branch in self.branches], outputs, strict=True))
-        text = ANY.encode(outcome, f"the output of step {key!r}", execution.max_payload)
+        try:
+            text = ANY.encode(outcome, f"the output of step {key!r}", execution.max_payload)
+        except (NotSerializable, PayloadTooLarge) as error:
+            await execution.fail(row, error)
         execution.complete(row, text)
         return Arrival(plain_json(text))
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..base.errors import InvalidState, WaitTimeout
+from ..base.errors import InvalidInput, InvalidState, InvalidWorkflow, StepFailed, WaitTimeout
 from ..base.values import ANY, Schema, describe_validation, plain_json
+from ..engine.execution import describe_error
 from .flow_context import look_at
 from .machine import StateMachine, next_state
 
@@ -43,6 +44,7 @@ class Standalone:
         self._machine = machine
         self._cache: dict[str, Any] = {}
         self._counts: dict[str, int] = {}
+        self._failures: dict[str, list[str]] = {}
         self._inbox: list[list[Any]] = []
         self.log_entries: list[dict[str, Any]] = []
         self._logged = 0
@@ -66,9 +68,13 @@ class Standalone:
                 target = next_state(type(machine), await getattr(machine, source)())
             except _NotSent:
                 return
+            except Exception:
+                self._failures.clear()  # what the state has not caught is tried again when it runs again
+                raise
             machine.data = type(machine).data_type.model_validate_json(machine.data.model_dump_json())
             machine.state = target
             self._cache.clear()
+            self._failures.clear()
             self._logged = 0
             self._data_at_entry = machine.data.model_dump_json()
             yield Transition(source, target)
@@ -83,35 +89,55 @@ class Standalone:
         """Run a function once per visit."""
         key = self._key(name)
         handler, _ = look_at(function)
+        if key in self._failures:
+            raise StepFailed(key, self._failures[key][0], self._failures[key][1], 1)
         if key not in self._cache:
-            if handler.is_async:
-                found = await function(*args)
-            else:
-                found = await asyncio.to_thread(function, *args)
-                found = await found if inspect.isawaitable(found) else found
-            self._cache[key] = plain_json(handler.output.encode(found, f"the result of action {name!r}"))
+            try:
+                if handler.is_async:
+                    found = await function(*args)
+                else:
+                    found = await asyncio.to_thread(function, *args)
+                    found = await found if inspect.isawaitable(found) else found
+                self._cache[key] = plain_json(handler.output.encode(found, f"the result of action {name!r}"))
+            except Exception as error:
+                info = describe_error(error, key)
+                self._failures[key] = [info.type, info.message]
+                raise StepFailed(key, info.type, info.message, 1, info.traceback) from error
         return handler.output.decode(json.dumps(self._cache[key]), f"the result of action {name!r}")
 
     async def wait_event(self, name: str, schema: Schema, timeout: float | None) -> Any:
         """Take a signal that was sent, or stop running until it is."""
         key = self._key(name)
         if key not in self._cache:
-            for position, (sent, payload) in enumerate(self._inbox):
-                if sent == name:
-                    del self._inbox[position]
-                    self._cache[key] = plain_json(schema.encode(schema.decode(json.dumps(payload), f"signal {name!r}"), name))
+            if key in self._failures:
+                raise WaitTimeout(self._failures[key][1])
+            for kept in [one for one in self._inbox if one[0] == name]:
+                if self._take(kept, key, schema):
                     break
             else:
                 self._time_out(key, name, timeout)
                 raise _NotSent
         return schema.decode(json.dumps(self._cache[key]), f"signal {name!r}")
 
+    def _take(self, payload: list[Any], key: str, schema: Schema) -> bool:
+        """Take a signal for a wait; one that does not fit is dropped, and the audit log says so."""
+        self._inbox.remove(payload)
+        name, value = payload
+        try:
+            typed = schema.decode(json.dumps(value), f"signal {name!r}")
+        except InvalidInput as error:
+            self._note(f"a signal does not fit and was dropped: {error}", {})
+            return False
+        self._cache[key] = plain_json(schema.encode(typed, f"signal {name!r}"))
+        return True
+
     def _time_out(self, key: str, name: str, timeout: float | None) -> None:
         if timeout is None:
             return
         deadline = self._cache.setdefault(f"{key}:deadline", time.time() + timeout)
         if time.time() >= deadline:
-            raise WaitTimeout(f"no signal {name!r} came in time")
+            self._failures[key] = [WaitTimeout.__name__, f"no signal {name!r} came in time"]
+            raise WaitTimeout(self._failures[key][1])
 
     async def sleep(self, name: str, seconds: float) -> None:
         """Wait in real time, until a moment that was fixed when the wait began."""
@@ -124,6 +150,9 @@ class Standalone:
         if self._replayed <= self._logged:
             return
         self._logged += 1
+        self._note(message, data)
+
+    def _note(self, message: str, data: dict[str, Any]) -> None:
         entry = {"at": datetime.now(UTC).isoformat(), "state": self._machine.state, "message": message, **({"data": data} if data else {})}
         self.log_entries.append(plain_json(ANY.encode(entry, "an audit log entry")))
 
@@ -137,6 +166,7 @@ class Standalone:
             "state": self._machine.state,
             "data": json.loads(self._data_at_entry),
             "cache": self._cache,
+            "failures": self._failures,
             "inbox": self._inbox,
             "logged": self._logged,
             "log": self.log_entries,
@@ -160,8 +190,8 @@ class Standalone:
                 next_state(type(machine), machine.state)
             made = cls(machine)
             made._cache, made._inbox, made.log_entries = saved["cache"], saved["inbox"], saved["log"]
-            made._logged = saved["logged"]
-        except (ValueError, KeyError, TypeError) as error:
+            made._logged, made._failures = saved["logged"], saved["failures"]
+        except (ValueError, KeyError, TypeError, AttributeError, InvalidWorkflow) as error:
             if isinstance(error, ValidationError):
                 raise InvalidState(f"the saved data does not fit: {describe_validation(error)}") from None
             raise InvalidState(f"this is no saved state machine: {error!r}") from None

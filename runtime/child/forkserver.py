@@ -32,7 +32,7 @@ from ...ipc.messages import Boot, Exited, Fork, Forked, ForkFailed, Shutdown, Wa
 from ...watchdog.beats import BeatTable
 from ...watchdog.identity import identify
 from ...watchdog.tree import end_tree
-from ..base.probes import reach
+from ..base.probes import reach, silence
 from . import process as _warm
 from .birth import become_child, become_subreaper, catch_output
 from .main_module import load_main
@@ -303,7 +303,8 @@ def main() -> None:
     server = ForkServer(channel, first[0])
     channel.push_back(first[1:])
     if first[0].modules:  # children are copies of this process; where they are spawned nothing is shared
-        rehearse()
+        with silence():
+            rehearse()
     server.warm(first[0].modules)
     server.run()
     os._exit(0)

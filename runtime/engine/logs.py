@@ -26,6 +26,8 @@ from .writer import JournalWriter
 __all__ = ["LogSink", "StepLogger", "step_logger"]
 
 _MESSAGE_LIMIT = 64 * 1024
+_DATA_LIMIT = 256 * 1024
+_OVERHEAD = 100
 
 
 class StepLogger(Protocol):
@@ -86,6 +88,7 @@ class LogSink:
         self._left = limit
         self._muted = muted
         self._thread = threading.get_ident()
+        self._full = False
 
     def put(
         self,
@@ -102,19 +105,17 @@ class LogSink:
         if source == "handler" and step is None and self._muted():
             return
         message = message[:_MESSAGE_LIMIT]
-        self._left -= len(message) + 100
-        if self._left < 0:
-            if self._left + len(message) + 100 < 0:
+        plain, size = _plain(data)
+        size += len(message) + _OVERHEAD
+        over, self._left = self._left < size, self._left - size
+        if over:
+            if self._full:
                 return
-            level, message, data, source, position = (
-                "warning",
-                "the limit of this execution's log is reached; the rest is dropped",
-                {},
-                "runtime",
-                None,
-            )
+            self._full = True
+            level, source, plain, position = "warning", "runtime", {}, None
+            message = "the limit of this execution's log is reached; the rest is dropped"
         name, attempt = step or (None, None)
-        op = Logged(LEVELS[level], level, message, _plain(data), name, attempt, source, self._clock.now(), position)
+        op = Logged(LEVELS[level], level, message, plain, name, attempt, source, self._clock.now(), position)
         if threading.get_ident() == self._thread:
             self._writer.add(op)
         else:
@@ -126,21 +127,29 @@ class LogSink:
         self._writer.add(OutputSkipped(source, position))
 
 
-def _plain(data: dict[str, Any]) -> dict[str, Any]:
-    """Return data as plain JSON; what has no JSON form is shown by its `repr`, for a log must not fail its handler."""
+def _plain(data: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """Return data as plain JSON, and its size; what has no JSON form is shown by its `repr`, for a log must not fail its handler."""
     if not data:
-        return {}
+        return {}, 0
     try:
-        return cast("dict[str, Any]", json.loads(to_json(data, "log data")))
+        text = to_json(data, "log data")
     except NotSerializable:
-        return {str(key): _plain_value(value) for key, value in data.items()}
+        data = {str(key).encode(errors="replace").decode(): _plain_value(value) for key, value in data.items()}
+        text = to_json(data, "log data")
+    if len(text) > _DATA_LIMIT:
+        return {"dropped": f"{len(text):,} bytes of data, for a record holds {_DATA_LIMIT:,}"}, _OVERHEAD
+    return cast("dict[str, Any]", json.loads(text)), len(text)
 
 
 def _plain_value(value: Any) -> Any:
     try:
         return json.loads(to_json(value, "log data"))
     except NotSerializable:
-        return repr(value).encode(errors="replace").decode()[:1000]
+        pass
+    try:
+        return repr(value)[:1000].encode(errors="replace").decode()
+    except Exception as error:  # noqa: BLE001  a user's class
+        return f"({type(value).__name__}, which cannot be shown: {type(error).__name__})"
 
 
 class _Output:

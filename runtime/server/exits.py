@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from ...watchdog.identity import ProcessHandle, ProcessIdentity, is_alive
+from ...watchdog.identity import ProcessHandle, ProcessIdentity, is_alive, process_state
 
-__all__ = ["ended"]
+__all__ = ["ended", "ended_or_stopped"]
 
 _LOOK = 0.05
+_LOOK_AT_STOPPED = 0.5
+_STOPPED_LOOKS = 2
+_STOPPED = "T"  # not t: who debugs it may
 
 
 async def ended(identity: ProcessIdentity) -> None:
@@ -30,6 +33,22 @@ async def ended(identity: ProcessIdentity) -> None:
             loop.remove_reader(handle.fileno())
     finally:
         handle.close()
+
+
+async def ended_or_stopped(identity: ProcessIdentity) -> None:
+    """Return once this process is dead, or has been stopped (SIGSTOP) for about a second. For the server's own helpers."""
+    looks = 0
+    gone = asyncio.ensure_future(ended(identity))
+    try:
+        while looks < _STOPPED_LOOKS:
+            if (await asyncio.wait({gone}, timeout=_LOOK_AT_STOPPED))[0]:
+                return
+            try:
+                looks = looks + 1 if process_state(identity.pid)[0] == _STOPPED else 0
+            except ProcessLookupError:
+                return
+    finally:
+        gone.cancel()
 
 
 def _wake(done: asyncio.Future[None]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from ...watchdog.beats import BeatTable
 from ...watchdog.identity import ProcessHandle, ProcessIdentity, identify
 from ..base.config import WatchdogConfig
+from .exits import ended_or_stopped
 from ..base.log import get_logger
 
 __all__ = ["WatchdogKeeper"]
@@ -83,15 +84,14 @@ class WatchdogKeeper:
                 handle.send_signal(number)
 
     async def _keep(self) -> None:
-        from .exits import ended
-
         pause = _RESTART_FIRST
         loop = asyncio.get_running_loop()
         while True:
             process, born = self._process, loop.time()
             if process is not None:
                 with contextlib.suppress(ProcessLookupError):
-                    await ended(identify(process.pid))
+                    await ended_or_stopped(identify(process.pid))
+                process.kill()  # one that is stopped watches nobody
                 process.wait()
             if self._stopping.is_set():
                 return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -16,10 +15,13 @@ from typing import Literal
 from ...ipc.connection import Connection, adopt_socket
 from ...ipc.errors import IpcError
 from ...ipc.messages import Boot, Exited, Fork, Forked, ForkFailed, Message, Shutdown, Warm, Warmed
+from ...watchdog.identity import identify
+from ...watchdog.tree import end_tree
 from ..base.errors import MachineError
 from ..base.log import get_logger
 from ..base.probes import reach
 from ..child.main_module import describe_main
+from .exits import ended_or_stopped
 
 __all__ = ["ForkOrder", "LauncherGone", "Nursery"]
 
@@ -149,8 +151,18 @@ class Nursery:
         )
         if self._stopping.is_set():
             connection.send(Shutdown())  # `stop` came before there was a line to say it on
-        while (message := await connection.receive()) is not None:
-            self._take(message)
+        watch = asyncio.create_task(self._end_if_stopped(self._process), name="paddock-nursery-watch")
+        try:
+            while (message := await connection.receive()) is not None:
+                self._take(message)
+        finally:
+            watch.cancel()
+
+    async def _end_if_stopped(self, process: subprocess.Popen[bytes]) -> None:
+        """End a fork server that is stopped: it holds up every start, and nobody beats for it."""
+        with contextlib.suppress(ProcessLookupError):
+            await ended_or_stopped(identify(process.pid))
+        process.kill()
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Forked):
@@ -265,6 +277,6 @@ class Nursery:
                 self._task.cancel()
                 await asyncio.wait({self._task})
         if process is not None and process.poll() is None:
-            process.send_signal(signal.SIGKILL)
+            await asyncio.to_thread(end_tree, identify(process.pid))  # with a child that it may just have made
             await asyncio.to_thread(process.wait)
         await self._gone()

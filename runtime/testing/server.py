@@ -209,7 +209,7 @@ class MemoryServer:
                 self._dispatcher.idle.clear()
                 self.clock.advance(max(0.0, wake_at - self.clock.now()))
             else:
-                await asyncio.sleep(_LOOK)
+                await asyncio.sleep(_LOOK_SOON if self._inline.busy else _LOOK)
 
 
-_LOOK = 0.005
+_LOOK, _LOOK_SOON = 0.005, 0.0005

@@ -270,17 +270,6 @@ async def test_instances_by_page_name_and_status(store):
     assert await store.get("i") is None
 
 
-async def test_many_instances_in_one_page(store):
-    def fill(tx):
-        for n in range(33_000):  # past the number of variables that SQLite takes in one statement
-            tx.execute(
-                "INSERT INTO paddock_instances (id, workflow_name, status, created_at) VALUES (?, 'wf', 'pending', 0)", (f"i{n}",)
-            )
-
-    await store._write(fill)
-    assert len(await store.find(name="wf", status=None, limit=100_000, after=None)) == 33_000
-
-
 _OF_AN_INSTANCE = [f"paddock_{name}" for name in ("instances", "payloads", "steps", "events", "metadata", "signals")]
 
 

@@ -74,6 +74,18 @@ async def test_the_watchdog_is_replaced(stage: Stage):
                 before = await pid_of(server, "watchdog", other_than=before)
 
 
+@pytest.mark.parametrize("role", ["watchdog", "fork-server"])
+async def test_a_stopped_helper_is_replaced(stage: Stage, role: str):
+    """A stopped watchdog watches nobody, and a stopped fork server would hold up every start."""
+    async with stage.server() as server:
+        before = await pid_of(server, role)
+        os.kill(before, signal.SIGSTOP)
+        instance = await server.workflows.start("everything", {"n": 2})
+        await pid_of(server, role, other_than=before)
+        assert starts(before) is None
+        await proven(server, instance, result_of(2))
+
+
 # --- the server ---
 
 SERVER_POINTS = ["server.claim.before", "server.claim.after", "server.fork.sent", "server.settle.before", "server.settle.after"]

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from crashflows import THREE
-from crashkit import WATCHFUL, Faults, Stage, history, line, proven
+from crashkit import WATCHFUL, Faults, Stage, history, line, proven, until
 from ledger import starts
 
 
@@ -42,13 +42,17 @@ async def test_a_child_stopped_with_the_write_lock(stage: Stage, monkeypatch: py
     """Nobody can write until the watchdog, which needs no database, ends it; nobody else is ended for that."""
     monkeypatch.setenv("PADDOCK_FAULTS", "child.commit.inside:4:stop")
     monkeypatch.setenv("PADDOCK_FAULT_DIR", str(stage.folder))
-    stage.let_go()
+
+    async def kills() -> int:
+        return [event.name for event in await history(server)].count("workflow.watchdog.killed")
+
     async with stage.server(watchdog=WATCHFUL) as server:
         instances = [await server.workflows.start("held", {"until": str(stage.flag)}) for _ in range(2)]
+        await until(kills, "the kill")
+        stage.let_go()
         for instance in instances:
             await proven(server, instance, THREE)
-        events = await history(server)
-        assert [event.name for event in events].count("workflow.watchdog.killed") == 1
+        assert await kills() == 1
 
 
 async def test_the_busy_are_left_alone(stage: Stage):

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from paddock import AppServer, Event
+from paddock import AppServer, Event, WatchdogConfig
 
 DEADLINE = 30.0
 """Seconds that anything may take on a busy machine; what takes that long has failed."""
@@ -16,6 +16,10 @@ MODES: dict[str, dict[str, Any]] = {
     "spawn": {"launcher": "spawn"},
     "tcp": {"launcher": "fork", "transport": "tcp"},
 }
+
+
+UNWATCHED = WatchdogConfig(enabled=False)
+"""For a server of a test's own, where a watchdog would only cost the start of an interpreter; the shared ones have theirs."""
 
 
 async def until(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 async def gate(path: str) -> None:
     """Wait until a test makes the file."""
-    while not os.path.exists(path):  # noqa: ASYNC110  another process makes it
+    while not os.path.exists(path):
         await asyncio.sleep(0.003)
 
 

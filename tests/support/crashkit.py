@@ -13,6 +13,7 @@ from typing import Any
 
 import crashflows
 import ledger
+import leftovers
 import pytest
 
 from paddock import AppServer, Event, Instance, WatchdogConfig, WorkflowsConfig
@@ -252,8 +253,9 @@ def kill(pid: int) -> None:
 
 
 def living(marker: str) -> list[int]:
-    """Return the pids of all programs that belong to an instance."""
-    return [pid for pid, entries in _environs() if any(entry.startswith(marker) for entry in entries)]
+    """Return the pids of all programs that belong to an instance of this test."""
+    mine = f"{leftovers.MARKER}={os.environ[leftovers.MARKER]}"
+    return [pid for pid, entries in _environs() if mine in entries and any(entry.startswith(marker) for entry in entries)]
 
 
 def _environs() -> Iterator[tuple[int, list[str]]]:

@@ -76,10 +76,14 @@ AGAIN = Retry(max_attempts=3, interval="2h")
 # --- the step graph ---
 
 
+async def ship_reserved(ctx: Context) -> str:
+    return await ship(ctx.get_step_result("reserve", Checked))
+
+
 def receipt(ctx: Context) -> dict[str, Any]:
     how = ctx.steps.get("ship") or ctx.steps["refuse"]
     checked = ctx.get_step_result("reserve", Checked)
-    return {"id": checked.order.id, "how": how, "total": checked.total, "left": ctx.steps["left"], "by": ctx.steps["approve"]["by"]}
+    return {"id": checked.order.id, "how": how, "total": checked.total, "left": ctx.steps["left"], "by": ctx.steps["approve"].by}
 
 
 order_graph = (
@@ -90,7 +94,7 @@ order_graph = (
     .wait_event("approve", Verdict)
     .sleep("cool down", "1d")
     .choice("decide", choices=[(lambda ctx: ctx.get_step_result("approve", Verdict).ok, "ship")], default="refuse")
-    .task("ship", ship, input=lambda prev: reserved(prev), next="receipt")
+    .task("ship", ship_reserved, next="receipt")
     .task("refuse", refuse)
     .pass_("receipt", transform=receipt, end=True)
     .build()

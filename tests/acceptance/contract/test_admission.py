@@ -5,7 +5,7 @@ from pathlib import Path
 
 import contractflows as flows
 import pytest
-from contractkit import MODES, became, names, until
+from contractkit import MODES, UNWATCHED, became, names, until
 from contractnotes import notes
 
 from paddock import AppServer, ConcurrencyLimitReached, ConfigError, Event, WorkflowsConfig
@@ -14,7 +14,7 @@ both = pytest.mark.parametrize("mode", ["inline", "fork"])
 
 
 def _server(tmp_path: Path, mode: str = "fork", **config) -> AppServer:
-    return AppServer(tmp_path / "app.db", workflows=WorkflowsConfig(**MODES[mode], **config))
+    return AppServer(tmp_path / "app.db", workflows=WorkflowsConfig(**MODES[mode], **config), watchdog=UNWATCHED)
 
 
 def _given(tmp_path: Path, name: str) -> dict[str, str]:

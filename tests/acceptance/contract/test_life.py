@@ -9,7 +9,7 @@ from pathlib import Path
 
 import contractflows as flows
 import pytest
-from contractkit import MODES, became, names, past, until
+from contractkit import MODES, UNWATCHED, became, names, past, until
 from contractnotes import notes
 
 from paddock import (
@@ -31,7 +31,9 @@ from paddock import (
 def _server(
     tmp_path: Path, mode: str = "inline", *, run_dir: Path | None = None, name: str = "app.db", **config
 ) -> AppServer:
-    server = AppServer(tmp_path / name, run_dir=run_dir, workflows=WorkflowsConfig(**{**MODES[mode], **config}))
+    server = AppServer(
+        tmp_path / name, run_dir=run_dir, workflows=WorkflowsConfig(**{**MODES[mode], **config}), watchdog=UNWATCHED
+    )
     for flow in (flows.echo_flow, flows.hold_flow, flows.long_sleep_flow, flows.sleep_flow, flows.loop_flow):
         server.workflows.register(flow)
     return server

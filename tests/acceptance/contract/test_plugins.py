@@ -10,7 +10,7 @@ import contractpluginflows as pluginflows
 import contractplugins as plugins
 import psutil
 import pytest
-from contractkit import MODES, became
+from contractkit import MODES, UNWATCHED, became
 from contractnotes import notes
 from pydantic import BaseModel, SecretStr
 
@@ -31,7 +31,9 @@ isolated = pytest.mark.parametrize("mode", ["fork", "spawn"])
 
 
 def _server(tmp_path: Path, given: list, mode: str = "inline", **config) -> AppServer:
-    return AppServer(tmp_path / "app.db", plugins=given, workflows=WorkflowsConfig(**MODES[mode], **config))
+    return AppServer(
+        tmp_path / "app.db", plugins=given, workflows=WorkflowsConfig(**MODES[mode], **config), watchdog=UNWATCHED
+    )
 
 
 # --- order and life ---------------------------------------------------------------------------------------------------
@@ -320,7 +322,7 @@ async def test_core_schedule_by_cron(tmp_path: Path, monkeypatch: pytest.MonkeyP
     class LateInTheMinute(datetime):
         @classmethod
         def now(cls, tz=None):
-            return datetime(2024, 2, 29, 23, 59, 59, 950_000)  # noqa: DTZ001  local time is what cron means
+            return datetime(2024, 2, 29, 23, 59, 59, 950_000)
 
     monkeypatch.setattr("paddock.runtime.server.core.datetime", LateInTheMinute)
     async with _server(tmp_path, [plugins.Cron(plugins.LogConfig(log=str(log)))]):

@@ -632,7 +632,7 @@ async def test_a_strand_that_computes_while_the_others_wait_is_not_forgotten():
         ident = await server.workflows.start(busy)
         async with asyncio.timeout(DEADLINE):
             async for event in server.events.subscribe("workflow.step.completed", instance_id=ident, after=0):
-                if event.data["step"] == "s2":
+                if event.data["step"] == "gather/1/s2":
                     break
         await server.workflows.signal(ident, "go", 1)
         instance = await ended(server, ident)

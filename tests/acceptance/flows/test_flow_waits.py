@@ -375,6 +375,48 @@ async def test_a_crash_repeats_no_chunk(monkeypatch):
     assert all(one == list(enumerate(["a", 0, 1, 2, "b"])) for one in chunks), chunks
 
 
+async def test_strands_that_use_the_same_names_keep_their_identity():
+    """They finish in another order after a resume than the first time; each has its own steps, values and chunks all the same."""
+    ran, seen = [], []
+
+    @flow("same-names")
+    async def same(ctx):
+        async def strand(n):
+            for turn in range(3):
+                await ctx.sleep("nap", f"{(n * 7 + turn * 5) % 4 + 1}h")
+                drawn = ctx.random()
+                await ctx.step("work", lambda n=n, turn=turn: ran.append((n, turn)))
+                await ctx.stream([n, turn])
+                await ctx.emit("turned", [n, turn])
+                seen.append((n, turn, drawn))
+            return await inner(n)
+
+        return await ctx.gather(*(strand(n) for n in range(4)))
+
+    @flow("inner-names")
+    async def inner(n: int, ctx):
+        return await ctx.gather(*(part(ctx, n * 10 + m) for m in range(2)))
+
+    async def part(ctx, n):
+        await ctx.sleep("nap", f"{5 - n % 3}h")
+        return await ctx.step("double", double, n)
+
+    async with paddock.testing.server(register=[same]) as server:
+        stream = server.workflows.stream(same)
+        async with asyncio.timeout(DEADLINE):
+            chunks = await _read(stream)
+        instance = await ended(server, await stream.id())
+        events = await server.events.history("workflow.event")
+    turns = sorted((n, turn) for n in range(4) for turn in range(3))
+    assert instance.output == [[n * 20, n * 20 + 2] for n in range(4)], instance.error
+    assert sorted(ran) == turns
+    assert sorted(map(tuple, chunks)) == turns
+    assert sorted(tuple(event.data["data"]) for event in events) == turns
+    assert len(set(seen)) == 12, "the same values at every replay"
+    assert len(seen) > 12
+    assert {"gather/2/work#3", "gather/3/inner-names/gather/1/double"} <= set(instance.step_results)
+
+
 async def test_a_stream_of_a_failure_ends_and_its_result_raises():
     @flow("choking")
     async def choking(ctx):
