@@ -72,6 +72,7 @@ def _check_lost(raw: bytes, plain: Any, value: Any, what: str, *, typed: bool) -
 
 def _hides_nan(value: Any) -> bool:
     """Tell whether a model or a dataclass holds NaN or an infinity: pydantic writes those as null."""
+    raw = b""
     try:
         dumped = _PLAIN.dump_python(value, warnings=False)
         raw = pydantic_core.to_json(dumped, inf_nan_mode="constants", fallback=str)

@@ -34,9 +34,10 @@ async def contain(call: Awaitable[Any], *signals: type[BaseException]) -> Any:
     Raises:
         HandlerEnded: it raised what is no `Exception`.
     """
+    passing: tuple[type[BaseException], ...] = (Exception, GeneratorExit, KeyboardInterrupt, InterruptError, *signals)
     try:
         return await call
-    except (Exception, GeneratorExit, KeyboardInterrupt, InterruptError, *signals):
+    except passing:
         raise
     except asyncio.CancelledError as error:
         task = asyncio.current_task()

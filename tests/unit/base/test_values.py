@@ -5,12 +5,13 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, PlainSerializer, SecretStr, TypeAdapter
+from typing_extensions import TypedDict
 
 from paddock import InvalidInput, InvalidWorkflow, NotSerializable, PayloadTooLarge
 from paddock.runtime.base.values import ANY, Schema, plain_json, to_json
