@@ -22,10 +22,12 @@ from .identity import ProcessIdentity, boot_id, identify, is_alive
 from .observer import Finding, Observer
 from .policy import Thresholds, overslept
 from .settings import Settings, parse_settings
+from .tree import end_tree
 
 __all__ = ["Watchdog", "main"]
 
 _FINISH_TIMEOUT = 2.0
+_LAST_DUTY_AFTER = 1.0  # children count the same time from when they noticed, and go first
 _USAGE = 2
 
 _Key = tuple[int, int, int]
@@ -75,8 +77,9 @@ class Watchdog:
                 if self._superseded():
                     self._report("another watchdog is in charge")
                     return
-                if self._hub.without_server() > self._settings.orphan_grace:
+                if self._hub.without_server() > self._settings.orphan_grace + _LAST_DUTY_AFTER:
                     self._report(f"no server for {self._settings.orphan_grace} s")
+                    self._end_all()
                     return
                 self._table.beat_watchdog()
                 self._round(now)
@@ -94,6 +97,14 @@ class Watchdog:
                 )
                 self._active[key] = thread
                 thread.start()
+
+    def _end_all(self) -> None:
+        """End the children that did not end themselves without a server: code that holds the GIL in a deadlock lets them not."""
+        for slot in self._table.used():
+            view = self._table.read(slot)
+            identity = ProcessIdentity(view.pid, view.start_time, self._table.boot_id)
+            if view.pid and is_alive(identity):
+                end_tree(identity, marker=f"PADDOCK_INSTANCE={view.instance_id}:{view.epoch}")
 
     def _end(self, finding: Finding) -> None:
         try:

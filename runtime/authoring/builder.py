@@ -159,7 +159,7 @@ class BranchBuilder:
     def parallel(
         self,
         name: str,
-        branches: Sequence[Branch],
+        branches: Sequence[Branch | BranchBuilder],
         *,
         on_error: Literal["fail-fast", "wait-all"] = "fail-fast",
         next: str | None = None,

@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from ..base.duration import DurationLike, parse_duration
 from ..base.errors import InvalidWorkflow
@@ -98,7 +98,7 @@ class Flow(Generic[P, R]):
         value = args[0] if args else next(iter(kwargs.values()), None)
         context = _CURRENT.get()
         if isinstance(context, BlockingFlowContext) and context.in_thread:
-            return context.nested(self._nested(FlowContext(context.frame), value))
+            return cast("Awaitable[Any]", context.nested(self._nested(FlowContext(context.frame), value)))
         if context is not None:
             return self._nested(FlowContext(context.frame), value)
         from .alone import run_alone

@@ -187,7 +187,8 @@ class Context:
         if name not in self.steps:
             return None
         value = self.steps[name]
-        if type is None or (inspect.isclass(type) and isinstance(value, type)):
+        kind: object = type  # list[int] is taken too, though no class
+        if kind is None or (inspect.isclass(kind) and isinstance(value, kind)):
             return cast("T", value)
         text = to_json(value, f"the output of step {name!r}")
         return cast("T", Schema(type).decode(text, f"the output of step {name!r}"))

@@ -50,7 +50,8 @@ async def run_together(execution: Execution, work: Sequence[Coroutine[Any, Any, 
         raise
     finally:
         execution.strands -= 1
-    errors = [error for task in tasks if task.done() and not task.cancelled() and isinstance(error := task.exception(), Exception)]
+    ended = [task.exception() for task in tasks if task.done() and not task.cancelled()]
+    errors = [found for found in ended if isinstance(found, Exception)]
     if errors:
         _stop_open(execution, keys)
         raise StrandsFailed([error for error in errors if not _is_stop(error)] or errors)

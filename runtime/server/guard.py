@@ -14,8 +14,8 @@ from typing import Any
 from ...watchdog.beats import BeatTable
 from ...watchdog.identity import ProcessHandle, ProcessIdentity, identify
 from ..base.config import WatchdogConfig
-from .exits import ended_or_stopped
 from ..base.log import get_logger
+from .exits import ended_or_stopped
 
 __all__ = ["WatchdogKeeper"]
 

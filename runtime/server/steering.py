@@ -77,8 +77,10 @@ class Steering:
             NotSerializable, PayloadTooLarge: the payload cannot be stored.
         """
         parts = self._live()
-        if not isinstance(name, str) or not name:
-            raise InvalidSignal(f"a signal's name is text, not {name!r}")
+        try:
+            check_key(name, "a signal's name")
+        except InvalidInput as error:
+            raise InvalidSignal(str(error)) from None
         text = ANY.encode(payload, f"signal {name!r}", self._config.max_payload)
         for wait in (await parts.store.awaited(id, name))[:1]:
             check_signal(name, wait.schema, text)

@@ -202,7 +202,9 @@ def test_a_folder_that_is_read_only(tmp_path):
 
 def test_a_failed_migration_leaves_the_old_version(path, monkeypatch):
     made(path)
-    monkeypatch.setattr("paddock.runtime.store.migrations.MIGRATIONS", (*MIGRATIONS, "CREATE TABLE half (x); CREATE TABLE half (x)"))
+    monkeypatch.setattr(
+        "paddock.runtime.store.migrations.MIGRATIONS", (*MIGRATIONS, "CREATE TABLE half (x); CREATE TABLE half (x)")
+    )
     monkeypatch.setattr("paddock.runtime.store.migrations.SCHEMA_VERSION", SCHEMA_VERSION + 1)
     with pytest.raises(DatabaseUnavailable, match="half"):
         SqliteStore.open(path, PRAGMAS)
@@ -217,7 +219,9 @@ def test_a_migration_runs_once(path):
     connection = open_connection(path, PRAGMAS)
     assert migrate(connection, path) == 0
     assert migrate(connection, path) == SCHEMA_VERSION
-    assert connection.execute("SELECT version FROM paddock_schema").fetchall() == [(n + 1,) for n in range(SCHEMA_VERSION)]
+    assert connection.execute("SELECT version FROM paddock_schema").fetchall() == [
+        (n + 1,) for n in range(SCHEMA_VERSION)
+    ]
     connection.close()
 
 

@@ -206,7 +206,9 @@ async def test_two_processes_write_in_turns_under_a_running_checkpointer(store, 
     leases = [await claimed(store, ident) for ident in "ab"]
     checkpointer = Checkpointer(path, PRAGMAS, LockFile.of(path))
     with contextlib.ExitStack() as stack:
-        writers = [stack.enter_context(program("write", path, lease.instance, lease.epoch, commits)) for lease in leases]
+        writers = [
+            stack.enter_context(program("write", path, lease.instance, lease.epoch, commits)) for lease in leases
+        ]
         assert [await line(writer) for writer in writers] == ["ready", "ready"]
         for writer in writers:
             go(writer)

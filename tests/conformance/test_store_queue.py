@@ -233,7 +233,13 @@ async def test_crashes_without_progress_back_off_and_end_as_a_crash_loop(store):
     settled = await crash(store, lease, error=died)
     assert (settled.status, settled.crashes) == (Status.FAILED, 4)
     error = (await store.get("a")).error
-    assert (error.type, error.step, error.signal, error.output, error.max_rss) == ("CrashLoop", "s", "SIGKILL", "tail", 7)
+    assert (error.type, error.step, error.signal, error.output, error.max_rss) == (
+        "CrashLoop",
+        "s",
+        "SIGKILL",
+        "tail",
+        7,
+    )
     assert "died 4 times at step 's'" in error.message
     assert (await names(store))[-1] == "workflow.failed"
 
@@ -405,7 +411,9 @@ async def test_what_is_due_is_queued(store):
 
 async def test_one_that_wakes_queues_before_younger_ones(store):
     lease = await claimed(store, "old")
-    await store.commit(lease, [StepWaiting("s", "s", "sleep", NOW + 1), Suspended(Status.SLEEPING, wake_at=NOW + 1)], NOW)
+    await store.commit(
+        lease, [StepWaiting("s", "s", "sleep", NOW + 1), Suspended(Status.SLEEPING, wake_at=NOW + 1)], NOW
+    )
     await crash(store, lease)
     await store.create(new("young"), NOW)
     await store.release_due(NOW + 1)

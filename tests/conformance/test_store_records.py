@@ -189,7 +189,13 @@ async def test_a_journal_loads_whole(store):
     )
     await crash(store, lease)
     journal = await store.load(await again(store))
-    assert (journal.id, journal.input, journal.metadata, journal.priority, journal.executions) == ("a", '"in"', {"m": 1}, 3, 1)
+    assert (journal.id, journal.input, journal.metadata, journal.priority, journal.executions) == (
+        "a",
+        '"in"',
+        {"m": 1},
+        3,
+        1,
+    )
     steps = journal.steps
     assert list(steps) == ["done", "open", "poll", "wait"]  # a retry of what never began is of nothing
     assert (steps["done"].status, steps["done"].output) == ("completed", "7")
@@ -219,7 +225,13 @@ async def test_logs_by_level_instance_and_page(store):
     first = (await store.logs(0, 2))[-1]
     assert [log.level for log in await store.logs(first.id, 2)] == ["warning", "error"]
     [found] = await store.logs(0, 1, level="critical")
-    assert (found.step_name, found.attempt, found.data, found.source, found.workflow_name) == ("s", 2, {"n": 1}, "handler", "wf")
+    assert (found.step_name, found.attempt, found.data, found.source, found.workflow_name) == (
+        "s",
+        2,
+        {"n": 1},
+        "handler",
+        "wf",
+    )
     assert found.created_at.timestamp() == NOW
 
 
@@ -279,7 +291,9 @@ _OF_AN_INSTANCE = [f"paddock_{name}" for name in ("instances", "payloads", "step
 async def filled(store, ident: str):
     """Give an instance rows in every table that hangs on one."""
     lease = await claimed(store, ident, metadata=(("k", "1"),))
-    await store.commit(lease, [*step("s", "1"), logged(20, "info"), StepWaiting("w", "w", "wait_event", None, "go")], NOW)
+    await store.commit(
+        lease, [*step("s", "1"), logged(20, "info"), StepWaiting("w", "w", "wait_event", None, "go")], NOW
+    )
     await store.put_signal(ident, "go", "1", NOW)
     await store.commit(lease, [Ended(Status.COMPLETED, output="2")], NOW)
     return lease
@@ -297,10 +311,15 @@ async def test_a_removed_instance_leaves_no_row_anywhere(store):
 
 async def test_every_table_that_refers_to_an_instance_cascades(store):
     def references(tx):
-        tables = [row[0] for row in tx.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'paddock_%'")]
+        tables = [
+            row[0]
+            for row in tx.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'paddock_%'")
+        ]
         return {table: tx.execute(f"PRAGMA foreign_key_list({table})").fetchall() for table in tables}
 
-    found = {table: [(row[2], row[6]) for row in keys] for table, keys in (await store._write(references)).items() if keys}
+    found = {
+        table: [(row[2], row[6]) for row in keys] for table, keys in (await store._write(references)).items() if keys
+    }
     assert set(found) == {*_OF_AN_INSTANCE, "paddock_leases"} - {"paddock_instances"}
     assert set(map(tuple, found.values())) == {(("paddock_instances", "CASCADE"),)}
 
@@ -333,6 +352,11 @@ async def test_old_ends_are_removed_in_batches(store):
         await ended(store, f"i{n}", now=NOW + n)
     await claimed(store, "alive")
     assert await store.remove_older(NOW + 3, 2) == 2
-    assert [item.id for item in await store.find(name=None, status=None, limit=9, after=None)] == ["alive", "i2", "i3", "i4"]
+    assert [item.id for item in await store.find(name=None, status=None, limit=9, after=None)] == [
+        "alive",
+        "i2",
+        "i3",
+        "i4",
+    ]
     assert await store.remove_older(NOW + 3, 2) == 1
     assert await store.remove_older(NOW + 3, 2) == 0

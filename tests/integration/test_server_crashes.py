@@ -196,12 +196,14 @@ async def test_all_killed_at_once(stage: Stage):
 
 
 async def test_without_a_next_server_all_is_gone_after_the_grace(stage: Stage):
-    """Children that wait on the loop, in a thread, and in code that blocks the loop."""
+    """Children that wait on the loop, in a thread, in code that blocks the loop, and in code that holds the GIL."""
     dying = await stage.process(orphan_grace=1.0, kill_grace=1.0)
     await dying.ready()
     for name in ("held", "held-in-thread", "held-loop"):
         await dying.ask("start", name=name, input={"until": str(stage.flag)}, id=name)
         await line("begin", key="hold", instance=name)
+    await dying.ask("start", name="endless", input={"way": "gil", "id": "gil"}, id="gil")
+    await line("begin", instance="gil")
     pids = (await dying.ask("pids"))["pids"]
     await dying.kill()
     await until(lambda: not [pid for pid in pids.values() if starts(pid)], "the end of all")
@@ -211,6 +213,7 @@ async def test_without_a_next_server_all_is_gone_after_the_grace(stage: Stage):
         for name in ("held", "held-in-thread", "held-loop"):
             found = await finished(server, name)
             assert found.output == THREE
+        assert await server.workflows.cancel("gil")
 
 
 async def test_leases_of_another_boot_belong_to_nobody(stage: Stage):

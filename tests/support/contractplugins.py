@@ -98,7 +98,7 @@ class Blocking(Plugin[WhereConfig]):
 
     async def setup(self, core: Core) -> None:
         if core.role == self.config.where:
-            time.sleep(60)  # noqa: ASYNC251  what a careless plugin does
+            time.sleep(60)
 
 
 # --- configs ----------------------------------------------------------------------------------------------------------

@@ -179,7 +179,7 @@ beside_flow = workflow("beside").task("work", in_line).build()
 def die(input: dict[str, Any], ctx: Context) -> str:
     with noted(ctx):
         way = input["way"]
-        if ctx.attempt > input.get("times", 10**9):
+        if os.path.exists(input.get("unless", "")):
             return "survived"
         print(f"about to die by {way}", flush=True)
         if way == "segv":

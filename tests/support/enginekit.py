@@ -108,7 +108,9 @@ class Run:
 class Engine:
     """Run instances one after the other."""
 
-    def __init__(self, *, max_payload: int = 4 * 2**20, suspend_after: float = 1.0, cancel_grace: float = 0.2, **frame: Any) -> None:
+    def __init__(
+        self, *, max_payload: int = 4 * 2**20, suspend_after: float = 1.0, cancel_grace: float = 0.2, **frame: Any
+    ) -> None:
         self.store = MemoryStore()
         self.clock = JumpingClock()
         self.max_payload = max_payload
@@ -121,7 +123,9 @@ class Engine:
     async def start(self, definition: Definition, value: Any = None, **more: Any) -> str:
         self._count += 1
         ident = f"{definition.name}-{self._count}"
-        await self.store.create(NewInstance(ident, definition.name, ANY.encode(value, "input"), **more), self.clock.now())
+        await self.store.create(
+            NewInstance(ident, definition.name, ANY.encode(value, "input"), **more), self.clock.now()
+        )
         return ident
 
     async def claim(self, name: str) -> Lease | None:
@@ -159,7 +163,9 @@ class Engine:
         began = Began(1, 1, "boot", definition.fingerprint(), definition.timeout)
         return await execute(definition, frame, began)
 
-    async def go_on(self, definition: Definition, ident: str, crash_at: Sequence[int | None] = (), *, after: bool = False) -> Run:
+    async def go_on(
+        self, definition: Definition, ident: str, crash_at: Sequence[int | None] = (), *, after: bool = False
+    ) -> Run:
         """Run an instance to its end, or to where it waits for somebody; execution n crashes at its commit `crash_at[n]`."""
         run = Run()
         while (lease := await self.claim(definition.name)) is not None:
@@ -181,7 +187,9 @@ class Engine:
         run.logs = await self.store.logs(0, 100_000, instance_id=ident)
         return run
 
-    async def run(self, definition: Definition, value: Any = None, crash_at: Sequence[int | None] = (), *, after: bool = False) -> Run:
+    async def run(
+        self, definition: Definition, value: Any = None, crash_at: Sequence[int | None] = (), *, after: bool = False
+    ) -> Run:
         return await self.go_on(definition, await self.start(definition, value), crash_at, after=after)
 
 
@@ -233,7 +241,15 @@ def result_of(run: Run) -> dict[str, Any]:
     """Return what must be the same whatever crashed: result and journal, without attempts and times."""
     found = run.instance
     steps = {
-        step.key: (step.step_name, step.kind, step.status, step.output, step.error and step.error.message, step.poll_count, step.loop_count)
+        step.key: (
+            step.step_name,
+            step.kind,
+            step.status,
+            step.output,
+            step.error and step.error.message,
+            step.poll_count,
+            step.loop_count,
+        )
         for step in found.step_results.values()
     }
     error = found.error and (found.error.type, found.error.message, found.error.step)

@@ -157,12 +157,10 @@ class OrderMachine(StateMachine[OrderData], name="order-machine", start="check")
     @state
     async def shipping(self):
         self._done(await self.action("ship", ship, self.data.checked))
-        return None
 
     @state
     async def refusing(self):
         self._done(await self.action("refuse", refuse))
-        return None
 
     def _done(self, how):
         checked = self.data.checked
@@ -291,7 +289,6 @@ class Guess(StateMachine[GuessData], name="guess-game", start="begin"):
     @state
     async def won(self):
         self.log("won", tries=self.data.tries)
-        return None
 
 
 CHILDREN = (everything_flow, family_child, plain_child, waits_forever, waits_for_child, ticks, holds_on, Guess)

@@ -148,7 +148,6 @@ class HistoryMachine(StateMachine[HistoryData], name="history-machine", start="w
     @state
     async def rest(self):
         await self.sleep("1d")
-        return None
 
 
 RECORDED = {

@@ -16,8 +16,12 @@ def new(ident: str, name: str = "wf", value: str = "1", **more: Any) -> NewInsta
     return NewInstance(id=ident, workflow_name=name, input=value, **more)
 
 
-def wanted(limits: dict[str, int] | None = None, *, isolated: Iterable[str] = (), capacity: int = 100, **more: Any) -> Wanted:
-    return Wanted(limits={"wf": 0} if limits is None else limits, isolated=frozenset(isolated), capacity=capacity, **more)
+def wanted(
+    limits: dict[str, int] | None = None, *, isolated: Iterable[str] = (), capacity: int = 100, **more: Any
+) -> Wanted:
+    return Wanted(
+        limits={"wf": 0} if limits is None else limits, isolated=frozenset(isolated), capacity=capacity, **more
+    )
 
 
 def began(timeout: float | None = None) -> Began:
@@ -66,7 +70,9 @@ async def names(store: Store, **where: Any) -> list[str]:
 
 def rows(store: Any) -> dict[str, int]:
     """Count the rows of every table of ours, in the store's own connection."""
-    tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'paddock_%' AND name <> 'paddock_schema'"
+    tables = (
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'paddock_%' AND name <> 'paddock_schema'"
+    )
     counts = {}
     tx = store._writer._connection
     for (table,) in tx.execute(tables).fetchall():

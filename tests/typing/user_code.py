@@ -62,7 +62,7 @@ class Reports(Plugin[ReportsConfig]):
 
 
 async def validate(order: Order, ctx: Context) -> Validated:
-    """An async handler: its context is awaited."""
+    """Validate: an async handler, whose context is awaited."""
     await ctx.set_metadata("seen", order.id)
     await ctx.emit("validated", {"id": order.id})
     ctx.log("info", "validated", order=order.id)
@@ -79,14 +79,14 @@ async def validate(order: Order, ctx: Context) -> Validated:
 
 
 def ship(ctx: BlockingContext) -> dict[str, int]:
-    """A plain handler: its context blocks."""
+    """Ship: a plain handler, whose context blocks."""
     ctx.set_metadata("shipped", True)
     ctx.emit("shipped")
     return {"boxes": ctx.attempt}
 
 
 async def check() -> Poll[int]:
-    """A poll's check."""
+    """Look whether it is there."""
     return Poll.pending() if timedelta(1) > timedelta(2) else Poll.done(7)
 
 
@@ -112,17 +112,19 @@ process_order = (
 
 
 def heard(event: Event) -> None:
-    """A subscriber."""
+    """Hear an event."""
     assert_type(event.id, int)
 
 
 async def main() -> None:
-    """A server's life."""
+    """Run a server."""
     server = AppServer(
         db="app.db",
         plugins=[Reports(ReportsConfig(region="eu"))],
         config={"feature_x": True},
-        workflows=WorkflowsConfig(concurrent_workflows_by_name={"ingest": 1}, launcher="fork", sqlite_pragmas=SqlitePragmas()),
+        workflows=WorkflowsConfig(
+            concurrent_workflows_by_name={"ingest": 1}, launcher="fork", sqlite_pragmas=SqlitePragmas()
+        ),
         watchdog=WatchdogConfig(heartbeat_timeout=30.0),
     )
     definition = process_order.build()

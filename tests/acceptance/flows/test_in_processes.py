@@ -7,8 +7,8 @@ import threading
 import flowflows
 import pytest
 import pytest_asyncio
-from flowkit import DEADLINE, ended, suspended, until
 from flowflows import STYLES
+from flowkit import DEADLINE, ended, suspended, until
 
 from paddock import AppServer, InvalidSignal, WorkflowsConfig
 

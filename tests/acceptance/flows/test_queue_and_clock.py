@@ -4,8 +4,8 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from flowkit import DEADLINE, ended, suspended
 from flowflows import ticks
+from flowkit import DEADLINE, ended, suspended
 
 import paddock.testing
 from paddock import AppServer, ConfigError, InvalidInput, WorkflowNotFound, WorkflowsConfig, flow

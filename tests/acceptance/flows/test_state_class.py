@@ -10,7 +10,16 @@ from flowkit import DEADLINE, ended, suspended, until
 from pydantic import BaseModel, model_validator
 
 import paddock.testing
-from paddock import InvalidInput, InvalidState, InvalidWorkflow, StateMachine, StepFailed, Transition, WaitTimeout, state
+from paddock import (
+    InvalidInput,
+    InvalidState,
+    InvalidWorkflow,
+    StateMachine,
+    StepFailed,
+    Transition,
+    WaitTimeout,
+    state,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -215,7 +224,6 @@ async def test_an_update_that_fits_no_more_is_dropped_with_a_warning():
         @state
         async def first(self):
             await self.wait_event("go")
-            return None
 
     async with paddock.testing.server(register=[Bounds]) as server:
         ident = await server.workflows.start(Bounds, {})
@@ -310,7 +318,6 @@ async def test_alone_it_is_saved_and_loaded_between_any_two_steps():
             await self.sleep("1ms")
             self.data.seen.append(await self.wait_event("last", int))
             self.log("last")
-            return None
 
     def note(n: int) -> int:
         calls.append(n)
@@ -382,7 +389,6 @@ async def test_alone_a_signal_that_does_not_fit_is_refused_and_a_wait_times_out(
                 self.data.found = str(await self.wait_event("n", int, timeout="1ms"))
             except TimeoutError:
                 self.data.found = "late"
-            return None
 
     machine = Waits()
     await through(machine)

@@ -479,7 +479,9 @@ async def test_bulk_forms():
         waiting = [await server.workflows.start(pausing) for _ in range(3)]
         for ident in waiting:
             await suspended(server, ident, "waiting")
-        later = await server.workflows.start(pausing, delay="200d")
+        held = await server.workflows.start(pausing)
+        await suspended(server, held, "waiting")
+        await server.workflows.pause(held)
         patient.healthy = True
         assert await server.workflows.retry_all(name="pausing") == 0
         assert await server.workflows.retry_all() == 3
@@ -488,7 +490,7 @@ async def test_bulk_forms():
         assert await server.workflows.cancel_all(name="patient") == 0
         assert await server.workflows.cancel_all(status="waiting") == 3
         assert await server.workflows.cancel_all(name="pausing") == 1
-        assert (await server.workflows.get_instance(later)).status == "cancelled"
+        assert (await server.workflows.get_instance(held)).status == "cancelled"
         with pytest.raises(InvalidTransition):
             await server.workflows.cleanup_all(status="waiting")
         assert await server.workflows.cleanup_all(older_than="1d") == 0

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import flowflows
 import pytest
-from flowkit import ended, suspended
 from flowflows import STYLES, Receipt
+from flowkit import ended, suspended
 
 import paddock.testing
 from paddock import InvalidInput, InvalidSignal, WorkflowFailed
@@ -49,7 +49,7 @@ async def test_it_runs_to_its_end_with_every_wait(style, ok):
     assert steps["left"].output == 0
     assert steps["validate"].output == {"order": {"id": "o-1", "qty": 2, "broken": False}, "total": 6}
     assert ("ship" in steps, "refuse" in steps) == (ok, not ok)
-    assert flowflows.CALLS == ["validate", "reserve", "reserve", "left", "ship" if ok else "refuse"]
+    assert ["validate", "reserve", "reserve", "left", "ship" if ok else "refuse"] == flowflows.CALLS
     assert [line.message for line in logs if line.source == "handler"] == ["checked"]
     assert instance.completed_at - instance.started_at >= timedelta(days=1, hours=2)
     names = [event.name for event in events]

@@ -149,7 +149,7 @@ class World:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(DEADLINE):
-            while not condition():  # noqa: ASYNC110  shared memory and other processes set no event
+            while not condition():
                 await asyncio.sleep(0.02)
 
     async def rounds(self, number: int) -> None:

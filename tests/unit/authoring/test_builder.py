@@ -27,7 +27,10 @@ _REFUSED = {
     "unknown loop target": (lambda: w().task("a", ok).loop("l", ok, "nowhere"), "'l'.*'nowhere'"),
     "unknown start": (lambda: w().task("a", ok).start_at("b"), "'b'"),
     "unreachable": (lambda: w().task("a", ok, end=True).task("b", ok), "'b' cannot be reached"),
-    "unreachable behind a choice": (lambda: w().choice("c", [(ok, "z")], default="z").task("y", ok).task("z", ok), "'y' cannot"),
+    "unreachable behind a choice": (
+        lambda: w().choice("c", [(ok, "z")], default="z").task("y", ok).task("z", ok),
+        "'y' cannot",
+    ),
     "no end": (lambda: w().task("a", ok).task("b", ok, next="a"), "no end can be reached"),
     "an island without an end": (
         lambda: w().choice("c", [(ok, "x")], default="z").task("x", ok, next="y").task("y", ok, next="x").task("z", ok),
@@ -76,7 +79,10 @@ _REFUSED = {
     "a name that is no text": (lambda: w().task(None, ok), "None"),
     "a branch's name": (lambda: branch("x/y"), "'x/y'"),
     "a workflow's name": (lambda: workflow("w w"), "'w w'"),
-    "an inner graph": (lambda: w().parallel("p", [branch("b").task("a", ok, next="nowhere")]), "branch 'b', step 'a'.*'nowhere'"),
+    "an inner graph": (
+        lambda: w().parallel("p", [branch("b").task("a", ok, next="nowhere")]),
+        "branch 'b', step 'a'.*'nowhere'",
+    ),
 }
 
 
@@ -91,7 +97,7 @@ def test_an_annotation_that_cannot_be_resolved_is_named():
     def handler(value: "Nowhere") -> int:  # noqa: F821
         return 1
 
-    with pytest.raises(InvalidWorkflow, match="'a'.*Nowhere"):
+    with pytest.raises(InvalidWorkflow, match=r"'a'.*Nowhere"):
         w().task("a", handler)
 
 
@@ -115,8 +121,16 @@ def test_choices_in_both_spellings():
 
 def test_what_a_workflow_says_of_itself():
     inner = branch("deep").parallel("n", [branch("x").task("s", ok), branch("y").task("s", ok)])
-    built = w().describe("what it does", tags=["t"]).timeout("90d").isolated(False).parallel("p", [inner]).end("e").build()
-    assert (built.name, built.description, built.tags, built.timeout, built.isolated) == ("w", "what it does", ("t",), 90 * 86400, False)
+    built = (
+        w().describe("what it does", tags=["t"]).timeout("90d").isolated(False).parallel("p", [inner]).end("e").build()
+    )
+    assert (built.name, built.description, built.tags, built.timeout, built.isolated) == (
+        "w",
+        "what it does",
+        ("t",),
+        90 * 86400,
+        False,
+    )
     assert built.total_steps == 5
     assert built.module == __name__
     assert BUILT[(__name__, "w")] is built
@@ -161,7 +175,13 @@ def test_what_may_be_a_schema_and_what_is_a_mapper():
 
 
 def test_a_retry_is_what_was_written():
-    built = w().default_retry(Retry(max_attempts=7, interval=3)).task("a", ok).task("b", ok, retry={"interval": "5s"}).build()
+    built = (
+        w()
+        .default_retry(Retry(max_attempts=7, interval=3))
+        .task("a", ok)
+        .task("b", ok, retry={"interval": "5s"})
+        .build()
+    )
     policies = [(node.retry.max_attempts, node.retry.interval) for node in built.nodes.values()]
     assert policies == [(7, 3), (7, 5)]
 

@@ -57,7 +57,24 @@ def test_durations(value, seconds):
 
 @pytest.mark.parametrize(
     "value",
-    ["", "soon", "5", "5 parsecs", "-5s", "1h and 2", "s", -1, float("nan"), float("inf"), 10**400, timedelta(-1), None, True, [5], b"5s"],
+    [
+        "",
+        "soon",
+        "5",
+        "5 parsecs",
+        "-5s",
+        "1h and 2",
+        "s",
+        -1,
+        float("nan"),
+        float("inf"),
+        10**400,
+        timedelta(-1),
+        None,
+        True,
+        [5],
+        b"5s",
+    ],
 )
 def test_what_is_no_duration_is_named(value):
     with pytest.raises(ConfigError, match=re.escape(f"{value!r:.30}"[:20])):
@@ -83,7 +100,9 @@ def test_ids_are_ordered_across_threads():
     assert all(own == sorted(own) for own in made)
     flat = [ident for own in made for ident in own]
     assert len(set(flat)) == 2000
-    assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", ident) for ident in flat)
+    assert all(
+        re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", ident) for ident in flat
+    )
     assert check_instance_id(flat[0])
 
 
@@ -92,7 +111,25 @@ def test_ids_that_users_may_give(ident):
     assert check_instance_id(ident) == ident
 
 
-_HOSTILE = ["", "a/b", "../x", "a\0b", "a\nb", "a b", "x" * 129, "x" * 300, "-rf", ".hidden", "ä", "a\u202eb", "\ud800", None, 5, b"a", "a\n"]
+_HOSTILE = [
+    "",
+    "a/b",
+    "../x",
+    "a\0b",
+    "a\nb",
+    "a b",
+    "x" * 129,
+    "x" * 300,
+    "-rf",
+    ".hidden",
+    "ä",
+    "a\u202eb",
+    "\ud800",
+    None,
+    5,
+    b"a",
+    "a\n",
+]
 
 
 @pytest.mark.parametrize("ident", _HOSTILE)
@@ -122,7 +159,7 @@ def test_step_names(name):
 def test_keys():
     assert check_key("any key\n", "it") == "any key\n"
     for key in ("", "\ud800", None, 5, "x" * 1001):
-        with pytest.raises(InvalidInput, match="^it must be text"):
+        with pytest.raises(InvalidInput, match=r"^it must be text"):
             check_key(key, "it")
 
 
@@ -130,7 +167,9 @@ def test_keys():
 
 
 def test_configuration_takes_durations_and_sizes_in_words():
-    config = WorkflowsConfig(ready_timeout="2min", max_payload="8MB", max_output="64 kb", sqlite_pragmas={"busy_timeout": "1s"})
+    config = WorkflowsConfig(
+        ready_timeout="2min", max_payload="8MB", max_output="64 kb", sqlite_pragmas={"busy_timeout": "1s"}
+    )
     assert (config.ready_timeout, config.max_payload, config.max_output) == (120, 8 * 2**20, 64 * 1024)
     assert config.sqlite_pragmas.busy_timeout == 1
     with pytest.raises(ValidationError):
@@ -161,7 +200,13 @@ def test_a_value_that_cannot_work_is_named(make, word):
 
 def test_limits_by_registration_by_name_by_default():
     config = WorkflowsConfig(concurrent_workflows=5, concurrent_workflows_by_name={"a": 2, "free": 0})
-    assert [config.limit_for(*args) for args in [("a", 9), ("a", None), ("b", None), ("free", None), ("b", 0)]] == [9, 2, 5, 0, 0]
+    assert [config.limit_for(*args) for args in [("a", 9), ("a", None), ("b", None), ("free", None), ("b", 0)]] == [
+        9,
+        2,
+        5,
+        0,
+        0,
+    ]
     assert WorkflowsConfig(max_processes=1).process_limit == 1
     assert WorkflowsConfig().process_limit >= 4
 

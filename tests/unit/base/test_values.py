@@ -78,7 +78,11 @@ def test_a_typed_value_comes_back_as_it_was(annotation, value):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
@@ -92,18 +96,27 @@ def test_plain_json_comes_back_as_it_was(value):
     assert repr(plain_json(text)) == repr(value)  # types and signs too
 
 
-@given(value=st.recursive(JSON, lambda inner: st.lists(inner | st.just(math.nan) | st.just(b"x"), min_size=1, max_size=3)))
+def _holds(value):
+    """Tell whether a value holds NaN or bytes, which its `repr` may only quote."""
+    if isinstance(value, list | dict):
+        return any(_holds(item) for item in (value.values() if isinstance(value, dict) else value))
+    return isinstance(value, bytes) or (isinstance(value, float) and math.isnan(value))
+
+
+@given(
+    value=st.recursive(JSON, lambda inner: st.lists(inner | st.just(math.nan) | st.just(b"x"), min_size=1, max_size=3))
+)
 def test_plain_json_is_whole_or_refused(value):
-    try:
-        text = to_json(value, "it")
-    except NotSerializable as error:
-        assert str(error).startswith("it ")
-        assert "nan" in repr(value) or "b'x'" in repr(value)
+    if _holds(value):
+        with pytest.raises(NotSerializable, match="^it "):
+            to_json(value, "it")
     else:
-        assert json.loads(text) == value
+        assert json.loads(to_json(value, "it")) == value
 
 
-@pytest.mark.parametrize("annotation", [float, float | None, list[float | None], dict[str, Any], Outer, list[Outer], Any])
+@pytest.mark.parametrize(
+    "annotation", [float, float | None, list[float | None], dict[str, Any], Outer, list[Outer], Any]
+)
 def test_nan_is_refused_wherever_it_hides(annotation):
     values = {
         float: math.nan,

@@ -51,7 +51,11 @@ async def test_inside_branches_own_steps_come_first(engine: Engine):
         .parallel(
             "p",
             [
-                branch("one").task("first", look).task("a", lambda: "inner a").task("look", look).task("mine", lambda: 1),
+                branch("one")
+                .task("first", look)
+                .task("a", lambda: "inner a")
+                .task("look", look)
+                .task("mine", lambda: 1),
                 branch("two").task("look", look),
             ],
         )
@@ -107,7 +111,13 @@ async def test_a_condition_may_be_async(engine: Engine):
         await asyncio.sleep(0)
         return True
 
-    built = workflow("w").choice("c", [(holds, "x")], default="y").pass_("x", result="x", end=True).pass_("y", result="y").build()
+    built = (
+        workflow("w")
+        .choice("c", [(holds, "x")], default="y")
+        .pass_("x", result="x", end=True)
+        .pass_("y", result="y")
+        .build()
+    )
     assert (await engine.run(built)).output == "x"
 
 
@@ -200,7 +210,10 @@ async def test_finished_branches_do_not_run_again(engine: Engine):
 
     built = (
         workflow("w")
-        .parallel("p", [branch("a").task("s", work), branch("b").sleep("nap", "1h").task("s", work), branch("c").task("s", work)])
+        .parallel(
+            "p",
+            [branch("a").task("s", work), branch("b").sleep("nap", "1h").task("s", work), branch("c").task("s", work)],
+        )
         .build()
     )
     run = await engine.run(built, None, [None, 1])
@@ -220,7 +233,12 @@ async def test_a_branch_that_works_keeps_the_others_sleep_from_ending_it(engine:
         await asyncio.sleep(0.05)
         return 1
 
-    work = branch("work").task("a", flaky, retry={"max_attempts": 3, "interval": "300ms"}).task("b", lambda: 2).task("c", lambda: 3)
+    work = (
+        branch("work")
+        .task("a", flaky, retry={"max_attempts": 3, "interval": "300ms"})
+        .task("b", lambda: 2)
+        .task("c", lambda: 3)
+    )
     built = workflow("w").parallel("p", [branch("nap").sleep("s", "1h"), work]).build()
     run = await engine.run(built)
     assert run.output == {"nap": None, "work": 3}
@@ -259,7 +277,11 @@ async def test_a_poll_checks_at_once_and_then_by_its_interval(engine: Engine):
 
 @pytest.mark.parametrize(
     ("options", "count", "seconds"),
-    [({"max_attempts": 3, "interval": "10s"}, 3, 20), ({"timeout": "25s", "interval": "10s"}, 4, 25), ({"timeout": 0}, 1, 0)],
+    [
+        ({"max_attempts": 3, "interval": "10s"}, 3, 20),
+        ({"timeout": "25s", "interval": "10s"}, 4, 25),
+        ({"timeout": 0}, 1, 0),
+    ],
 )
 async def test_a_poll_has_an_end(engine: Engine, options, count, seconds):
     run = await engine.run(polling(99, **options))
@@ -285,7 +307,13 @@ async def test_a_loop_jumps_back_while_its_condition_holds(engine: Engine):
     async def count(ctx):
         return (ctx.steps.get("n") or 0) + 1
 
-    built = workflow("w").task("n", count).loop("l", lambda ctx: ctx.steps["n"] < 4, "n", interval="10s").task("end", prev).build()
+    built = (
+        workflow("w")
+        .task("n", count)
+        .loop("l", lambda ctx: ctx.steps["n"] < 4, "n", interval="10s")
+        .task("end", prev)
+        .build()
+    )
     for crashes in ([], [1, 2, 3], [None, 1, None, 2]):
         engine.clock.time = EPOCH
         run = await engine.run(built, None, crashes)
@@ -296,7 +324,10 @@ async def test_a_loop_jumps_back_while_its_condition_holds(engine: Engine):
         assert run.instance.step_results["l"].loop_count == 3
 
 
-@pytest.mark.parametrize(("options", "count"), [({"max_iterations": 2}, 2), ({"timeout": "25s", "interval": "10s"}, 3), ({"max_iterations": 0}, 0)])
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [({"max_iterations": 2}, 2), ({"timeout": "25s", "interval": "10s"}, 3), ({"max_iterations": 0}, 0)],
+)
 async def test_a_loop_has_an_end(engine: Engine, options, count):
     run = await engine.run(workflow("w").task("n", lambda: 1).loop("l", lambda ctx: True, "n", **options).build())
     assert (run.error.step, run.error.type) == ("l", "WaitTimeout")
@@ -309,7 +340,13 @@ async def test_tries_count_anew_at_each_visit(engine: Engine):
             raise ValueError("first try of each visit")
         return (ctx.steps.get("n") or 0) + 1
 
-    built = workflow("w").task("n", flaky, retry={"max_attempts": 2, "interval": 0}).loop("l", lambda ctx: ctx.steps["n"] < 3, "n").end("e").build()
+    built = (
+        workflow("w")
+        .task("n", flaky, retry={"max_attempts": 2, "interval": 0})
+        .loop("l", lambda ctx: ctx.steps["n"] < 3, "n")
+        .end("e")
+        .build()
+    )
     run = await engine.run(built)
     assert run.output == 3
     assert [step.attempts for key, step in run.instance.step_results.items() if key.startswith("n")] == [2, 2, 2]

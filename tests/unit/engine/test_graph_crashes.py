@@ -49,14 +49,18 @@ def _retries():
             raise ValueError("not yet")
         return "yes"
 
-    return workflow("w").task("a", flaky, retry={"max_attempts": 50, "interval": "10s"}).task("b", lambda ctx: ctx.prev).build(), done
+    return workflow("w").task("a", flaky, retry={"max_attempts": 50, "interval": "10s"}).task(
+        "b", lambda ctx: ctx.prev
+    ).build(), done
 
 
 def _fails():
     def bad():
         raise KeyError("no")
 
-    return workflow("w").task("a", lambda: 1).task("b", bad, retry={"max_attempts": 2, "interval": 0}).task("c", lambda: 2).build(), Counter()
+    return workflow("w").task("a", lambda: 1).task("b", bad, retry={"max_attempts": 2, "interval": 0}).task(
+        "c", lambda: 2
+    ).build(), Counter()
 
 
 def _parallel(on_error="fail-fast", inner_fails=False):
@@ -73,7 +77,9 @@ def _parallel(on_error="fail-fast", inner_fails=False):
     if inner_fails:
         inner = inner.task("boom", fail)
     outer = [branch("left").task("s", work).task("t", work), inner, branch("idle").pass_("p", result=0)]
-    return workflow("w").task("a", work).parallel("both", outer, on_error=on_error).task("z", work).task("zz", work).build(), done
+    return workflow("w").task("a", work).parallel("both", outer, on_error=on_error).task("z", work).task(
+        "zz", work
+    ).build(), done
 
 
 def _poll_loop_sleep():
@@ -156,7 +162,7 @@ _KINDS = ["task", "task", "sync", "mapped", "flaky", "fails", "choice", "pass_",
 
 @st.composite
 def plans(draw, depth=2, width=4):
-    """A graph as data: a list of (kind, detail)."""
+    """Draw a graph as data: a list of (kind, detail)."""
     plan = []
     for _ in range(draw(st.integers(1, width))):
         kind = draw(st.sampled_from(_KINDS if depth else [kind for kind in _KINDS if kind != "parallel"]))

@@ -1,13 +1,14 @@
 """What JSON cannot carry is refused where it comes in, with an error that names it; nothing else happens."""
 
 import math
+import re
 from typing import Any
 
 import pytest
 from enginekit import Engine, an_engine
 from pydantic import BaseModel
 
-from paddock import Status, workflow
+from paddock import PaddockError, Poll, Status, branch, workflow
 
 
 class Reading(BaseModel):
@@ -64,15 +65,11 @@ async def test_a_step_that_makes_it_fails(engine: Engine, what, place):
     elif place == "transform":
         builder.pass_("s", transform=lambda ctx: make())
     else:
-        from paddock import Poll
-
         builder.poll("s", lambda: Poll.done(make()))
     run = await engine.run(builder.build())
     assert run.error.type in ("NotSerializable", "PayloadTooLarge")
     assert run.error.step == "s"
     assert f"put of step 's' {'is' if what == 'too large' else ''}" in run.error.message
-    import re
-
     assert re.search(words, run.error.message), run.error.message
     assert run.instance.step_results["s"].output is None
 
@@ -86,11 +83,11 @@ async def test_a_call_that_passes_it_raises_and_the_step_goes_on(engine: Engine,
         for call in (lambda v: ctx.set_metadata("k", v), lambda v: ctx.emit("e", v), lambda v: ctx.stream(v)):
             try:
                 await call(make())
-            except Exception as error:
+            except PaddockError as error:
                 caught.append(f"{type(error).__name__}: {error}")
         try:
             ctx.heartbeat(make())
-        except Exception as error:
+        except PaddockError as error:
             caught.append(f"{type(error).__name__}: {error}")
         return "went on"
 
@@ -98,7 +95,9 @@ async def test_a_call_that_passes_it_raises_and_the_step_goes_on(engine: Engine,
     assert run.output == "went on"
     assert len(caught) == 4
     assert all(text.startswith(("NotSerializable", "PayloadTooLarge")) for text in caught)
-    assert ["metadata 'k'" in caught[0], "event 'e'" in caught[1], "chunk" in caught[2], "progress" in caught[3]] == [True] * 4
+    assert ["metadata 'k'" in caught[0], "event 'e'" in caught[1], "chunk" in caught[2], "progress" in caught[3]] == [
+        True
+    ] * 4
     assert run.instance.metadata == {}
     assert "workflow.event" not in run.names()
     assert len(run.outcomes) == 1
@@ -112,7 +111,7 @@ async def test_keys_and_names_that_nothing_can_hold(engine: Engine, key):
         for call in (ctx.set_metadata(key, 1), ctx.emit(key, 1)):
             try:
                 await call
-            except Exception as error:
+            except PaddockError as error:
                 caught.append(type(error).__name__)
         return 1
 
@@ -121,14 +120,14 @@ async def test_keys_and_names_that_nothing_can_hold(engine: Engine, key):
 
 
 async def test_a_parallel_whose_output_is_too_large_fails(engine: Engine):
-    from paddock import branch
-
     branches = [branch(name).task("s", lambda: "x" * 600) for name in "ab"]
     run = await engine.run(workflow("w").parallel("p", branches).build())
     assert (run.error.type, run.error.step) == ("PayloadTooLarge", "p")
 
 
-@pytest.mark.parametrize("value", [0, "", None, [], {}, False, 10**30, -0.0, 1e308, "é🐎\u2028", {"": {"": []}}, [[[]]], "x" * 998])
+@pytest.mark.parametrize(
+    "value", [0, "", None, [], {}, False, 10**30, -0.0, 1e308, "é🐎\u2028", {"": {"": []}}, [[[]]], "x" * 998]
+)
 async def test_what_json_can_carry_arrives_whole(engine: Engine, value):
     async def work(value, ctx):
         await ctx.set_metadata("k", value)
@@ -171,12 +170,24 @@ async def test_logs_are_scoped_and_repeat_nothing(engine: Engine):
             ctx.logger.exception("bad")
         return 2
 
-    built = workflow("w").task("a", first, retry={"max_attempts": 2, "interval": "1h"}).sleep("nap", "1d").task("b", second).sleep("n2", "1d").build()
+    built = (
+        workflow("w")
+        .task("a", first, retry={"max_attempts": 2, "interval": "1h"})
+        .sleep("nap", "1d")
+        .task("b", second)
+        .sleep("n2", "1d")
+        .build()
+    )
     run = await engine.run(built)
     assert run.instance.status is Status.COMPLETED
     assert len(run.outcomes) == 4
     found = [(log.level, log.message, log.step_name, log.attempt) for log in run.logs]
-    assert found == [("info", "one", "a", 1), ("info", "one", "a", 2), ("warning", "two", "b", 1), ("error", "bad", "b", 1)]
+    assert found == [
+        ("info", "one", "a", 1),
+        ("info", "one", "a", 2),
+        ("warning", "two", "b", 1),
+        ("error", "bad", "b", 1),
+    ]
     assert run.logs[2].data == {"b": 2, "c": 3}
     assert "ZeroDivisionError" in run.logs[3].data["exception"]
     assert {log.source for log in run.logs} == {"handler"}
@@ -191,7 +202,9 @@ async def test_a_flood_of_logs_is_cut_and_says_so_once(engine: Engine):
     run = await engine.run(workflow("w").task("s", work).build())
     assert run.output == 1
     assert sum(len(str(log.data)) for log in run.logs) < 1_500_000
-    assert [log.message for log in run.logs if log.source == "runtime"] == ["the limit of this execution's log is reached; the rest is dropped"]
+    assert [log.message for log in run.logs if log.source == "runtime"] == [
+        "the limit of this execution's log is reached; the rest is dropped"
+    ]
 
 
 async def test_a_level_that_is_none(engine: Engine):

@@ -27,7 +27,7 @@ class Receipt(BaseModel):
 
 
 def one(handler, **options):
-    """A workflow of one task."""
+    """Return a workflow of one task."""
     return workflow("w").task("s", handler, **options).build()
 
 
@@ -92,7 +92,9 @@ async def test_an_input_that_does_not_fit_fails_the_step_and_names_the_field(eng
     def second(order: Order) -> int:
         raise AssertionError("it must not run")
 
-    run = await engine.run(workflow("w").task("a", lambda: {"id": "no"}).task("b", second, input=lambda prev: prev).build())
+    run = await engine.run(
+        workflow("w").task("a", lambda: {"id": "no"}).task("b", second, input=lambda prev: prev).build()
+    )
     assert (run.error.type, run.error.step) == ("InvalidInput", "b")
     assert "'b' does not fit Order: id:" in run.error.message
 
@@ -241,7 +243,9 @@ async def test_forms_of_handlers(engine: Engine, form):
     assert (await engine.run(one(handler), "in")).output == expected
 
 
-@pytest.mark.parametrize("handler", [lambda a, b: 1, lambda a, ctx, c: 1, lambda *, key: 1, lambda ctx, a, b: 1, 5, None, "name"])
+@pytest.mark.parametrize(
+    "handler", [lambda a, b: 1, lambda a, ctx, c: 1, lambda *, key: 1, lambda ctx, a, b: 1, 5, None, "name"]
+)
 def test_what_no_handler_can_be(handler):
     with pytest.raises(InvalidWorkflow, match="'s'"):
         one(handler)
@@ -410,7 +414,9 @@ async def test_a_timeout_is_retried_by_its_public_name(engine: Engine):
             await asyncio.sleep(60)
         return ctx.attempt
 
-    run = await engine.run(one(slow, timeout="30ms", retry={"max_attempts": 2, "interval": 0, "retry_on": ["^StepTimeout: "]}))
+    run = await engine.run(
+        one(slow, timeout="30ms", retry={"max_attempts": 2, "interval": 0, "retry_on": ["^StepTimeout: "]})
+    )
     assert run.output == 2
 
 
@@ -419,7 +425,12 @@ async def test_default_retry_fills_what_a_step_leaves_out(engine: Engine):
         handler, calls = failing(99)
         return workflow("w").default_retry(max_attempts=3, interval="7s").task("s", handler, **options).build(), calls
 
-    for options, tries, delays in [({}, 3, [7, 14]), ({"retry": {"max_attempts": 2}}, 2, [7]), ({"retry": 1}, 1, []), ({"retry": Retry(max_attempts=2)}, 2, [1])]:
+    for options, tries, delays in [
+        ({}, 3, [7, 14]),
+        ({"retry": {"max_attempts": 2}}, 2, [7]),
+        ({"retry": 1}, 1, []),
+        ({"retry": Retry(max_attempts=2)}, 2, [1]),
+    ]:
         definition, calls = built(**options)
         run = await engine.run(definition)
         assert len(calls) == tries

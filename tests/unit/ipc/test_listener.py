@@ -49,7 +49,7 @@ def open_descriptors() -> int:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110  the kernel's table of descriptors sets no event
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -1,0 +1,105 @@
+"""Random flows, crashed at every commit: the same result and the same journal as without a crash."""
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import paddock.testing
+from paddock import Context, StepFailed, flow
+
+
+def give(value):
+    return value
+
+
+def fail():
+    raise ValueError("always")
+
+
+def third_time(ctx: Context):
+    if ctx.attempt < 3:
+        raise ConnectionError("not yet")
+    return "at last"  # not the attempt: a try in flight at a crash is another one afterwards
+
+
+NAMES = st.sampled_from("abc")
+
+LEAVES = st.one_of(
+    st.tuples(st.just("step"), NAMES, st.sampled_from([0, None, "x", [1, {"k": False}]])),
+    st.tuples(st.just("retry"), NAMES, st.sampled_from(["10ms", "1h"])),
+    st.tuples(st.just("caught"), NAMES, st.integers(1, 2)),
+    st.tuples(st.just("sleep"), NAMES, st.sampled_from([0, "20ms", "2h"])),
+    st.tuples(st.just("poll"), NAMES, st.integers(1, 3)),
+    st.tuples(st.just("value"), NAMES, st.none()),
+    st.tuples(st.just("signal"), st.just("go"), st.none()),
+)
+
+PLANS = st.recursive(
+    LEAVES,
+    lambda inner: st.tuples(st.sampled_from(["all", "sequence", "nested", "loses"]), NAMES, st.lists(inner, min_size=1, max_size=3)),
+    max_leaves=6,
+)
+
+
+@flow("nested-part")
+async def nested_part(plan: list, ctx: Context):
+    return [await perform(ctx, one) for one in plan]
+
+
+async def perform(ctx, plan):
+    """Do what a plan says; what comes back is plain JSON."""
+    kind, name, more = plan
+    match kind:
+        case "step":
+            return await ctx.step(name, give, more)
+        case "retry":
+            return await ctx.step(name, third_time, retry={"max_attempts": 3, "interval": more})
+        case "caught":
+            try:
+                await ctx.step(name, fail, retry=more)
+            except StepFailed as error:
+                return error.type
+        case "sleep":
+            return await ctx.sleep(name, more)
+        case "poll":
+            return await ctx.poll(name, lambda ctx: ctx.attempt >= more and ctx.attempt, every="1h")
+        case "value":
+            first = [ctx.random(), ctx.now().isoformat(), str(ctx.uuid4())]
+            await ctx.step(name, give, None)
+            return len({str(one) for one in first})
+        case "signal":
+            return await ctx.wait_event(name, int, timeout="400d")
+        case "all":
+            return await ctx.gather(*(perform(ctx, one) for one in more))
+        case "sequence":
+            return [await perform(ctx, one) for one in more]
+        case "nested":
+            return await nested_part(more)
+        case "loses":  # one strand fails while the others are wherever they are
+            try:
+                await ctx.gather(ctx.step(f"{name}!", fail), ctx.sleep("long", "900d"))
+            except StepFailed as error:
+                return [error.step, await perform(ctx, more[0])]
+    raise AssertionError(plan)
+
+
+@flow("random")
+async def random_flow(plan: list, ctx: Context):
+    return await perform(ctx, plan)
+
+
+def signals(plan):
+    kind, _, more = plan
+    return kind == "signal" or (isinstance(more, list) and any(isinstance(one, list | tuple) and signals(one) for one in more))
+
+
+def count(plan):
+    kind, _, more = plan
+    inner = more if kind in ("all", "sequence", "nested", "loses") else []
+    return (kind == "signal") + sum(count(one) for one in (inner[:1] if kind == "loses" else inner))
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(plan=PLANS.filter(lambda plan: count(plan) <= 1))
+async def test_a_crash_anywhere_changes_nothing(plan):
+    report = await paddock.testing.crash_everywhere(random_flow, plan, signals={"go": 5}, timeout="20s")
+    assert report, (plan, report.differences)
