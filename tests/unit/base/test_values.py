@@ -68,7 +68,7 @@ _ROUND = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value"), _ROUND, ids=str)
+@pytest.mark.parametrize(("annotation", "value"), _ROUND, ids=[str(number) for number in range(len(_ROUND))])
 def test_a_typed_value_comes_back_as_it_was(annotation, value):
     schema = Schema(annotation)
     back = schema.decode(schema.encode(value, "it"), "it")
@@ -147,7 +147,7 @@ def test_the_limit_counts_bytes_of_the_text(size, fits):
         if fits:
             ANY.encode(text, "it", 100)
             continue
-        with pytest.raises(PayloadTooLarge, match="it is 101 bytes as JSON; max_payload is 100") as caught:
+        with pytest.raises(PayloadTooLarge, match=r"it is 101 bytes as JSON; max_payload is 100") as caught:
             ANY.encode(text, "it", 100)
         assert (caught.value.size, caught.value.limit) == (101, 100)
 
