@@ -136,11 +136,16 @@ def _make(function: Callable[P, R], name: str | None, description: str | None) -
     known = check_workflow_name(name or getattr(function, "__name__", None))
     doc = inspect.getdoc(function)
     made: Action[P, R] = Action(
-        known, description or (doc.splitlines()[0] if doc else None), function, handler_of(function, f"action {known!r}")
+        known,
+        description or (doc.splitlines()[0] if doc else None),
+        function,
+        handler_of(function, f"action {known!r}"),
     )
     other = ACTIONS.get(known)
     if other is not None and _origin(other.function) != _origin(function):
-        raise InvalidWorkflow(f"an action {known!r} is there already, in {_origin(other.function)}; give this one another name")
+        raise InvalidWorkflow(
+            f"an action {known!r} is there already, in {_origin(other.function)}; give this one another name"
+        )
     ACTIONS[known] = made
     return made
 

@@ -80,5 +80,3 @@ class _NoCore:
     def __init__(self, logger: StepLogger) -> None:
         self.config: dict[str, Any] = {}
         self.logger = logger
-
-

@@ -59,7 +59,9 @@ class BlockingFlowContext(BlockingContext):
             raise self._over
         if not self.in_thread:
             call.close()
-            raise InvalidInput("the context of a plain function blocks; call it in the function's own thread, or write `async def`")
+            raise InvalidInput(
+                "the context of a plain function blocks; call it in the function's own thread, or write `async def`"
+            )
         try:
             return asyncio.run_coroutine_threadsafe(self._tracked(call), self._loop).result()
         except CancelledError:
@@ -150,7 +152,9 @@ class BlockingFlowContext(BlockingContext):
                 made, self._gathered = self._gathered, None
                 work += made
                 if len(made) != 1:
-                    raise InvalidInput(f"each part of a gather makes one durable call, and one of these made {len(made)}")
+                    raise InvalidInput(
+                        f"each part of a gather makes one durable call, and one of these made {len(made)}"
+                    )
         except BaseException:
             for one in [*work, *(self._gathered or [])]:
                 one.close()

@@ -129,7 +129,9 @@ class BranchBuilder:
         """Add a step that runs a registered action in a process of its own: an instance of the action's workflow."""
         mapper, _ = self._given(given)
         return self._add(
-            ChildNode(name, following, end, workflow=action_workflow(job), mapper=mapper, output=Schema(output), kind="task")
+            ChildNode(
+                name, following, end, workflow=action_workflow(job), mapper=mapper, output=Schema(output), kind="task"
+            )
         )
 
     def choice(
@@ -149,7 +151,12 @@ class BranchBuilder:
         pairs: list[tuple[Callable[[Context], Any], str]] = []
         for item in choices:
             pair: Any = (item.get("condition"), item.get("next")) if isinstance(item, Mapping) else item
-            if not isinstance(pair, Sequence) or len(pair) != 2 or not callable(pair[0]) or not isinstance(pair[1], str):  # noqa: PLR2004
+            if (
+                not isinstance(pair, Sequence)
+                or len(pair) != 2
+                or not callable(pair[0])
+                or not isinstance(pair[1], str)
+            ):  # noqa: PLR2004
                 raise InvalidWorkflow(
                     f"{self._where(name)}: a choice is a pair (condition, name of the next step), not {item!r}"
                 )
@@ -204,7 +211,9 @@ class BranchBuilder:
         if transform is not None and result is not _UNSET:
             raise InvalidWorkflow(f"{self._where(name)}: give transform= or result=, not both")
         if transform is not None and not callable(transform):
-            raise InvalidWorkflow(f"{self._where(name)}: its transform must be a function of the context, not {transform!r}")
+            raise InvalidWorkflow(
+                f"{self._where(name)}: its transform must be a function of the context, not {transform!r}"
+            )
         has = result is not _UNSET
         return self._add(PassNode(name, next, end, transform=transform, result=result if has else None, has_result=has))
 
@@ -280,7 +289,9 @@ class BranchBuilder:
             InvalidWorkflow: the condition is no function, or `max_iterations` no number from 0.
         """
         if not callable(condition):
-            raise InvalidWorkflow(f"{self._where(name)}: its condition must be a function of the context, not {condition!r}")
+            raise InvalidWorkflow(
+                f"{self._where(name)}: its condition must be a function of the context, not {condition!r}"
+            )
         if max_iterations is not None and max_iterations < 0:
             raise InvalidWorkflow(f"{self._where(name)}: max_iterations must be at least 0, not {max_iterations!r}")
         return self._add(

@@ -28,7 +28,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: The context of the flow whose code runs now: a plain call of another flow becomes a part of it.
-_CURRENT: contextvars.ContextVar[FlowContext | BlockingFlowContext | None] = contextvars.ContextVar("paddock_flow", default=None)
+_CURRENT: contextvars.ContextVar[FlowContext | BlockingFlowContext | None] = contextvars.ContextVar(
+    "paddock_flow", default=None
+)
 
 
 @dataclass(frozen=True, eq=False)

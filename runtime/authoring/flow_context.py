@@ -119,7 +119,9 @@ class FlowContext(Context):
         async def run(attempt: int) -> Any:
             return await call.run(self._inner(key, attempt), self.execution)
 
-        step = StepCall(key, name, "step", run, schema, call.shown(), policy, seconds, at_most_once, stoppable=call.is_async)
+        step = StepCall(
+            key, name, "step", run, schema, call.shown(), policy, seconds, at_most_once, stoppable=call.is_async
+        )
         return self.execution.step(step)
 
     def _inner(self, key: str, attempt: int) -> Context:
@@ -143,7 +145,9 @@ class FlowContext(Context):
         """
         found = ACTIONS.get(action) if isinstance(action, str) else action
         if not isinstance(found, Action):
-            raise InvalidInput(f"there is no action {action!r}; make one with @action, in a module that is imported here")
+            raise InvalidInput(
+                f"there is no action {action!r}; make one with @action, in a module that is imported here"
+            )
         handler, name = found.handler, found.name
         key = self._key(name)
         text = ANY.encode(input, f"the input of action {name!r}", self.execution.max_payload)
@@ -169,7 +173,9 @@ class FlowContext(Context):
         key = self._key(name)
         return sleep(self.execution, key, name, parse_duration(duration))
 
-    def wait_event(self, name: str, schema: Any = None, *, timeout: DurationLike | None = None) -> Coroutine[Any, Any, Any]:
+    def wait_event(
+        self, name: str, schema: Any = None, *, timeout: DurationLike | None = None
+    ) -> Coroutine[Any, Any, Any]:
         """Wait for a signal called `name` and return its payload.
 
         Args:
@@ -213,7 +219,9 @@ class FlowContext(Context):
 
         seconds = None if timeout is None else parse_duration(timeout)
         schema = Schema(output) if output is not None else _polled_schema(call.output)
-        return poll(self.execution, PollCall(key, name, look, schema, parse_duration(every), seconds, max_attempts, backoff))
+        return poll(
+            self.execution, PollCall(key, name, look, schema, parse_duration(every), seconds, max_attempts, backoff)
+        )
 
     # --- other instances ---
 
@@ -382,7 +390,11 @@ class _FunctionCall:
         """Return the arguments as the journal shows them, None where they have no JSON form."""
         if not self._args and not self._kwargs:
             return None
-        value = self._args[0] if len(self._args) == 1 and not self._kwargs else [*self._args, *([self._kwargs] if self._kwargs else [])]
+        value = (
+            self._args[0]
+            if len(self._args) == 1 and not self._kwargs
+            else [*self._args, *([self._kwargs] if self._kwargs else [])]
+        )
         with suppress(NotSerializable):
             text = to_json(value, "arguments")
             return text if len(text) <= 64 * 1024 else None
@@ -400,7 +412,9 @@ class _FunctionCall:
         async def call_async(ctx: Any) -> Any:
             return await call(ctx)
 
-        bound = replace(self._handler, function=call_async if self.is_async else call, arguments=(True,), takes_input=False)
+        bound = replace(
+            self._handler, function=call_async if self.is_async else call, arguments=(True,), takes_input=False
+        )
         return await bound.call(None, context, execution.pool)
 
 
@@ -424,5 +438,3 @@ def _seed() -> int:
 async def _strand(work: Awaitable[Any], base: str, path: str) -> Any:
     _STRAND_PATH.set((base, path))  # a strand is a task, with a context of its own
     return await work
-
-

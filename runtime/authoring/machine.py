@@ -36,7 +36,9 @@ _MARK = "__paddock_state__"
 class Host(Protocol):
     """What runs a machine: a server's execution, or the machine itself when it runs alone."""
 
-    async def action(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    async def action(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Any:
         """Run a function once per visit and keep its result."""
         ...
 
@@ -97,13 +99,17 @@ class StateMachine(Generic[DataT]):
         if not states:
             raise InvalidWorkflow(f"state machine {known!r} has no states; mark coroutine methods with @state")
         if start not in states:
-            raise InvalidWorkflow(f"state machine {known!r} starts at {start!r}, which is no state; there are {', '.join(states)}")
+            raise InvalidWorkflow(
+                f"state machine {known!r} starts at {start!r}, which is no state; there are {', '.join(states)}"
+            )
         cls.name, cls.start, cls.states, cls.data_type = known, start, states, _data_type(cls, known)
         module = sys._getframe(1).f_globals.get("__name__")  # noqa: SLF001  the module that the class stands in
         seconds = None if timeout is None else parse_duration(timeout)
         doc = inspect.getdoc(cls)
         text = description or (doc.splitlines()[0] if doc and cls.__doc__ else None)
-        cls.__paddock_definition__ = MachineDefinition(cls, module, isolated=isolated, timeout=seconds, description=text)
+        cls.__paddock_definition__ = MachineDefinition(
+            cls, module, isolated=isolated, timeout=seconds, description=text
+        )
         BUILT[module, known] = cls.__paddock_definition__
 
     def __init__(self, data: DataT | None = None) -> None:
@@ -189,7 +195,9 @@ def next_state(machine: type[StateMachine[Any]], found: Any) -> str | None:
     """Return the name of the state that a state returned; raises InvalidWorkflow for anything else."""
     name = found if found is None or isinstance(found, str) else getattr(found, "__name__", None)
     if name is not None and name not in machine.states:
-        raise InvalidWorkflow(f"a state of {machine.name!r} returned {found!r}, which is no state of it: return self.<state>, or None at the end")
+        raise InvalidWorkflow(
+            f"a state of {machine.name!r} returned {found!r}, which is no state of it: return self.<state>, or None at the end"
+        )
     return name
 
 
@@ -205,7 +213,9 @@ def merge_data(machine: type[StateMachine[Any]], data: BaseModel, patch: dict[st
     try:
         return machine.data_type.model_validate({**data.model_dump(mode="json"), **patch})
     except ValidationError as error:
-        raise InvalidState(f"the update does not fit {machine.data_type.__name__}: {describe_validation(error)}") from None
+        raise InvalidState(
+            f"the update does not fit {machine.data_type.__name__}: {describe_validation(error)}"
+        ) from None
 
 
 def _data_type(cls: type, name: str) -> type[BaseModel]:
@@ -224,7 +234,13 @@ class MachineDefinition:
     total_steps = None
 
     def __init__(
-        self, machine: type[StateMachine[Any]], module: str | None, *, isolated: bool, timeout: float | None, description: str | None
+        self,
+        machine: type[StateMachine[Any]],
+        module: str | None,
+        *,
+        isolated: bool,
+        timeout: float | None,
+        description: str | None,
     ) -> None:
         """Wrap a class."""
         self.machine = machine

@@ -78,7 +78,9 @@ class _VisitHost:
         self._frame = frame
         self.execution = frame.execution
 
-    async def action(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    async def action(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Any:
         value = await self._context.step(name, function, *args, **options)
         await self.take_updates(name)
         return value

@@ -85,7 +85,9 @@ class Standalone:
 
     # --- what a state asks for ---
 
-    async def action(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], _options: dict[str, Any]) -> Any:
+    async def action(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], _options: dict[str, Any]
+    ) -> Any:
         """Run a function once per visit."""
         key = self._key(name)
         handler, _ = look_at(function)
@@ -153,7 +155,12 @@ class Standalone:
         self._note(message, data)
 
     def _note(self, message: str, data: dict[str, Any]) -> None:
-        entry = {"at": datetime.now(UTC).isoformat(), "state": self._machine.state, "message": message, **({"data": data} if data else {})}
+        entry = {
+            "at": datetime.now(UTC).isoformat(),
+            "state": self._machine.state,
+            "message": message,
+            **({"data": data} if data else {}),
+        }
         self.log_entries.append(plain_json(ANY.encode(entry, "an audit log entry")))
 
     # --- saved and loaded ---
@@ -183,7 +190,9 @@ class Standalone:
         try:
             saved = json.loads(text)
             if saved["machine"] != machine.name or saved["version"] != _VERSION:
-                raise InvalidState(f"the text was saved by {saved['machine']!r} (version {saved['version']}), not by {machine.name!r}")
+                raise InvalidState(
+                    f"the text was saved by {saved['machine']!r} (version {saved['version']}), not by {machine.name!r}"
+                )
             machine.data = type(machine).data_type.model_validate(saved["data"])
             machine.state = saved["state"]
             if machine.state is not None:

@@ -182,5 +182,7 @@ class ChildNode(Node):
             value = await value if inspect.isawaitable(value) else value
             return ANY.encode(value, f"the input of step {key!r}", execution.max_payload)
 
-        value = await run_child_workflow(execution, key, self.name, self.kind, ChildCall(self.workflow, text), self.output)
+        value = await run_child_workflow(
+            execution, key, self.name, self.kind, ChildCall(self.workflow, text), self.output
+        )
         return Arrival(value)

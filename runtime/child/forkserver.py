@@ -153,7 +153,10 @@ class ForkServer:
             return
         self._children[pid] = _Child(start_time, order.instance_id, order.epoch, order.slot)
         view = self._table.read(order.slot)
-        if (view.instance_id, view.epoch) == (order.instance_id, order.epoch):  # else its server is gone, and the slot another's
+        if (view.instance_id, view.epoch) == (
+            order.instance_id,
+            order.epoch,
+        ):  # else its server is gone, and the slot another's
             self._table.assign(
                 order.slot, pid=pid, start_time=start_time, epoch=order.epoch, instance_id=order.instance_id
             )
@@ -231,7 +234,10 @@ class ForkServer:
             rss = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
             exit_code, number = (code, None) if code >= 0 else (None, -code)
             view = self._table.read(child.slot)
-            if (view.pid, view.start_time) == (pid, child.start_time):  # else it was settled already, and the slot is another's
+            if (view.pid, view.start_time) == (
+                pid,
+                child.start_time,
+            ):  # else it was settled already, and the slot is another's
                 self._table.record_exit(
                     child.slot,
                     exit_code=exit_code,

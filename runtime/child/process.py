@@ -104,7 +104,12 @@ class _Child:
         self._began = Began(me.pid, me.start_time, me.boot_id, None, None)
         self._clock = SystemClock()
         self._lifeline = Lifeline(
-            spec, me.start_time, on_cancel=self._cancelled, on_drain=self._drain, on_nudge=self._nudge, leave=pulse.leave
+            spec,
+            me.start_time,
+            on_cancel=self._cancelled,
+            on_drain=self._drain,
+            on_nudge=self._nudge,
+            leave=pulse.leave,
         )
         pulse.orphaned = Lookout(spec.address, spec.orphan_grace).alone
         self._execution: Execution | None = None
@@ -142,7 +147,11 @@ class _Child:
 
     async def _cancel_others(self) -> None:
         """Give tasks that handlers left behind a moment to clean up; whoever does not end goes with the process."""
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task() and task not in self._lifeline.tasks]
+        others = [
+            task
+            for task in asyncio.all_tasks()
+            if task is not asyncio.current_task() and task not in self._lifeline.tasks
+        ]
         for task in others:
             task.cancel()
         if others:

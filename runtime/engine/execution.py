@@ -51,7 +51,18 @@ from .failure import contain, error_name, error_text
 from .retry import Retry, next_delay
 from .writer import JournalWriter
 
-__all__ = ["CURRENT_STEP", "STOPPED", "STRAND", "VALUE_KINDS", "Execution", "GiveBack", "Monitor", "StepCall", "describe_error", "recorded_failure"]
+__all__ = [
+    "CURRENT_STEP",
+    "STOPPED",
+    "STRAND",
+    "VALUE_KINDS",
+    "Execution",
+    "GiveBack",
+    "Monitor",
+    "StepCall",
+    "describe_error",
+    "recorded_failure",
+]
 
 _TRACEBACK_LIMIT = 16_000
 _MESSAGE_LIMIT = 4000
@@ -232,7 +243,9 @@ class Execution:
                         f"the code asks for the new step {key!r}, but the journal holds {row.kind} {row.key!r}, which the code has not "
                         "reached; guard the change with ctx.patched(), or finish these instances with the code that began them"
                     )
-            self._leave_behind(list(self._ahead))  # values that nobody asks for any more, and steps that were stopped, hold nothing up
+            self._leave_behind(
+                list(self._ahead)
+            )  # values that nobody asks for any more, and steps that were stopped, hold nothing up
         await self._catch_up()
 
     async def _catch_up(self) -> None:
@@ -289,7 +302,9 @@ class Execution:
             await self._catch_up()
             if row.failures and row.deadline_at is None and call.timeout is not None and not call.at_most_once:
                 # its process was ended because it outran its timeout (see `admission.py`): that was a try like any other
-                await self._after_failure(call, row, StepTimeout(f"step {call.key!r} took longer than {call.timeout:g}s"))
+                await self._after_failure(
+                    call, row, StepTimeout(f"step {call.key!r} took longer than {call.timeout:g}s")
+                )
             else:
                 await self._interrupted(call, row)
         while True:
@@ -433,7 +448,9 @@ class Execution:
             raise
         if task.done():
             return task.result()
-        self.monitor.step_begun(call.key, call.name, attempt, None)  # the cancel's grace counts from here, not the deadline
+        self.monitor.step_begun(
+            call.key, call.name, attempt, None
+        )  # the cancel's grace counts from here, not the deadline
         stopped = await self._stop(task) if call.stoppable else False
         raise _Overtime(call, stopped=stopped)
 
@@ -666,7 +683,10 @@ _AGAIN = object()
 
 def _was_stopped(row: StepRow) -> bool:
     """Tell whether a step was ended because another one beside it had failed."""
-    return row.status == "failed" and ErrorInfo.model_validate_json(row.error or '{"type": "", "message": ""}').type == STOPPED
+    return (
+        row.status == "failed"
+        and ErrorInfo.model_validate_json(row.error or '{"type": "", "message": ""}').type == STOPPED
+    )
 
 
 def recorded_failure(row: StepRow) -> OutcomeError:

@@ -163,6 +163,8 @@ def context_parameter(function: Callable[..., Any], where: str) -> str | None:
         return None
     hints = _hints(function, where)
     for parameter in parameters:
-        if parameter.kind is not parameter.VAR_KEYWORD and (parameter.name == "ctx" or _is_context(hints.get(parameter.name))):
+        if parameter.kind is not parameter.VAR_KEYWORD and (
+            parameter.name == "ctx" or _is_context(hints.get(parameter.name))
+        ):
             return parameter.name
     return None

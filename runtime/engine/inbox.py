@@ -33,7 +33,15 @@ from ..store.ops import ChildStarted, Logged, SignalTaken, StepBegun, StepWaitin
 from ..store.signals import ChildOutcome
 from .execution import Execution, recorded_failure
 
-__all__ = ["ChildCall", "check_signal", "describe_schema", "run_child_workflow", "start_child", "wait_event", "wait_for_child"]
+__all__ = [
+    "ChildCall",
+    "check_signal",
+    "describe_schema",
+    "run_child_workflow",
+    "start_child",
+    "wait_event",
+    "wait_for_child",
+]
 
 _ENDS = {Status.FAILED: WorkflowFailed, Status.CANCELLED: WorkflowCancelled, Status.TIMED_OUT: WorkflowTimedOut}
 
@@ -43,7 +51,11 @@ def describe_schema(schema: Schema) -> str | None:
     if not schema.typed:
         return None
     kind = schema.annotation
-    path = f"{kind.__module__}:{kind.__qualname__}" if inspect.isclass(kind) and "<locals>" not in kind.__qualname__ else None
+    path = (
+        f"{kind.__module__}:{kind.__qualname__}"
+        if inspect.isclass(kind) and "<locals>" not in kind.__qualname__
+        else None
+    )
     return json.dumps({"type": path, "schema": schema.json_schema()})
 
 
@@ -70,7 +82,9 @@ def check_signal(name: str, description: str | None, payload: str) -> None:
         raise InvalidSignal(f"signal {name!r} does not fit {kind.__name__}: {describe_validation(error)}") from None
     except jsonschema.ValidationError as error:
         where = ".".join(map(str, error.absolute_path))
-        raise InvalidSignal(f"signal {name!r} does not fit what is awaited: {where + ': ' if where else ''}{error.message}") from None
+        raise InvalidSignal(
+            f"signal {name!r} does not fit what is awaited: {where + ': ' if where else ''}{error.message}"
+        ) from None
 
 
 def _loaded(path: str | None) -> Any:
@@ -86,7 +100,14 @@ def _loaded(path: str | None) -> Any:
 
 
 async def wait_event(
-    execution: Execution, key: str, name: str, event: str, schema: Schema, timeout: float | None, *, kind: str = "wait_event"
+    execution: Execution,
+    key: str,
+    name: str,
+    event: str,
+    schema: Schema,
+    timeout: float | None,
+    *,
+    kind: str = "wait_event",
 ) -> Any:
     """Wait for a signal called `event` and return its payload, as `schema` has it.
 
@@ -187,7 +208,9 @@ async def _check_id(execution: Execution, ident: str, workflow_name: str, text: 
         )
 
 
-async def run_child_workflow(execution: Execution, key: str, name: str, kind: str, call: ChildCall, output: Schema) -> Any:
+async def run_child_workflow(
+    execution: Execution, key: str, name: str, kind: str, call: ChildCall, output: Schema
+) -> Any:
     """Start another instance and wait for its output, as one step.
 
     Raises:
@@ -237,7 +260,12 @@ async def wait_for_child(execution: Execution, key: str, name: str, child_id: st
         execution.writer.add(StepWaiting(key, name, "wait_for", None, child_id=child_id))
     if row.status != "completed":
         found = await _end_of(execution, row, child_id)
-        record = {"status": found.status.value, "workflow_name": found.workflow_name, "output": found.output, "error": found.error}
+        record = {
+            "status": found.status.value,
+            "workflow_name": found.workflow_name,
+            "output": found.output,
+            "error": found.error,
+        }
         execution.complete(row, json.dumps(record))
     held = plain_json(row.output or "{}")
     outcome = ChildOutcome(Status(held["status"]), held["workflow_name"], held["output"], held["error"])

@@ -121,7 +121,6 @@ class LogSink:
         else:
             self._loop.call_soon_threadsafe(self._writer.add, op)
 
-
     def skip(self, source: Literal["stdout", "stderr"], position: int) -> None:
         """Note that output up to a position is not to be kept: it was printed, and kept, before."""
         self._writer.add(OutputSkipped(source, position))

@@ -319,7 +319,7 @@ _OUTCOMES = frozenset(
 def _pattern(value: object) -> str:
     if isinstance(value, str) and value:
         return value
-    raise ConfigError(f"a pattern is a glob over events' names, such as \"workflow.*\", not {value!r:.100}")
+    raise ConfigError(f'a pattern is a glob over events\' names, such as "workflow.*", not {value!r:.100}')
 
 
 def _matches(event: Event, pattern: str, instance_id: str | None) -> bool:

@@ -113,7 +113,9 @@ def _meant(view: SlotView, exit_code: int | None) -> int | None:
     """Return the code with which the process left by our own doing, whether its parent told of it or not."""
     if view.step.startswith(LEAVING):
         return int(view.step.removeprefix(LEAVING))
-    return exit_code if exit_code == EXIT_LOST_GROUND and not view.thread_beats else None  # it did not get as far as a slot
+    return (
+        exit_code if exit_code == EXIT_LOST_GROUND and not view.thread_beats else None
+    )  # it did not get as far as a slot
 
 
 def _exit_facts(child: Child, view: SlotView) -> tuple[int | None, int | None, int, float | None]:

@@ -93,7 +93,11 @@ class InlineRunner:
         writer = JournalWriter(parts.store, claim.lease, parts.clock, lambda _id: parts.committed())
         held: list[Execution] = []
         sink = LogSink(
-            writer, parts.clock, asyncio.get_running_loop(), parts.config.max_output, lambda: bool(held) and held[0].replaying
+            writer,
+            parts.clock,
+            asyncio.get_running_loop(),
+            parts.config.max_output,
+            lambda: bool(held) and held[0].replaying,
         )
         execution = self._executions[claim.lease] = Execution(
             journal,

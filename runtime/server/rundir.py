@@ -74,7 +74,9 @@ class RunDirectory:
 
     def keep_port(self, port: int) -> None:
         """Note the port that this server listens on."""
-        descriptor = os.open(os.path.join(self.path, "port"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(
+            os.path.join(self.path, "port"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
+        )
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(str(port))
 

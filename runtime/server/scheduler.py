@@ -65,7 +65,9 @@ class Schedule(BaseModel):
         )
 
 
-def first_tick(cron: str | None, every: DurationLike | None, tz: str, catch_up: str, now: float) -> tuple[float | None, float]:
+def first_tick(
+    cron: str | None, every: DurationLike | None, tz: str, catch_up: str, now: float
+) -> tuple[float | None, float]:
     """Check a schedule and return (interval in seconds or None, its first tick in seconds since the epoch).
 
     Raises:

@@ -147,7 +147,9 @@ class Steering:
         """
         parts = self._live()
         while (lease := await parts.store.remove(id)) is not None:
-            await parts.end(lease, "its instance is deleted")  # its process is about to exit anyway: the row is its slot
+            await parts.end(
+                lease, "its instance is deleted"
+            )  # its process is about to exit anyway: the row is its slot
             await asyncio.sleep(0)
 
     async def retry(self, id: str) -> None:
@@ -249,7 +251,9 @@ class Steering:
             InvalidTransition: `status` is not one in which an instance has ended.
         """
         if status is not None and Status(status) not in TERMINAL:
-            raise InvalidTransition(f"only instances that have ended can be cleaned up, not {Status(status).value} ones")
+            raise InvalidTransition(
+                f"only instances that have ended can be cleaned up, not {Status(status).value} ones"
+            )
         parts = self._live()
         before = parts.clock.now() - parse_duration(older_than)
         statuses = [Status(status)] if status is not None else sorted(TERMINAL)

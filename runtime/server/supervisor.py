@@ -240,7 +240,12 @@ class Supervisor:
             await asyncio.sleep(_LOOK)
 
     def _report(self, child: Child, settlement: Settlement | None, death: Death) -> None:
-        if settlement is None or not settlement.crashes or settlement.status is not Status.PENDING or death.error is None:
+        if (
+            settlement is None
+            or not settlement.crashes
+            or settlement.status is not Status.PENDING
+            or death.error is None
+        ):
             return
         _log.warning(
             "a child died and its instance goes on in another",

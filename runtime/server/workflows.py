@@ -125,7 +125,13 @@ class Workflows(Steering):
         parts = self._live()
         known = self.registry.get(workflow)
         new = self._new(
-            known, input, id, delay=delay, priority=priority, metadata={} if metadata is None else metadata, now=parts.clock.now()
+            known,
+            input,
+            id,
+            delay=delay,
+            priority=priority,
+            metadata={} if metadata is None else metadata,
+            now=parts.clock.now(),
         )
         created = await parts.store.create(new, parts.clock.now())
         reach("server.start.inserted")

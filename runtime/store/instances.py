@@ -15,7 +15,17 @@ from ..base.values import plain_json
 from . import events
 from .lifecycle import ENDING_EVENT, check_move
 
-__all__ = ["NewInstance", "create", "find", "load_instances", "merge_metadata", "move", "put_payload", "remove", "take_pause"]
+__all__ = [
+    "NewInstance",
+    "create",
+    "find",
+    "load_instances",
+    "merge_metadata",
+    "move",
+    "put_payload",
+    "remove",
+    "take_pause",
+]
 
 _INSERT = """
 INSERT INTO paddock_instances (id, workflow_name, status, priority, limit_key, created_at, wake_at, parent_id, parent_key, version)

@@ -26,7 +26,6 @@ class JournalStore(Protocol):
         """Apply operations in one transaction and return the newest event's id; raises LeaseLost."""
         ...
 
-
     def commit_now(self, lease: Lease, ops: Sequence[Op], now: float) -> int:
         """Do what `commit` does in the calling thread, which waits meanwhile; raises LeaseLost."""
         ...

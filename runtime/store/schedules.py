@@ -44,7 +44,17 @@ def put(tx: sqlite3.Connection, row: ScheduleRow) -> None:
     """
     if tx.execute("SELECT 1 FROM paddock_schedules WHERE id = ?", (row.id,)).fetchone():
         raise ConfigError(f"a schedule {row.id!r} is there already; unschedule it first, or give this one another id")
-    values = (row.id, row.workflow_name, row.cron, row.every, row.tz, row.catch_up, row.input, row.created_at, row.next_at)
+    values = (
+        row.id,
+        row.workflow_name,
+        row.cron,
+        row.every,
+        row.tz,
+        row.catch_up,
+        row.input,
+        row.created_at,
+        row.next_at,
+    )
     tx.execute(_PUT, (*values, row.last_at, row.last_instance_id))
 
 
@@ -63,7 +73,9 @@ def due(tx: sqlite3.Connection, now: float) -> tuple[list[ScheduleRow], float | 
     return [ScheduleRow(*row) for row in tx.execute(_DUE, (now,))], tx.execute(_NEXT).fetchone()[0]
 
 
-def fire(tx: sqlite3.Connection, row: ScheduleRow, starts: Sequence[instances.NewInstance], next_at: float, now: float) -> bool:
+def fire(
+    tx: sqlite3.Connection, row: ScheduleRow, starts: Sequence[instances.NewInstance], next_at: float, now: float
+) -> bool:
     """Start a schedule's instances and move it on; False where somebody else has."""
     last = starts[-1].id if starts else None
     if tx.execute(_MOVE, (next_at, now if starts else row.last_at, last, row.id, row.next_at)).rowcount == 0:

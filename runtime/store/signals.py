@@ -10,10 +10,23 @@ from ..base.records import TERMINAL, Status
 from . import instances
 from .ops import Lease
 
-__all__ = ["Awaited", "ChildOutcome", "Kept", "awaited", "has_come", "next_kept", "outcome_of", "put", "started_as", "take"]
+__all__ = [
+    "Awaited",
+    "ChildOutcome",
+    "Kept",
+    "awaited",
+    "has_come",
+    "next_kept",
+    "outcome_of",
+    "put",
+    "started_as",
+    "take",
+]
 
 _PUT = "INSERT INTO paddock_signals (instance, name, payload, created_at) VALUES (?, ?, ?, ?)"
-_NEXT = "SELECT id, payload FROM paddock_signals WHERE instance = ? AND name = ? AND taken_by IS NULL ORDER BY id LIMIT 1"
+_NEXT = (
+    "SELECT id, payload FROM paddock_signals WHERE instance = ? AND name = ? AND taken_by IS NULL ORDER BY id LIMIT 1"
+)
 _TAKE = "UPDATE paddock_signals SET taken_by = ? WHERE id = ? AND taken_by IS NULL"
 _AWAITED = """
 SELECT key, schema FROM paddock_steps WHERE instance = ? AND event_name = ? AND status = 'waiting' ORDER BY seq

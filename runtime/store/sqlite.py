@@ -156,7 +156,9 @@ class SqliteStore:
         """Queue a failed or blocked instance again; raises InstanceNotFound, InvalidTransition."""
         await self._write(steering.reopen, instance_id, now)
 
-    async def fork(self, instance_id: str, new_id: str, from_step: str | None, new_input: str | None, now: float) -> str:
+    async def fork(
+        self, instance_id: str, new_id: str, from_step: str | None, new_input: str | None, now: float
+    ) -> str:
         """Make an instance that shares a journal before a step; return the workflow's name; raises InvalidTransition."""
         return await self._write(steering.fork, instance_id, new_id, from_step, new_input, now)  # type: ignore[no-any-return]
 

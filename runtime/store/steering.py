@@ -99,7 +99,9 @@ def _drop_failed(tx: sqlite3.Connection, seq: int) -> None:
     tx.execute(_DROP_FAILED, (seq, key, row[1]))
 
 
-def fork(tx: sqlite3.Connection, instance_id: str, new_id: str, from_step: str | None, new_input: str | None, now: float) -> str:
+def fork(
+    tx: sqlite3.Connection, instance_id: str, new_id: str, from_step: str | None, new_input: str | None, now: float
+) -> str:
     """Make an instance that shares another's journal before a step; return its workflow's name.
 
     Raises:
@@ -112,7 +114,9 @@ def fork(tx: sqlite3.Connection, instance_id: str, new_id: str, from_step: str |
     if from_step is not None:
         before = tx.execute(_FROM, (seq, from_step, from_step)).fetchone()
         if before is None:
-            raise InvalidTransition(f"instance {instance_id} never came to a step {from_step!r}; fork from one that it ran")
+            raise InvalidTransition(
+                f"instance {instance_id} never came to a step {from_step!r}; fork from one that it ran"
+            )
     if new_input is not None:
         text, limit_key = new_input, None  # the dispatcher asks for the key of the new input
     new = instances.NewInstance(new_id, name, text, priority, limit_key)

@@ -71,8 +71,10 @@ async def record(version):
             instance = await waiting
             assert instance.status == "completed", instance.error
         text = json.dumps(
-            {"version": version, "input": value, "output": instance.output, "journals": store.journals}, indent=None,
-            separators=(",", ":"), ensure_ascii=False,
+            {"version": version, "input": value, "output": instance.output, "journals": store.journals},
+            indent=None,
+            separators=(",", ":"),
+            ensure_ascii=False,
         )
         (HERE / "journals" / f"{version}-{name}.json").write_text(text + "\n", encoding="utf-8")
 

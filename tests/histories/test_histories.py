@@ -11,7 +11,10 @@ from paddock.runtime.base.config import WorkflowsConfig
 from paddock.runtime.store.sqlite import MemoryStore
 from paddock.runtime.testing.server import MemoryServer
 
-RECORDS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((Path(__file__).parent / "journals").glob("*.json"))}
+RECORDS = {
+    path.stem: json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted((Path(__file__).parent / "journals").glob("*.json"))
+}
 JOURNALS = [(name, number) for name, record in RECORDS.items() for number in range(len(record["journals"]))]
 TIMES = ("created_at", "started_at", "completed_at", "wake_at", "deadline_at", "at")
 
@@ -27,7 +30,8 @@ def load(tx, journal):
             elif table == "paddock_instances" and values["status"] == "running":
                 values["status"] = "pending"
             tx.execute(
-                f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})", tuple(values.values())
+                f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
+                tuple(values.values()),
             )
 
 
@@ -52,8 +56,11 @@ async def test_a_journal_goes_on_with_todays_code_and_ends_the_same(name, number
     for one in historyflows.ALL:
         server.workflows.register(one)
     (held,) = [row for row in journal["tables"]["paddock_instances"] if main(row, journal)]
-    done = {row["key"]: row for row in journal["tables"]["paddock_steps"]
-            if row["instance"] == held["seq"] and row["status"] in ("completed", "failed")}
+    done = {
+        row["key"]: row
+        for row in journal["tables"]["paddock_steps"]
+        if row["instance"] == held["seq"] and row["status"] in ("completed", "failed")
+    }
     historyflows.RAN.clear()
     async with server:
         server.clock.advance("2s")  # the wait that nobody answers

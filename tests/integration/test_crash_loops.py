@@ -6,7 +6,8 @@ from ledger import read
 
 
 @pytest.mark.parametrize(
-    ("way", "number", "code"), [("segv", "SIGSEGV", None), ("kill", "SIGKILL", None), ("abort", "SIGABRT", None), ("exit", None, 0)]
+    ("way", "number", "code"),
+    [("segv", "SIGSEGV", None), ("kill", "SIGKILL", None), ("abort", "SIGABRT", None), ("exit", None, 0)],
 )
 async def test_a_step_that_always_kills_its_process(stage: Stage, way: str, number: str | None, code: int | None):
     async with stage.server(max_resumes=2) as server:

@@ -48,7 +48,8 @@ async def test_max_processes_counts_all_workflows(stage: Stage):
     async with stage.server(max_processes=2) as server:
         names = ["in-line", "beside"] * 5
         started = [
-            await server.workflows.start(name, {"number": n, "seconds": 0.02, "dies": n == 3}) for n, name in enumerate(names)
+            await server.workflows.start(name, {"number": n, "seconds": 0.02, "dies": n == 3})
+            for n, name in enumerate(names)
         ]
         for n, instance in enumerate(started):
             await proven(server, instance, n)

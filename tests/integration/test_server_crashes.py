@@ -17,9 +17,7 @@ from paddock import AppServer
 
 @pytest.mark.parametrize("point", ["forkserver.request", "forkserver.forked"])
 @pytest.mark.parametrize("launcher", ["fork", "spawn"])
-async def test_the_fork_server_killed_at_work(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, point: str, launcher: str
-):
+async def test_the_fork_server_killed_at_work(stage: Stage, monkeypatch: pytest.MonkeyPatch, point: str, launcher: str):
     faults = Faults(stage, monkeypatch, {point: "kill"})
     async with stage.server(launcher=launcher) as server:
         before = await pid_of(server, "fork-server")
@@ -88,7 +86,13 @@ async def test_a_stopped_helper_is_replaced(stage: Stage, role: str):
 
 # --- the server ---
 
-SERVER_POINTS = ["server.claim.before", "server.claim.after", "server.fork.sent", "server.settle.before", "server.settle.after"]
+SERVER_POINTS = [
+    "server.claim.before",
+    "server.claim.after",
+    "server.fork.sent",
+    "server.settle.before",
+    "server.settle.after",
+]
 
 
 async def finishes(server: AppServer, answer: dict[str, Any]) -> None:

@@ -15,7 +15,11 @@ from ledger import read, starts
 async def test_an_idle_server_stops_at_once(stage: Stage, launcher: str):
     server = stage.server(launcher=launcher)
     await server.start()
-    await proven(server, await server.workflows.start("everything", {"n": 1}), [{"left": 0, "right": "at last"}, "ready", 2, {"planned": 1}])
+    await proven(
+        server,
+        await server.workflows.start("everything", {"n": 1}),
+        [{"left": 0, "right": "at last"}, "ready", 2, {"planned": 1}],
+    )
     await until(lambda: not stage.sql("SELECT * FROM paddock_leases"))
     begun = time.monotonic()
     await server.stop()

@@ -20,7 +20,9 @@ async def test_a_stopped_child_is_ended_with_its_stacks_and_resumed(stage: Stage
         assert found.executions == 2
         events = await history(server, instance)
         names = [event.name for event in events]
-        order = [names.index(name) for name in ("workflow.watchdog.stale", "workflow.watchdog.killed", "workflow.resumed")]
+        order = [
+            names.index(name) for name in ("workflow.watchdog.stale", "workflow.watchdog.killed", "workflow.resumed")
+        ]
         assert order == sorted(order)
         assert names.count("workflow.watchdog.stale") == names.count("workflow.watchdog.killed") == 1
         stale, killed = (events[at].data for at in order[:2])

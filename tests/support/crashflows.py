@@ -105,9 +105,7 @@ everything = (
     .task("turn", turn)
     .loop("again", lambda ctx: ctx.steps["turn"] < 2, "turn")
     .sleep("rest", "20ms")
-    .pass_(
-        "finish", transform=lambda ctx: [ctx.steps["work"], ctx.steps["ready"], ctx.steps["turn"], ctx.metadata]
-    )
+    .pass_("finish", transform=lambda ctx: [ctx.steps["work"], ctx.steps["ready"], ctx.steps["turn"], ctx.metadata])
     .build()
 )
 

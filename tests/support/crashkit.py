@@ -76,7 +76,11 @@ class Stage:
         self._processes: list[ServerProcess] = []
 
     def server(
-        self, *, watchdog: dict[str, Any] | None = None, only: str | None = None, limits: dict[str, int] | None = None,
+        self,
+        *,
+        watchdog: dict[str, Any] | None = None,
+        only: str | None = None,
+        limits: dict[str, int] | None = None,
         **workflows: Any,
     ) -> AppServer:
         """Return a server with all workflows registered."""
@@ -255,7 +259,9 @@ def kill(pid: int) -> None:
 def living(marker: str) -> list[int]:
     """Return the pids of all programs that belong to an instance of this test."""
     mine = f"{leftovers.MARKER}={os.environ[leftovers.MARKER]}"
-    return [pid for pid, entries in _environs() if mine in entries and any(entry.startswith(marker) for entry in entries)]
+    return [
+        pid for pid, entries in _environs() if mine in entries and any(entry.startswith(marker) for entry in entries)
+    ]
 
 
 def _environs() -> Iterator[tuple[int, list[str]]]:

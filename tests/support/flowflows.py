@@ -83,7 +83,13 @@ async def ship_reserved(ctx: Context) -> str:
 def receipt(ctx: Context) -> dict[str, Any]:
     how = ctx.steps.get("ship") or ctx.steps["refuse"]
     checked = ctx.get_step_result("reserve", Checked)
-    return {"id": checked.order.id, "how": how, "total": checked.total, "left": ctx.steps["left"], "by": ctx.steps["approve"].by}
+    return {
+        "id": checked.order.id,
+        "how": how,
+        "total": checked.total,
+        "left": ctx.steps["left"],
+        "by": ctx.steps["approve"].by,
+    }
 
 
 order_graph = (
@@ -218,8 +224,15 @@ async def everything_flow(name: str, ctx: Context) -> dict[str, Any]:
     await ctx.stream("last")
     found = await ctx.wait_for(child)
     return {
-        "name": name, "before": before, "pids": [first, os.getpid()], "here": here, "there": there, "child": found,
-        "by": verdict.by, "retried": retried, "caught": caught,
+        "name": name,
+        "before": before,
+        "pids": [first, os.getpid()],
+        "here": here,
+        "there": there,
+        "child": found,
+        "by": verdict.by,
+        "retried": retried,
+        "caught": caught,
     }
 
 

@@ -12,7 +12,12 @@ DEADLINE = 8.0
 
 
 async def until(
-    server: Any, pattern: str, instance_id: str | None = None, *, after: int = 0, where: Callable[[Event], bool] = lambda _: True
+    server: Any,
+    pattern: str,
+    instance_id: str | None = None,
+    *,
+    after: int = 0,
+    where: Callable[[Event], bool] = lambda _: True,
 ) -> Event:
     """Return the first event that matches, past or to come."""
     async with asyncio.timeout(DEADLINE):
@@ -25,9 +30,7 @@ async def until(
 async def suspended(server: Any, instance_id: str, reason: str, step: str | None = None, *, after: int = 0) -> Instance:
     """Return the instance once it has given its process back for this reason, at this step."""
     async with asyncio.timeout(DEADLINE):
-        async for _ in server.events.subscribe(
-            "workflow.suspended", instance_id=instance_id, after=after
-        ):
+        async for _ in server.events.subscribe("workflow.suspended", instance_id=instance_id, after=after):
             instance = await server.workflows.get_instance(instance_id)
             if instance.status == reason and step in (None, instance.current_step):
                 return instance

@@ -83,8 +83,17 @@ async def history_flow(name: str, ctx: Context) -> dict[str, Any]:
     await ctx.stream("chunk")
     await ctx.sleep("last nap", "1d")
     return {
-        "drawn": drawn, "count": count, "size": size, "caught": caught, "twice": [one.name for one in twice], "found": found,
-        "approved": approved.name, "doubled": doubled, "many": many[1].name, "isolated": isolated, "inner": inner,
+        "drawn": drawn,
+        "count": count,
+        "size": size,
+        "caught": caught,
+        "twice": [one.name for one in twice],
+        "found": found,
+        "approved": approved.name,
+        "doubled": doubled,
+        "many": many[1].name,
+        "isolated": isolated,
+        "inner": inner,
     }
 
 
@@ -111,7 +120,13 @@ history_graph = (
     .poll("found", poll_it, interval="1h", max_attempts=9)
     .choice("decide", choices=[(lambda ctx: ctx.steps["third"] == 0, "again")], default="give up")
     .task("again", note)
-    .loop("loop", lambda ctx: ctx.instance.step_results["again"].attempts and len(RAN) < 0, "again", interval="1h", max_iterations=3)
+    .loop(
+        "loop",
+        lambda ctx: ctx.instance.step_results["again"].attempts and len(RAN) < 0,
+        "again",
+        interval="1h",
+        max_iterations=3,
+    )
     .child("child", history_child, input=lambda prev: 4)
     .task("job", job="history-measure", input=lambda prev: {"name": "abc"})
     .sleep("last nap", "1d")

@@ -273,8 +273,11 @@ async def test_retry_on_and_the_default_of_one_attempt():
 
     @flow("choosy")
     async def choosy(ctx):
-        for retry, kind in ((None, ValueError), (Retry(max_attempts=3, retry_on=[OSError]), ValueError),
-                            ({"max_attempts": 2, "interval": 1}, OSError)):
+        for retry, kind in (
+            (None, ValueError),
+            (Retry(max_attempts=3, retry_on=[OSError]), ValueError),
+            ({"max_attempts": 2, "interval": 1}, OSError),
+        ):
             with pytest.raises(StepFailed):
                 await ctx.step("broken", broken, kind, retry=retry)
 
@@ -368,8 +371,16 @@ async def test_journaled_values_are_the_same_on_every_replay():
 
     @flow("values")
     async def values(ctx):
-        row = [ctx.now(), ctx.now(), ctx.random(), ctx.random(), ctx.uuid4(), ctx.rng.random(), ctx.rng.randint(0, 10**9),
-               ctx.patched("a-change")]
+        row = [
+            ctx.now(),
+            ctx.now(),
+            ctx.random(),
+            ctx.random(),
+            ctx.uuid4(),
+            ctx.rng.random(),
+            ctx.rng.randint(0, 10**9),
+            ctx.patched("a-change"),
+        ]
         seen.append(row)
         await ctx.sleep("pause", "1h")
         seen[-1].append(ctx.rng.random())
@@ -568,7 +579,10 @@ async def test_a_failure_in_gather_cancels_the_others_and_is_the_same_on_the_rep
     assert seen == [("broken", "ValueError", "no")] * 2
     assert (entered, cancelled) == ([1], [1]), "what was cancelled is not begun again by the replay"
     assert {key: step.status for key, step in instance.step_results.items()} == {
-        "slow": "failed", "broken": "failed", "pause": "failed", "after": "completed"
+        "slow": "failed",
+        "broken": "failed",
+        "pause": "failed",
+        "after": "completed",
     }
     assert instance.step_results["slow"].error.type == "Stopped"
 
@@ -704,7 +718,13 @@ async def test_a_plain_call_outside_runs_inline_in_real_time():
         await ctx.sleep("pause", "20ms")
         calls.append([ctx.now() - start, await ctx.run_action(shouted, "x")])
         calls.append(await ctx.gather(ctx.step("a", double, 1), ctx.step("b", double, 2)))
-        calls.append(await ctx.step("flaky", lambda ctx: ctx.attempt if ctx.attempt > 1 else 1 / 0, retry={"max_attempts": 2, "interval": 0.01}))
+        calls.append(
+            await ctx.step(
+                "flaky",
+                lambda ctx: ctx.attempt if ctx.attempt > 1 else 1 / 0,
+                retry={"max_attempts": 2, "interval": 0.01},
+            )
+        )
         return account
 
     result = await outside({"name": "bob"})

@@ -69,7 +69,11 @@ async def test_an_interrupt_takes_a_typed_signal_and_refuses_others_at_the_door(
 async def test_builtin_types_and_generic_types_are_checked_at_the_door_too():
     @flow("kinds")
     async def kinds(ctx):
-        return [await ctx.wait_event("number", int), await ctx.wait_event("list", list[int]), await ctx.wait_event("any")]
+        return [
+            await ctx.wait_event("number", int),
+            await ctx.wait_event("list", list[int]),
+            await ctx.wait_event("any"),
+        ]
 
     async with paddock.testing.server(register=[kinds]) as server:
         ident = await server.workflows.start(kinds)
@@ -491,7 +495,8 @@ async def test_a_plain_function_is_a_flow_whose_context_blocks():
         events = await server.events.history("workflow.event", instance_id=ident)
     assert instance.status == "completed", instance.error
     assert instance.output == {
-        "ok": True, "by": repr([2, 4, 2, "X", 2, "eve", 10, [2, 4, None], ["ZeroDivisionError", 1]])
+        "ok": True,
+        "by": repr([2, 4, 2, "X", 2, "eve", 10, [2, 4, None], ["ZeroDivisionError", 1]]),
     }
     assert threads == {False}
     assert tries == [1, 2]

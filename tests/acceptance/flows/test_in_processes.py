@@ -24,7 +24,9 @@ async def shared(tmp_path_factory):
         server.workflows.register(one)
     async with server:
         await server.workflows.run("ticks", 1, timeout=PATIENCE)
-        barrier = threading.Barrier(min(32, (os.cpu_count() or 1) + 4))  # the threads that the loop keeps, before the guard looks
+        barrier = threading.Barrier(
+            min(32, (os.cpu_count() or 1) + 4)
+        )  # the threads that the loop keeps, before the guard looks
         await asyncio.gather(*(asyncio.to_thread(barrier.wait) for _ in range(barrier.parties)))
         await alone(server)
         yield server
@@ -98,8 +100,13 @@ async def test_every_style_waits_without_a_process(server, style):
     events = await server.events.history("workflow.*", instance_id=ident, limit=100)
     last = [event.id for event in events if event.name == "workflow.suspended"][-1]
     instance = await suspended(server, ident, "sleeping", after=last)
-    assert instance.wake_at - instance.started_at > (await until(server, "workflow.step.retry", ident)).created_at - instance.started_at
-    assert [line.message for line in await server.logs.query(instance_id=ident) if line.source == "handler"] == ["checked"]
+    assert (
+        instance.wake_at - instance.started_at
+        > (await until(server, "workflow.step.retry", ident)).created_at - instance.started_at
+    )
+    assert [line.message for line in await server.logs.query(instance_id=ident) if line.source == "handler"] == [
+        "checked"
+    ]
     assert await server.workflows.cancel(ident)
 
 

@@ -35,7 +35,9 @@ LEAVES = st.one_of(
 
 PLANS = st.recursive(
     LEAVES,
-    lambda inner: st.tuples(st.sampled_from(["all", "sequence", "nested", "loses"]), NAMES, st.lists(inner, min_size=1, max_size=3)),
+    lambda inner: st.tuples(
+        st.sampled_from(["all", "sequence", "nested", "loses"]), NAMES, st.lists(inner, min_size=1, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -89,7 +91,9 @@ async def random_flow(plan: list, ctx: Context):
 
 def signals(plan):
     kind, _, more = plan
-    return kind == "signal" or (isinstance(more, list) and any(isinstance(one, list | tuple) and signals(one) for one in more))
+    return kind == "signal" or (
+        isinstance(more, list) and any(isinstance(one, list | tuple) and signals(one) for one in more)
+    )
 
 
 def count(plan):

@@ -46,7 +46,11 @@ async def test_input_visits_actions_audit_log_and_output():
     assert [one["data"]["tries"] for one in states.values()] == [0, 1, 2, 3, 3]
     assert instance.step_results["begin/pick"].output == 7
     assert [(line.message, line.data.get("guess")) for line in logs] == [
-        ("picked", None), ("guessed", 1), ("guessed", 2), ("guessed", 7), ("won", None)
+        ("picked", None),
+        ("guessed", 1),
+        ("guessed", 2),
+        ("guessed", 7),
+        ("won", None),
     ]
     assert flowflows.CALLS == ["pick"]
 
@@ -291,7 +295,10 @@ async def test_alone_it_runs_until_it_waits_for_what_was_not_sent():
     assert machine.state is None
     assert machine.data == GuessData(answer=7, tries=2, names=["bob"])
     assert [(line["state"], line["message"]) for line in machine.audit_log] == [
-        ("begin", "picked"), ("ask", "guessed"), ("ask", "guessed"), ("won", "won")
+        ("begin", "picked"),
+        ("ask", "guessed"),
+        ("ask", "guessed"),
+        ("won", "won"),
     ]
     assert flowflows.CALLS == ["pick"]
     assert await through(machine) == []
@@ -338,7 +345,10 @@ async def test_alone_it_is_saved_and_loaded_between_any_two_steps():
     assert machine.data == Data(seen=[0, 1, 2, 9])
     assert calls == [0, 1, 2]
     assert [(line["message"], line.get("data")) for line in machine.audit_log] == [
-        ("noted", {"n": 0}), ("noted", {"n": 1}), ("noted", {"n": 2}), ("last", None)
+        ("noted", {"n": 0}),
+        ("noted", {"n": 1}),
+        ("noted", {"n": 2}),
+        ("last", None),
     ]
     assert await through(machine) == []
 
@@ -405,8 +415,14 @@ async def test_alone_a_signal_that_does_not_fit_is_refused_and_a_wait_times_out(
 
 async def test_text_that_is_no_saved_machine_is_refused():
     text = Guess().to_json()
-    for bad in ("", "[]", "{}", text.replace("guess-game", "other"), text.replace('"begin"', '"nowhere"'),
-                text.replace('"tries": 0', '"tries": "many"')):
+    for bad in (
+        "",
+        "[]",
+        "{}",
+        text.replace("guess-game", "other"),
+        text.replace('"begin"', '"nowhere"'),
+        text.replace('"tries": 0', '"tries": "many"'),
+    ):
         with pytest.raises(InvalidState):
             Guess.from_json(bad)
 

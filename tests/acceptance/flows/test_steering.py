@@ -413,7 +413,11 @@ async def test_cancel_in_every_state_and_only_once():
     async with paddock.testing.server() as server:
         server.workflows.register(cancelled)
         for kind in ("running", "sleeping", "waiting", "paused", "blocked", "pending"):
-            ident = states[kind] = await server.workflows.start(cancelled, kind, delay="5d" if kind == "pending" else None) if kind != "blocked" else None
+            ident = states[kind] = (
+                await server.workflows.start(cancelled, kind, delay="5d" if kind == "pending" else None)
+                if kind != "blocked"
+                else None
+            )
             if kind == "blocked":
                 del states[kind]
                 ident = await server.workflows.start(cancelled, kind)

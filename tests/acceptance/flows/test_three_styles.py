@@ -68,7 +68,11 @@ async def test_it_fails_at_its_step_and_a_retry_goes_on_there(style):
         instance = await ended(server, ident)
         with pytest.raises(WorkflowFailed, match="o-2 is broken"):
             await server.workflows.result(ident)
-        assert (instance.status, instance.error.type, instance.error.message) == ("failed", "ValueError", "o-2 is broken")
+        assert (instance.status, instance.error.type, instance.error.message) == (
+            "failed",
+            "ValueError",
+            "o-2 is broken",
+        )
         assert instance.error.step.endswith("ship")
         assert by_name(instance)["ship"].status == "failed"
         flowflows.CALLS.clear()
