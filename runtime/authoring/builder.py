@@ -24,6 +24,7 @@ from .waiting import ChildNode, LoopNode, PollNode, SleepNode, WaitEventNode, po
 __all__ = ["BranchBuilder", "WorkflowBuilder", "branch", "workflow"]
 
 _UNSET: Any = object()
+_PAIR = 2
 Mapper = Callable[..., Any]
 RetryLike = Retry | dict[str, Any] | int | None
 
@@ -151,12 +152,8 @@ class BranchBuilder:
         pairs: list[tuple[Callable[[Context], Any], str]] = []
         for item in choices:
             pair: Any = (item.get("condition"), item.get("next")) if isinstance(item, Mapping) else item
-            if (
-                not isinstance(pair, Sequence)
-                or len(pair) != 2
-                or not callable(pair[0])
-                or not isinstance(pair[1], str)
-            ):  # noqa: PLR2004
+            is_pair = isinstance(pair, Sequence) and len(pair) == 2  # noqa: PLR2004
+            if not is_pair or not callable(pair[0]) or not isinstance(pair[1], str):
                 raise InvalidWorkflow(
                     f"{self._where(name)}: a choice is a pair (condition, name of the next step), not {item!r}"
                 )

@@ -66,7 +66,6 @@ __all__ = [
 
 _TRACEBACK_LIMIT = 16_000
 _MESSAGE_LIMIT = 4000
-_QUIET_SECONDS = 0.02
 _LOOK_SECONDS = 0.25
 _STRAND_SECONDS = 10.0
 _REPLAY_TURNS = 10
@@ -165,6 +164,7 @@ class Execution:
         total_steps: int | None,
         suspend_after: float = 1.0,
         cancel_grace: float = 5.0,
+        quiet: float = 0.02,
         killable: bool = False,
         monitor: Monitor | None = None,
         queued: Callable[[], None] = lambda: None,
@@ -173,6 +173,7 @@ class Execution:
 
         `killable` says that this process is the instance's own: what cannot be stopped otherwise may end it. `suspend_after` is the
         wait, in seconds, from which on the process is given back; `cancel_grace` how long a cancelled handler may take to stop;
+        `quiet` how long nothing must go on before the instance suspends;
         `queued` is called when this instance has started another.
         """
         self.journal = journal
@@ -185,6 +186,7 @@ class Execution:
         self.draining: str | None = None
         self.suspended: tuple[Status, float | None] | None = None
         self._suspend_after = suspend_after
+        self._quiet = quiet
         self.cancel_grace = cancel_grace
         self._killable = killable
         self._occurrences: dict[str, int] = {}
@@ -622,7 +624,7 @@ class Execution:
             self._check.cancel()
             self._check = None
         if self._parked:
-            pause = _LOOK_SECONDS if self._running or self._brief else _QUIET_SECONDS
+            pause = _LOOK_SECONDS if self._running or self._brief else self._quiet
             self._check = asyncio.get_running_loop().call_later(pause, self._suspend_if_quiet)
 
     def _suspend_if_quiet(self) -> None:

@@ -42,6 +42,7 @@ class InlineParts:
     core: Core
     committed: Callable[[], None]
     freed: Callable[[], None]
+    quiet: float = 0.02
 
 
 class InlineRunner:
@@ -107,6 +108,7 @@ class InlineRunner:
             total_steps=definition.total_steps,
             suspend_after=parts.config.suspend_after,
             cancel_grace=parts.config.kill_grace,
+            quiet=parts.quiet,
             queued=parts.freed,
         )
         held.append(execution)

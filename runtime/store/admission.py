@@ -256,6 +256,9 @@ def _crashed(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: in
         error = _crash_loop(death.error, key if step else None, count)
         instances.move(tx, seq, Status.RUNNING, Status.FAILED, now, error=error)
         return Settlement(Status.FAILED, crashes=count)
+    if instances.take_pause(tx, seq):
+        instances.move(tx, seq, Status.RUNNING, Status.PAUSED, now, error=death.error)
+        return Settlement(Status.PAUSED, crashes=count)
     wake_at = None if count == 1 else now + min(_BACKOFF_FIRST * 2.0 ** (count - 2), _BACKOFF_LAST)
     instances.move(tx, seq, Status.RUNNING, Status.PENDING, now, error=death.error, wake_at=wake_at)
     return Settlement(Status.PENDING, wake_at, count)

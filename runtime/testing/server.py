@@ -112,6 +112,7 @@ class MemoryServer:
                 core=core,
                 committed=self.events.poke,
                 freed=self._queued,
+                quiet=_QUIET,
             )
         )
         self._dispatcher = Dispatcher(
@@ -212,4 +213,4 @@ class MemoryServer:
                 await asyncio.sleep(_LOOK_SOON if self._inline.busy else _LOOK)
 
 
-_LOOK, _LOOK_SOON = 0.005, 0.0005
+_LOOK, _LOOK_SOON, _QUIET = 0.005, 0.0005, 0.003

@@ -186,6 +186,21 @@ async def test_a_strangers_lock_is_waited_for_however_long(store, path):
     stranger.close()
 
 
+async def test_a_transaction_does_not_begin_before_it_may_write(store, path):
+    """A deferred one would read first, and be refused at once when another has written meanwhile."""
+    stranger = sqlite3.connect(path, isolation_level=None)
+    stranger.execute("BEGIN IMMEDIATE")
+    entered = []
+    call = asyncio.ensure_future(store._write(lambda tx: entered.append(tx.execute("SELECT 1").fetchone())))
+    while "database" not in store.health():
+        await asyncio.sleep(0.01)
+    assert entered == []
+    stranger.execute("COMMIT")
+    await call
+    assert entered == [(1,)]
+    stranger.close()
+
+
 async def test_a_closing_store_stops_waiting_for_a_stranger(path):
     store = SqliteStore.open(path, PRAGMAS)
     stranger = sqlite3.connect(path, isolation_level=None)

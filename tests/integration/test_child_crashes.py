@@ -46,7 +46,7 @@ async def test_a_spawned_child_killed_once(stage: Stage, monkeypatch: pytest.Mon
     faults.arm(point)
     async with stage.server(launcher="spawn", transport=transport) as server:
         await proven(server, await server.workflows.start("everything", {"n": 3}), result_of(3))
-        assert faults.fired(point)
+        await until(lambda: faults.fired(point), point)
 
 
 async def test_a_child_killed_again_and_again(stage: Stage, monkeypatch: pytest.MonkeyPatch):

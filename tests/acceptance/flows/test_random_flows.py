@@ -102,7 +102,7 @@ def count(plan):
     return (kind == "signal") + sum(count(one) for one in (inner[:1] if kind == "loses" else inner))
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(plan=PLANS.filter(lambda plan: count(plan) <= 1))
 async def test_a_crash_anywhere_changes_nothing(plan):
     report = await paddock.testing.crash_everywhere(random_flow, plan, signals={"go": 5}, timeout="20s")

@@ -481,6 +481,33 @@ async def test_a_crash_during_the_delay_waits_only_for_the_rest(engine: Engine):
     assert engine.clock.time - EPOCH == 3600
 
 
+async def test_a_short_delay_is_waited_for_again_only_for_the_rest():
+    """A crash within the delay must not begin the next try at once, nor begin the delay anew."""
+    handler, _calls = failing(1)
+    definition = one(handler, retry={"max_attempts": 2, "interval": "8s"})
+    async with an_engine(suspend_after=60) as engine:
+        ident = await engine.start(definition)
+        lease = await engine.claim("w")
+        sleeping = asyncio.Event()
+
+        async def sleep(_seconds):
+            engine.clock.time += 3
+            sleeping.set()
+            await asyncio.Event().wait()
+
+        engine.clock.sleep = sleep
+        task = asyncio.create_task(engine.execute(definition, lease))
+        await sleeping.wait()
+        task.cancel()
+        await task
+        del engine.clock.sleep
+        await engine.store.settle(lease, Death(planned=True), 9, engine.clock.now())
+        run = await engine.go_on(definition, ident)
+    assert run.output == 2
+    assert engine.clock.slept == [5]
+    assert engine.clock.time - EPOCH == 8
+
+
 def test_a_delay_that_grows_for_ever_stays_a_number():
     policy = Retry(max_attempts=10**6, interval=1, backoff_rate=10)
     assert next_delay(policy, 5000, ValueError()) == 100 * 365 * 86400
