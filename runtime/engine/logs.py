@@ -116,10 +116,12 @@ class LogSink:
             message = "the limit of this execution's log is reached; the rest is dropped"
         name, attempt = step or (None, None)
         op = Logged(LEVELS[level], level, message, plain, name, attempt, source, self._clock.now(), position)
+        # a line of the flow itself stands or falls with the next thing that the flow does: a replay then knows what it has told
+        add = self._writer.add_later if source == "handler" and step is None else self._writer.add
         if threading.get_ident() == self._thread:
-            self._writer.add(op)
+            add(op)
         else:
-            self._loop.call_soon_threadsafe(self._writer.add, op)
+            self._loop.call_soon_threadsafe(add, op)
 
     def skip(self, source: Literal["stdout", "stderr"], position: int) -> None:
         """Note that output up to a position is not to be kept: it was printed, and kept, before."""

@@ -47,6 +47,7 @@ class JournalWriter:
         self._committed = committed
         self._before = before
         self._pending: list[Op] = []
+        self._later: list[Op] = []
         self._next: asyncio.Future[None] | None = None
         self._current: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -56,10 +57,20 @@ class JournalWriter:
 
     def add(self, op: Op) -> None:
         """Note an operation; it is committed with what else this turn of the loop notes."""
+        if self._later:
+            self._pending += self._later
+            self._later = []
         self._pending.append(op)
         if not self._kicked:
             self._kicked = True
             asyncio.get_running_loop().call_soon(self._kick)
+
+    def add_later(self, op: Op) -> None:
+        """Note an operation that is committed with the next one that `add` notes, and with none if there is no such.
+
+        For what code between durable calls tells: if that code is to run again, it was never told; if not, it is told once.
+        """
+        self._later.append(op)
 
     async def flush(self) -> None:
         """Return once everything noted so far is committed.

@@ -450,6 +450,38 @@ async def test_metadata_events_and_log_lines_of_a_flow_happen_once():
     assert [event.data["data"]["n"] for event in events] == [1, 2]
 
 
+async def test_a_crash_anywhere_repeats_and_loses_no_line_of_the_flow(monkeypatch):
+    @flow("chatty")
+    async def chatty(ctx):
+        ctx.log("info", "one")
+        await ctx.step("a", double, 1)
+        ctx.log("info", "two")
+        await asyncio.sleep(0.002)  # time enough for a commit of its own
+        ctx.log("info", "three")
+        await asyncio.sleep(0.002)
+        await ctx.emit("said")
+        await ctx.sleep("pause", "1h")
+        ctx.log("info", "four")
+        await asyncio.sleep(0.002)
+        return "said"
+
+    from paddock.runtime.testing import crashes
+
+    told = []
+    stop = crashes.MemoryServer.stop
+
+    async def stop_and_look(self):
+        lines = [line.message for line in await self.logs.query() if line.source == "handler"]
+        told.append((lines, len(await self.events.history("workflow.event"))))
+        await stop(self)
+
+    monkeypatch.setattr(crashes.MemoryServer, "stop", stop_and_look)
+    report = await paddock.testing.crash_everywhere(chatty)
+    assert report, report.differences
+    assert len(told) == 1 + 2 * report.points
+    assert all(one == (["one", "two", "three", "four"], 1) for one in told), told
+
+
 async def test_at_most_once_fails_after_a_crash_and_not_otherwise():
     entered = []
     gate = asyncio.Event()
