@@ -95,7 +95,7 @@ def main() -> int:
     if chosen.rounds is not None:
         plan = Plan(chosen.rounds, plan.repeats, plan.count)
     said = io.StringIO()
-    with tempfile.TemporaryDirectory(prefix="paddock-bench-") as folder, contextlib.redirect_stdout(said):
+    with tempfile.TemporaryDirectory(prefix="paddock-bench-") as folder, contextlib.redirect_stderr(said):
         results = asyncio.run(measure(plan, Path(folder), Console(stderr=True)))
     for line in said.getvalue().splitlines():
         if "goes on in another" not in line:  # said at each kill

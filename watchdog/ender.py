@@ -16,7 +16,7 @@ from ..ipc.messages import Killed, Stale
 from .beats import BeatTable, Verdict
 from .identity import ProcessHandle, is_alive
 from .stacks import take_stacks, trace_path_of
-from .tree import end_tree
+from .tree import end_tree, marker_of
 
 if TYPE_CHECKING:
     from .hub import HubLine
@@ -66,7 +66,7 @@ def end_stale(
         reach("watchdog.killing")
         grace = observer.thresholds.kill_grace if finding.verdict in _ASKED_FIRST else 0.0
         begun = time.monotonic()
-        end_tree(identity, marker=f"PADDOCK_INSTANCE={view.instance_id}:{view.epoch}", grace=grace)
+        end_tree(identity, marker=marker_of(table.path, view.instance_id, view.epoch), grace=grace)
         if is_alive(identity):
             return False  # it sleeps in the kernel; the next round finds it again
         asked = grace > 0 and time.monotonic() - begun < grace

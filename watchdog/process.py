@@ -22,7 +22,7 @@ from .identity import ProcessIdentity, boot_id, identify, is_alive
 from .observer import Finding, Observer
 from .policy import Thresholds, overslept
 from .settings import Settings, parse_settings
-from .tree import end_tree
+from .tree import end_tree, marker_of
 
 __all__ = ["Watchdog", "main"]
 
@@ -104,7 +104,7 @@ class Watchdog:
             view = self._table.read(slot)
             identity = ProcessIdentity(view.pid, view.start_time, self._table.boot_id)
             if view.pid and is_alive(identity):
-                end_tree(identity, marker=f"PADDOCK_INSTANCE={view.instance_id}:{view.epoch}")
+                end_tree(identity, marker=marker_of(self._table.path, view.instance_id, view.epoch))
 
     def _end(self, finding: Finding) -> None:
         try:

@@ -20,6 +20,7 @@ forked meanwhile is found.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import time
@@ -28,13 +29,14 @@ from dataclasses import dataclass, field
 from .identity import ProcessHandle, ProcessIdentity, boot_id
 from .procstat import ProcessStat, environ_entries, list_pids, read_stat
 
-__all__ = ["end_tree", "find_tree"]
+__all__ = ["end_tree", "find_tree", "marker_of"]
 
 _GONE = frozenset("ZXx")
 _STOPPED = frozenset("Tt")
 _MARKER_NAME = b"PADDOCK_INSTANCE="
 _FREEZE_ROUNDS = 5
 _RESCAN_INTERVAL = 0.02
+_ASK_INTERVAL = 0.05
 
 
 @dataclass
@@ -140,12 +142,21 @@ def _own_line(table: dict[int, ProcessStat]) -> set[int]:
     return line
 
 
+def marker_of(beats_path: str, instance_id: str, epoch: int) -> str:
+    """Return the entry `PADDOCK_INSTANCE=<id>:<epoch>:<table>` that marks the programs of one execution.
+
+    Users choose ids, and two servers on one machine may have an instance of the same id each: the beat table tells them apart.
+    """
+    table = hashlib.sha256(os.fsencode(beats_path)).hexdigest()[:12]
+    return f"{os.fsdecode(_MARKER_NAME)}{instance_id}:{epoch}:{table}"
+
+
 def find_tree(root: ProcessIdentity, *, marker: str | None = None) -> list[ProcessIdentity]:
     """Return all living members of an instance's tree, the root included while it lives.
 
     Args:
         root: the instance's process; it may be dead.
-        marker: the entry `PADDOCK_INSTANCE=<id>:<epoch>` that its programs have in their environment.
+        marker: the entry that its programs have in their environment, see `marker_of`.
 
     Never returns the calling process, nor one of its ancestors.
     """
@@ -182,10 +193,15 @@ def _ask(root: ProcessIdentity, grace: float) -> None:
         return
     with handle, contextlib.suppress(PermissionError):
         handle.send_signal(signal.SIGTERM)
-        with contextlib.suppress(ProcessLookupError):
-            if read_stat(root.pid).state in _STOPPED:
-                handle.send_signal(signal.SIGCONT)  # a signal to a stopped process stays pending
-        handle.wait(grace)
+        until = time.monotonic() + grace
+        while True:
+            with contextlib.suppress(ProcessLookupError):
+                if read_stat(root.pid).state in _STOPPED:
+                    handle.send_signal(signal.SIGCONT)  # a signal to a stopped process stays pending
+            # Looked at again and again: a stop that was sent before takes effect when the kernel comes to it.
+            left = until - time.monotonic()
+            if left <= 0 or handle.wait(min(left, _ASK_INTERVAL)):
+                return
 
 
 def _freeze(search: _Search) -> list[ProcessIdentity]:

@@ -31,7 +31,7 @@ from ...ipc.errors import IpcError
 from ...ipc.messages import Boot, Exited, Fork, Forked, ForkFailed, Shutdown, Warm, Warmed
 from ...watchdog.beats import BeatTable
 from ...watchdog.identity import identify
-from ...watchdog.tree import end_tree
+from ...watchdog.tree import end_tree, marker_of
 from ..base.probes import reach, silence
 from . import process as _warm
 from .birth import become_child, become_subreaper, catch_output
@@ -163,6 +163,9 @@ class ForkServer:
         reach("forkserver.forked")
         self._send(Forked(request_id=order.request_id, pid=pid, start_time=start_time))
 
+    def _marker(self, order: Fork) -> str:
+        return marker_of(self._boot.beats_path, order.instance_id, order.epoch).removeprefix(f"{MARKER}=")
+
     def _copy(self, order: Fork) -> int:
         """Fork; the child never comes back from here."""
         pid = os.fork()
@@ -173,7 +176,7 @@ class ForkServer:
             foreign = [self._bell, self._ringer]
             if self._channel is not None:
                 foreign.append(self._channel.fileno())
-            become_child(f"{order.instance_id}:{order.epoch}", foreign=foreign)
+            become_child(self._marker(order), foreign=foreign)
             catch_output(order.out_path, order.err_path)
             code = _warm.run_child(ChildSpec.model_validate_json(order.spec))
         except BaseException:  # noqa: BLE001  nothing may come back into the fork server's code
@@ -204,7 +207,7 @@ class ForkServer:
                 return os.posix_spawn(
                     sys.executable,
                     [sys.executable, "-P", "-m", "paddock.runtime.child", str(descriptor)],
-                    {**os.environ, MARKER: f"{order.instance_id}:{order.epoch}"},
+                    {**os.environ, MARKER: self._marker(order)},
                     file_actions=[
                         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                         (os.POSIX_SPAWN_DUP2, out, 1),

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ...watchdog.tree import marker_of
 from ..base.config import SqlitePragmas
 
 __all__ = [
@@ -30,7 +31,7 @@ EXIT_ORPHANED = 78  # no server for `orphan_grace`
 #: number says nothing, and is a crash. (No step's key begins with a #.)
 LEAVING = "#leaving "
 
-#: The environment variable that marks every program of an instance's tree: `<id>:<epoch>`.
+#: The environment variable that marks every program of an instance's tree: see `marker_of`.
 MARKER = "PADDOCK_INSTANCE"
 
 
@@ -91,7 +92,7 @@ class ChildSpec(_Frozen):
     @property
     def marker(self) -> str:
         """Return the value of `MARKER` for this execution."""
-        return f"{self.instance_id}:{self.epoch}"
+        return marker_of(self.beats_path, self.instance_id, self.epoch).removeprefix(f"{MARKER}=")
 
     @property
     def beats_path(self) -> str:

@@ -5,6 +5,7 @@ Every front end comes here, so a poll in a graph and a poll in a flow are the sa
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,21 @@ async def poll(execution: Execution, call: PollCall) -> Any:
         await execution.fail(row, error)
 
 
+async def _check(execution: Execution, call: PollCall, attempt: int, end: float | None) -> tuple[bool, Any]:
+    """Check once; a check that hangs ends with the poll's own timeout."""
+    left = None if end is None else end - execution.clock.now()
+    bound = asyncio.timeout(left if left is not None and left > 0 else None)
+    try:
+        async with bound:
+            return await contain(call.check(attempt), GiveBack)  # type: ignore[no-any-return]
+    except TimeoutError:
+        if not bound.expired():
+            raise
+        raise StepTimeout(
+            f"poll {call.key!r} found nothing within {call.timeout:g}s; its last check did not return"
+        ) from None
+
+
 async def _poll(execution: Execution, call: PollCall, row: StepRow, end: float | None) -> Any:
     while True:
         if row.wake_at is not None:
@@ -71,7 +87,7 @@ async def _poll(execution: Execution, call: PollCall, row: StepRow, end: float |
         token = CURRENT_STEP.set((call.name, row.poll_count + 1))
         try:
             async with execution.working(call.key, call.name, row.poll_count + 1, None):
-                done, value = await contain(call.check(row.poll_count + 1), GiveBack)
+                done, value = await _check(execution, call, row.poll_count + 1, end)
         finally:
             CURRENT_STEP.reset(token)
         row.poll_count += 1

@@ -52,11 +52,6 @@ class Child:
     stale: dict[str, object] | None = None
     stop_error: ErrorInfo | None = None
 
-    @property
-    def marker(self) -> str:
-        """Return the environment entry that marks this execution's programs."""
-        return f"PADDOCK_INSTANCE={self.instance_id}:{self.lease.epoch}"
-
 
 def describe_death(child: Child, view: SlotView, run_dir: str, held: Held | None, *, planned: bool) -> Death:
     """Gather what is known of a dead child: exit code or signal, the watchdog's verdict, stacks, the end of its output.

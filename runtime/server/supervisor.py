@@ -31,7 +31,7 @@ from ...ipc.messages import (
 )
 from ...watchdog.beats import BeatTable, NoFreeSlot, SlotView
 from ...watchdog.identity import ProcessIdentity, boot_id, is_alive
-from ...watchdog.tree import end_tree
+from ...watchdog.tree import end_tree, marker_of
 from ..base.clock import Clock
 from ..base.config import WorkflowsConfig
 from ..base.errors import DatabaseUnavailable, PluginSetupError
@@ -199,10 +199,13 @@ class Supervisor:
         reach("server.settle.after")
         return True
 
+    def _marker(self, child: Child) -> str:
+        return marker_of(self._parts.table.path, child.instance_id, child.lease.epoch)
+
     async def _sweep_up(self, child: Child, identity: ProcessIdentity) -> None:
         """End what a child has left behind, where its fork server did not."""
         try:
-            await asyncio.to_thread(end_tree, identity, marker=child.marker)
+            await asyncio.to_thread(end_tree, identity, marker=self._marker(child))
         except OSError as error:
             _log.error("what a dead child started cannot be ended", instance_id=child.instance_id, error=str(error))
 
@@ -399,7 +402,7 @@ class Supervisor:
 
     async def _end_process(self, child: Child) -> None:
         if child.identity is not None:
-            await asyncio.to_thread(end_tree, child.identity, marker=child.marker, grace=0.5)
+            await asyncio.to_thread(end_tree, child.identity, marker=self._marker(child), grace=0.5)
 
     async def stop(self) -> None:
         """Let running instances reach a step's boundary, then end their processes; all stay resumable."""

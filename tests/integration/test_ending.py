@@ -1,7 +1,9 @@
 """Cancel and step timeouts end a whole tree, whatever it does against it."""
 
 import asyncio
+import os
 import time
+from pathlib import Path
 
 import pytest
 from crashflows import THREE
@@ -75,6 +77,23 @@ async def test_cancel_while_the_child_is_born(stage: Stage):
             check(await history(server, instance), "workflow.cancelled")
         await until(lambda: not living("PADDOCK_INSTANCE="), "the end of all")
         assert not read("begin", key="last")
+
+
+async def test_the_same_id_on_another_server_is_left_alone(stage: Stage):
+    """Users choose ids, and one machine may have two servers: their families know each other apart."""
+    (stage.folder / "other").mkdir()
+    neighbour = Stage(stage.folder / "other")
+    os.environ["PADDOCK_TEST_LEDGER"] = str(stage.folder / "ledger")
+    ours, theirs = (str(folder / "pids") for folder in (stage.folder, neighbour.folder))
+    async with stage.server(kill_grace=0.5) as server, neighbour.server() as other:
+        await server.workflows.start("family", {"id": "f", "pids": ours, "stays": True}, id="f")
+        await line("family")
+        await other.workflows.start("family", {"id": "f", "pids": theirs, "stays": True}, id="f")
+        await until(lambda: len(read("family")) == 2)
+        living_there = [int(pid) for pid in Path(theirs).read_text().split()] + [read("family")[1]["pid"]]
+        assert await server.workflows.cancel("f")
+        assert not [pid for pid in Path(ours).read_text().split() if starts(int(pid))]
+        assert [pid for pid in living_there if starts(pid)] == living_there
 
 
 # --- step timeouts ---

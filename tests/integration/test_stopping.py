@@ -133,3 +133,32 @@ async def test_a_stop_while_watchdog_and_fork_server_are_being_replaced(stage: S
             kill(pid)
         await until(lambda: not [pid for pid in pids if starts(pid)])
     # the guard of every test sees whether one was started that nobody stops
+
+
+async def test_a_stop_in_the_middle_of_a_claim(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    """A claim that is committed is handed over before the stop goes on: nobody is left with a slot, or with a process."""
+    stage.let_go()
+    server = stage.server()
+    await server.start()
+    dispatcher = server._running.dispatcher
+    claimed, go_on = asyncio.Event(), asyncio.Event()
+    claim = dispatcher._store.claim
+
+    async def slow_claim(*arguments):
+        found = await claim(*arguments)
+        if found:
+            claimed.set()
+            await go_on.wait()
+        return found
+
+    monkeypatch.setattr(dispatcher._store, "claim", slow_claim)
+    await server.workflows.start("held", {"until": str(stage.flag)}, id="one")
+    await claimed.wait()
+    stopping = asyncio.create_task(server.stop())
+    await until(lambda: server._running is None)
+    asyncio.get_running_loop().call_later(0.1, go_on.set)
+    await stopping
+    assert not stage.sql("SELECT * FROM paddock_leases")
+    assert not living("PADDOCK_INSTANCE=")
+    async with stage.server() as server:
+        await proven(server, "one", THREE)

@@ -425,3 +425,14 @@ async def test_logs_cost_no_commit(engine: Engine):
     run = await engine.run(workflow("w").task("a", work).build())
     assert [log.data["n"] for log in run.logs] == list(range(50))
     assert len(run.batches) == 2
+
+
+async def test_a_polls_timeout_bounds_a_check_that_hangs(engine: Engine):
+    async def hang(ctx):
+        if ctx.attempt == 2:
+            await asyncio.Event().wait()
+        return Poll.pending()
+
+    run = await engine.run(workflow("w").poll("q", hang, interval=0, timeout="100ms").build())
+    assert (run.error.type, run.error.step) == ("StepTimeout", "q")
+    assert "did not return" in run.error.message
