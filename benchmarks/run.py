@@ -96,7 +96,7 @@ def main() -> int:
         plan = Plan(chosen.rounds, plan.repeats, plan.count)
     said = io.StringIO()
     with tempfile.TemporaryDirectory(prefix="paddock-bench-") as folder, contextlib.redirect_stderr(said):
-        results = asyncio.run(measure(plan, Path(folder), Console(stderr=True)))
+        results = asyncio.run(measure(plan, Path(folder), Console(file=sys.__stderr__)))
     for line in said.getvalue().splitlines():
         if "goes on in another" not in line:  # said at each kill
             print(line, file=sys.stderr)
