@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from crashkit import QUICK, Faults, Stage, finished, history, kill, line, pid_of, proven, until
+from crashkit import Faults, Stage, finished, history, kill, line, pid_of, proven, until
 
 from paddock import Event
 
@@ -119,6 +119,3 @@ async def test_replayed_code_prints_nothing_twice(stage: Stage):
         told = [record.message for record in await server.logs.query(instance_id=instance, limit=1000)]
         told = [message for message in told if message.startswith(("before", "logged"))]
         assert sorted(told) == sorted(f"{what} {n}" for what in ("before", "logged") for n in range(3))
-
-
-__all__ = ["QUICK"]

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import pytest
-from crashflows import THREE
 from crashkit import Stage, finished, history, line, living, proven, until
 from ledger import check, read, starts
 
@@ -100,17 +99,15 @@ async def test_the_same_id_on_another_server_is_left_alone(stage: Stage):
 
 
 @pytest.mark.parametrize(
-    ("name", "way"),
+    ("name", "way", "times"),
     [
-        ("timed", "await"),
-        ("timed", "ignore"),
-        ("timed", "block"),
-        ("timed", "gil"),
-        ("timed", "compute"),
-        ("timed-in-thread", ""),
+        *(("timed", way, 1) for way in ("await", "ignore", "block", "gil", "compute")),
+        ("timed-in-thread", "", 1),
+        ("timed", "await", 9),
+        ("timed", "block", 9),
+        ("timed-in-thread", "", 9),
     ],
 )
-@pytest.mark.parametrize("times", [1, 9])
 async def test_a_step_that_takes_too_long(stage: Stage, name: str, way: str, times: int):
     """It is stopped, spends an attempt and no resume, and is tried again; or fails when its attempts are spent."""
     async with stage.server(kill_grace=0.3, max_resumes=0, watchdog={"interval": 0.1, "kill_grace": 0.3}) as server:
@@ -138,6 +135,3 @@ async def test_nothing_of_it_goes_on_after_a_timeout(stage: Stage):
         again = await line("begin", attempt=2)
         assert not again["twins"]
         assert (await finished(server, "one")).output == "in time"
-
-
-__all__ = ["THREE"]
