@@ -3,11 +3,11 @@
 | what is seen | for how long | verdict |
 |---|---|---|
 | the process is stopped (state T, t) | `heartbeat_timeout` | `STALE_STOPPED` |
-| no beat, and all that time no CPU (under 1 %), never runnable, never in state D | `heartbeat_timeout` | `STALE_SILENT` |
+| no beat, and all that time no CPU (under 1 %), seldom runnable, never in state D | `heartbeat_timeout` | `STALE_SILENT` |
 | a step is past its deadline | 1 s | `STEP_TIMEOUT` |
 | its loop has beaten once and does no more | `stall_timeout`, where it is set | `STALLED` |
 | no beat, but it uses CPU (a loop in C that holds the GIL) | for ever | none: busy |
-| no beat, and it is runnable all the time (a starved machine) | for ever | none: busy |
+| no beat, and it is runnable at two looks of three (a starved machine) | for ever | none: busy |
 | no beat, and a thread is in state D (a stalled disk) | for ever | none, and all counts begin again after it |
 | it was stopped and is continued | | none: all counts begin again |
 | the observer itself overslept | | none: all counts begin again, three intervals pass before any verdict |
@@ -23,7 +23,8 @@ its step itself when it can; the second on top is the time that it has for that.
 
 CPU is watched in a window of its own, not since the last beat: a process that computed for an hour and then
 deadlocked is silent for an hour but idle only since then. One or two ticks are noise, and threads that wait for the
-GIL wake up every 5 ms, which costs a few tenths of a percent.
+GIL wake up every 5 ms, which costs a few tenths of a percent. On a loaded machine such a thread also stands in line
+for a CPU now and then, just to look again: to be seen runnable once says nothing, to be seen so most of the time does.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ STEP_MARGIN = 1.0
 _STOPPED = frozenset("Tt")
 _NOISE_TICKS = 2
 _NOISE_SHARE = 0.01
+_STARVED_LOOKS = 3
+_STARVED_SHARE = 2 / 3
 _NANO = 1_000_000_000
 
 
@@ -114,6 +117,8 @@ class Track:
         idle_ticks: CPU time used up to then.
         stopped_since: since when it is stopped, None while it is not.
         grace_until: no verdict before.
+        looks: how often it was seen silent, not stopped and without CPU time, in a row.
+        runnable: how often of these it wanted a CPU.
     """
 
     sample: Sample
@@ -123,6 +128,8 @@ class Track:
     idle_ticks: int
     stopped_since: float | None
     grace_until: float
+    looks: int = 0
+    runnable: int = 0
 
 
 def begin(sample: Sample, now: float, *, grace: float = 0.0) -> Track:
@@ -142,19 +149,22 @@ def observe(track: Track, sample: Sample, now: float) -> Track:
         # Slept in the kernel, or just continued: whatever it did not do meanwhile was not its fault, and it has had
         # no time yet.
         return begin(sample, now, grace=max(0.0, track.grace_until - now))
+    beaten = sample.thread_beats != track.sample.thread_beats
     track = replace(
         track,
         sample=sample,
-        thread_since=now if sample.thread_beats != track.sample.thread_beats else track.thread_since,
+        thread_since=now if beaten else track.thread_since,
         loop_since=now if sample.loop_beats != track.sample.loop_beats else track.loop_since,
     )
     if sample.state in _STOPPED:
         return track if track.stopped_since is not None else replace(track, stopped_since=now)
     used = sample.cpu_ticks - track.idle_ticks
     noise = max(_NOISE_TICKS, _NOISE_SHARE * TICKS_PER_SECOND * (now - track.idle_since))
-    if sample.state == "R" or used > noise:
-        return replace(track, idle_since=now, idle_ticks=sample.cpu_ticks)
-    return track
+    looks, runnable = track.looks + 1, track.runnable + (sample.state == "R")
+    starved = runnable >= max(_STARVED_LOOKS, _STARVED_SHARE * looks)
+    if used > noise or starved:
+        return replace(track, idle_since=now, idle_ticks=sample.cpu_ticks, looks=0, runnable=0)
+    return replace(track, looks=0 if beaten else looks, runnable=0 if beaten else runnable)
 
 
 def decide(  # noqa: PLR0911  one return per row of the table

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -10,6 +11,9 @@ __all__ = ["Function", "Module", "find_modules", "measure_module"]
 _SKIPPED = {"__pycache__", "dist-packages", "site-packages", "test", "tests", "idle_test", "lib2to3", "idlelib"}
 _BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.IfExp, ast.ExceptHandler, ast.Assert, ast.comprehension)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+# Until 3.13 the builder of the syntax tree counts its depth once for all threads, and fails when two take turns in it:
+# "SystemError: AST constructor recursion depth mismatch" (CPython issue 106905). The GIL lets one work at a time anyhow.
+_PARSING = threading.Lock()
 
 
 @dataclass
@@ -55,7 +59,8 @@ def measure_module(root: str, path: str) -> Module:
         source = file.read()
     module = Module(path, lines=source.count(b"\n") + 1)
     try:
-        tree = ast.parse(source)
+        with _PARSING:
+            tree = ast.parse(source)
     except (SyntaxError, ValueError) as error:
         module.problem = f"{type(error).__name__}: {error}"
         return module
