@@ -21,6 +21,9 @@ __all__ = ["POINTS", "reach", "silence"]
 #: Every point, and what has just happened or is about to.
 POINTS = {
     "server.start.inserted": "an instance's row is committed, nobody knows of it yet",
+    "server.listening": "the last server's children may come back, nobody has looked whose they are",
+    "server.takeover": "the last server's leases are read, nobody is adopted",
+    "server.taken": "children are adopted, nothing is claimed",
     "server.claim.before": "an instance is about to be claimed",
     "server.claim.after": "the claim is committed, no process was asked for",
     "server.fork.sent": "the fork request is sent, the reply is not read",

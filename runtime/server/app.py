@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -19,6 +20,7 @@ from ..store.sqlite import SqliteStore, real_path
 from .bus import EventBus
 from .logs import Logs
 from .running import LentStore, RunningServer, ServerSettings
+from .signalled import Farewell, reexecute, serve_until_signalled
 from .workflows import Workflows
 
 __all__ = ["AppServer"]
@@ -63,6 +65,7 @@ class AppServer:
         self._clock: Clock = SystemClock()
         self._plugin_list = order_plugins(resolve_plugins(plugins))
         self._running: RunningServer | None = None
+        self._ending: RunningServer | None = None
         self._changing = asyncio.Lock()
         self._lent = LentStore()
         self.plugins = Plugins(self._plugin_list)
@@ -126,15 +129,57 @@ class AppServer:
             lent=self._lent,
         )
 
-    async def stop(self) -> None:
+    async def stop(self, *, handover: bool = False) -> None:
         """End every process, resumable, and let go of everything. Idempotent.
 
         Nothing more is claimed, and running instances get `kill_grace` to reach a step's boundary first.
+
+        Args:
+            handover: leave the children running, with the watchdog over them, for the next server on this database. It has to come
+                within `orphan_grace`; it adopts them with their pids, and no step is lost or begun again. Instances that run inline end
+                as without it.
         """
         async with self._turn():
             running, self._running = self._running, None
             if running is not None:
-                await running.close()
+                self._ending = running
+                try:
+                    await running.close(handover=handover)
+                finally:
+                    self._ending = None
+
+    def hurry(self) -> None:
+        """Cut the grace of a stop that is under way: what still runs is ended at once, resumable. Else nothing happens."""
+        if self._ending is not None:
+            self._ending.hurry()
+
+    async def serve_until_signalled(
+        self, *, beside: Callable[[], AbstractAsyncContextManager[Any]] | None = None
+    ) -> Farewell:
+        """Start, serve until a signal comes, and stop as it wants. For programs that do nothing but serve.
+
+        SIGTERM and SIGINT stop (a second one without any grace, a third one ends the process); SIGHUP stops with `handover=True`, after
+        which the program is expected to execute itself anew.
+
+        Args:
+            beside: makes a context that is entered once the server runs and left before it stops, for instance an HTTP front end.
+
+        Returns:
+            How it ended: ``"stopped"`` or ``"handed over"``.
+        """
+        return await serve_until_signalled(self, beside)
+
+    def serve(self, *, beside: Callable[[], AbstractAsyncContextManager[Any]] | None = None) -> None:
+        """Run an event loop that serves until a signal comes; see `serve_until_signalled`. Blocks, and is the last thing a program does.
+
+        After a SIGHUP the program is executed anew in the same process, and its next server takes the children over: new code, the same
+        pids, no step lost.
+
+        Raises:
+            MachineError: the interpreter cannot be executed anew.
+        """
+        if asyncio.run(self.serve_until_signalled(beside=beside)) is Farewell.HANDED_OVER:
+            reexecute()
 
     async def __aenter__(self) -> Self:
         """Start."""

@@ -45,6 +45,7 @@ class Child:
     adopted: bool = False
     ready: bool = False
     draining: bool = False
+    at_rest: bool = False
     ending: str | None = None
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     exited: asyncio.Future[Exited] = field(default_factory=lambda: asyncio.get_running_loop().create_future())

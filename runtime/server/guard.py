@@ -16,6 +16,7 @@ from ...watchdog.identity import ProcessHandle, ProcessIdentity, identify
 from ..base.config import WatchdogConfig
 from ..base.log import get_logger
 from .exits import ended_or_stopped
+from .heirs import leave
 
 __all__ = ["WatchdogKeeper"]
 
@@ -107,9 +108,12 @@ class WatchdogKeeper:
                 self._process = None
                 _log.error("the watchdog cannot be started", error=str(error))
 
-    async def stop(self) -> None:
-        """End the watchdog."""
+    async def stop(self, *, handover: bool = False) -> None:
+        """End the watchdog, or leave it to the next server: it watches on, for `orphan_grace`."""
         self._stopping.set()
+        if handover:
+            await self._let_go()
+            return
         self._dismiss(signal.SIGKILL)
         process = self._process
         if process is not None and process.poll() is None:
@@ -122,6 +126,13 @@ class WatchdogKeeper:
             await asyncio.wait({self._task})
         if process is not None:
             await asyncio.to_thread(process.wait)
+
+    async def _let_go(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        if self._process is not None:
+            leave(self._process)
 
 
 def _in_charge(table: BeatTable) -> ProcessIdentity | None:

@@ -55,6 +55,7 @@ class InlineRunner:
         self._executions: dict[Lease, Execution] = {}
         self._settling: set[Lease] = set()
         self._stopping = False
+        self._hurried = asyncio.Event()
         self._me = identify(os.getpid())
 
     @property
@@ -154,6 +155,10 @@ class InlineRunner:
                 task.cancel()
             await asyncio.wait({task})
 
+    def hurry(self) -> None:
+        """Cut the grace of `stop` short."""
+        self._hurried.set()
+
     async def stop(self, grace: float) -> None:
         """Let executions reach a step's boundary for `grace` seconds, then cancel them; all stay resumable."""
         self._stopping = True
@@ -161,7 +166,11 @@ class InlineRunner:
             execution.draining = "the server stops"
         tasks = set(self._tasks.values())
         if tasks:
-            await asyncio.wait(tasks, timeout=grace)
+            hurried = asyncio.create_task(self._hurried.wait(), name="paddock-hurry")
+            ended = asyncio.create_task(asyncio.wait(tasks, timeout=grace), name="paddock-inline-drain")
+            await asyncio.wait({hurried, ended}, return_when=asyncio.FIRST_COMPLETED)
+            hurried.cancel()
+            ended.cancel()
             for lease, task in list(self._tasks.items()):
                 if lease not in self._settling:
                     task.cancel()

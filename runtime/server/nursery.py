@@ -22,6 +22,7 @@ from ..base.log import get_logger
 from ..base.probes import reach
 from ..child.main_module import describe_main
 from .exits import ended_or_stopped
+from .heirs import leave
 
 __all__ = ["ForkOrder", "LauncherGone", "Nursery"]
 
@@ -263,10 +264,13 @@ class Nursery:
         reach("server.fork.sent")
         return await request
 
-    async def stop(self) -> None:
-        """Let the fork server go; it ends once it has no children."""
+    async def stop(self, *, handover: bool = False) -> None:
+        """End the fork server. At a handover it stays for its children, whose deaths it notes for the next server, and ends after them."""
         self.refuse()
         self._stopping.set()
+        if handover:
+            await self._let_go()
+            return
         if self._connection is not None and not self._connection.closed:
             with contextlib.suppress(IpcError):
                 self._connection.send(Shutdown())
@@ -279,4 +283,13 @@ class Nursery:
         if process is not None and process.poll() is None:
             await asyncio.to_thread(end_tree, identify(process.pid))  # with a child that it may just have made
             await asyncio.to_thread(process.wait)
+        await self._gone()
+
+    async def _let_go(self) -> None:
+        process, self._process = self._process, None
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        if process is not None:
+            leave(process)
         await self._gone()

@@ -22,6 +22,7 @@ from ..base.clock import Clock
 from ..base.config import WatchdogConfig, WorkflowsConfig
 from ..base.errors import PluginConfigError, RunDirectoryError, ServerNotRunning
 from ..base.log import get_logger
+from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
 from ..child.core import plugin_connection
 from ..child.main_module import importable
@@ -37,6 +38,7 @@ from .census import census
 from .core import ServerCore
 from .dispatcher import Dispatcher
 from .guard import WatchdogKeeper
+from .heirs import Heirs
 from .housekeeper import Housekeeper
 from .inline import InlineParts, InlineRunner
 from .nursery import Nursery
@@ -127,6 +129,7 @@ class RunningServer:
         self._address = ""
         self._resume_after = 0
         self._stopping = False
+        self._handover = False
         self._names: frozenset[str] = frozenset()
         self._late: set[asyncio.Task[None]] = set()
 
@@ -136,9 +139,12 @@ class RunningServer:
         self._lock = LockFile.of(server.path) if server.path != ":memory:" else None
         if self._lock is not None:
             self._lock.serve(os.getpid())
-            stack.callback(self._lock.leave)
+            stack.callback(self._leave_lock, self._lock)
         self.run_dir = RunDirectory.open(server.path, server.run_dir)
-        stack.callback(self.run_dir.remove)
+        stack.callback(self._leave_run_dir)
+        heirs = Heirs()
+        await heirs.start()
+        stack.push_async_callback(heirs.stop)
         self.store = server.lent.store = await asyncio.to_thread(SqliteStore.open, server.path, settings.sqlite_pragmas)
         stack.callback(self._close_store)
         self.bus = server.bus
@@ -150,12 +156,13 @@ class RunningServer:
         self._wire()
         self._address = format_address(await self._listen())
         stack.push_async_callback(self.listener.stop)
+        reach("server.listening")
         self._start_guard()
         if settings.launcher != "inline":  # nothing is forked, and nobody beats
             await self.nursery.start()
-            stack.push_async_callback(self.nursery.stop)
+            stack.push_async_callback(lambda: self.nursery.stop(handover=self._handover))
             await self.guard.start()
-            stack.push_async_callback(self.guard.stop)
+            stack.push_async_callback(lambda: self.guard.stop(handover=self._handover))
         stack.push_async_callback(self._stop_work)
         server.workflows.attach(
             WorkflowsParts(
@@ -171,6 +178,13 @@ class RunningServer:
             )
         )
         await self._go_on()
+
+    def _leave_lock(self, lock: LockFile) -> None:
+        lock.leave(remove=not self._handover)  # children take their turns at this very file
+
+    def _leave_run_dir(self) -> None:
+        if not self._handover:
+            self.run_dir.remove()
 
     def _close_store(self) -> None:
         self.store.close()
@@ -262,6 +276,7 @@ class RunningServer:
     async def _go_on(self) -> None:
         """Take over from the last server, then let work begin."""
         await self.supervisor.take_over()
+        reach("server.taken")
         now = self._clock.now()
         self._names = self._server.workflows.registry.names
         self._looked_at = self._clock.monotonic()
@@ -289,12 +304,19 @@ class RunningServer:
         self._stopping = True
         self._server.workflows.attach(None)
         await self.dispatcher.stop()
-        await asyncio.gather(self.supervisor.stop(), self.inline.stop(self._settings.kill_grace))
+        leave = self.supervisor.let_go if self._handover else self.supervisor.stop
+        await asyncio.gather(leave(), self.inline.stop(self._settings.kill_grace))
 
-    async def close(self) -> None:
-        """Stop everything in reverse order."""
+    async def close(self, *, handover: bool = False) -> None:
+        """Stop everything in reverse order; at a handover what the next server needs stays."""
+        self._handover = handover
         self._server.workflows.attach(None)
         await self._stack.aclose()
+
+    def hurry(self) -> None:
+        """Cut the grace of `close` short."""
+        self.inline.hurry()
+        self.supervisor.hurry()
 
     # --- what the parts ask ---
 

@@ -50,7 +50,7 @@ from .nursery import ForkOrder, LauncherGone, Nursery
 __all__ = ["Supervisor"]
 
 _EXIT_REPORT, _KILL_REPORT, _RETRY, _RETRY_BIRTH, _INSIST = 1.0, 3.0, 0.5, 0.1, 0.5
-_STOP_TIMEOUT, _RECORD, _LOOK = 30.0, 0.3, 0.01
+_STOP_TIMEOUT, _RECORD, _LOOK, _ASK = 30.0, 0.3, 0.01, 0.5
 _log = get_logger("paddock.supervisor")
 
 SpecOf = Callable[[Claim, int], ChildSpec]
@@ -79,6 +79,7 @@ class Supervisor:
         self._parts = parts
         self._children: dict[Lease, Child] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._hurried = asyncio.Event()
         self.draining = False
 
     @property
@@ -149,9 +150,11 @@ class Supervisor:
         while True:
             if child.identity is not None:
                 boot = asyncio.create_task(self._watch_boot(child), name="paddock-boot")
+                child.at_rest = True
                 try:
                     await ended(child.identity)
                 finally:
+                    child.at_rest = False
                     boot.cancel()
             if await self._settle(child):
                 return
@@ -402,7 +405,8 @@ class Supervisor:
 
     async def _end_process(self, child: Child) -> None:
         if child.identity is not None:
-            await asyncio.to_thread(end_tree, child.identity, marker=self._marker(child), grace=0.5)
+            grace = 0.0 if self._hurried.is_set() else _ASK
+            await asyncio.to_thread(end_tree, child.identity, marker=self._marker(child), grace=grace)
 
     async def stop(self) -> None:
         """Let running instances reach a step's boundary, then end their processes; all stay resumable."""
@@ -414,14 +418,43 @@ class Supervisor:
             if child.connection is not None:
                 with contextlib.suppress(IpcError):
                     child.connection.send(Drain(grace=grace))
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
+        await self._drained(grace)
         nursery.give_up("the server stops")
         until = asyncio.get_running_loop().time() + _STOP_TIMEOUT
         while self._tasks and asyncio.get_running_loop().time() < until:
             await asyncio.gather(*(self._end_process(child) for child in self.children))
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=_INSIST)
+        await self._forget()
+
+    async def _drained(self, grace: float) -> None:
+        """Wait until all children are settled, for the grace at most, or until `hurry`."""
+        hurried = asyncio.create_task(self._hurried.wait(), name="paddock-hurry")
+        until = asyncio.get_running_loop().time() + grace
+        while self._tasks and not hurried.done() and (left := until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait({*self._tasks, hurried}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+
+    def hurry(self) -> None:
+        """End what `stop` waits for at once."""
+        self._hurried.set()
+
+    async def let_go(self) -> None:
+        """Leave the children to the next server. Births and ends that are under way come first, for `kill_grace` at most."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._parts.config.kill_grace
+        while loop.time() < until and not self._hurried.is_set():
+            if all(child.at_rest and child.ending is None for child in self.children):
+                break
+            await asyncio.wait(self._tasks, timeout=_LOOK)  # a birth is over before its task is
+        await self._forget()
+
+    async def _forget(self) -> None:
+        """Watch nobody any more; whatever is not settled is the next server's."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     # --- after a restart ---
 
@@ -431,7 +464,9 @@ class Supervisor:
         A living child is adopted by its identity alone, however long it takes to come back: it may be busy. If it is stale, the
         watchdog will find that.
         """
-        await asyncio.gather(*(self._take_over(held) for held in await self._parts.store.held()))
+        found = await self._parts.store.held()
+        reach("server.takeover")
+        await asyncio.gather(*(self._take_over(held) for held in found))
         for slot in self._parts.table.used():
             if all(child.slot != slot for child in self._children.values()):
                 await self._end_stray(slot)

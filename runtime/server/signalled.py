@@ -1,0 +1,172 @@
+"""Serve until a signal says otherwise, as a service does that runs under systemd, in a container or in a terminal.
+
+| signal | while it serves | while it stops |
+|---|---|---|
+| SIGTERM, SIGINT | drain: claim nothing more, give steps in flight `kill_grace`, end | the grace is over now; a third one ends the process on the spot |
+| SIGHUP | hand the children over to the next server, which is this program executed anew | nothing |
+
+An embedding application's signals are its own: nothing here is installed unless it is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from enum import StrEnum
+from typing import Any, NoReturn, Protocol
+
+from ..base.errors import MachineError
+from .heirs import bequeath
+
+__all__ = ["Farewell", "Servable", "reexecute", "serve_until_signalled"]
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_HANDLED = (*_ENDING, signal.SIGHUP)
+
+Beside = Callable[[], AbstractAsyncContextManager[Any]]
+
+
+class Farewell(StrEnum):
+    """How a server that served until a signal has ended."""
+
+    STOPPED = "stopped"  # its processes are gone, its instances resumable; the program ends
+    HANDED_OVER = "handed over"  # its children run on; the program executes itself anew (`reexecute`)
+
+
+class Servable(Protocol):
+    """What is served: an `AppServer`."""
+
+    async def start(self) -> None:
+        """Start."""
+
+    async def stop(self, *, handover: bool = False) -> None:
+        """Stop."""
+
+    def hurry(self) -> None:
+        """Cut the stop short."""
+
+
+async def serve_until_signalled(server: Servable, beside: Beside | None = None) -> Farewell:
+    """Start a server, serve until SIGTERM, SIGINT or SIGHUP, and stop it as that signal wants.
+
+    Args:
+        server: not started yet, or started already.
+        beside: makes a context that is entered once the server has started and left before it stops (an HTTP front end). It must leave
+            the three signals alone.
+    """
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    with _listening(loop, asked):
+        stack = AsyncExitStack()
+        starting = asyncio.create_task(_start(server, beside, stack), name="paddock-serve-start")
+        try:
+            first = await _first(asked, starting)
+        except BaseException:  # what stands beside did not come up, or we are cancelled: nothing may stay
+            await stack.aclose()
+            await server.stop()
+            raise
+        return await _end(server, stack, first, asked)
+
+
+async def _start(server: Servable, beside: Beside | None, stack: AsyncExitStack) -> None:
+    await server.start()
+    if beside is not None:
+        await stack.enter_async_context(beside())
+
+
+async def _first(asked: asyncio.Queue[signal.Signals], starting: asyncio.Task[None]) -> signal.Signals:
+    """Return the first signal. One that comes before the start is over ends the start; a start that fails raises."""
+    signalled = asyncio.create_task(asked.get(), name="paddock-serve-signal")
+    try:
+        await asyncio.wait({signalled, starting}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting})
+        if not starting.cancelled():
+            await starting
+        return await signalled
+    except BaseException:
+        signalled.cancel()
+        starting.cancel()
+        await asyncio.wait({signalled, starting})
+        raise
+
+
+async def _end(
+    server: Servable, stack: AsyncExitStack, first: signal.Signals, asked: asyncio.Queue[signal.Signals]
+) -> Farewell:
+    handover = first is signal.SIGHUP
+    leaving = asyncio.create_task(stack.aclose(), name="paddock-serve-leave")
+    again = await _hurried(server, leaving, asked)
+    if again:
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        handover = False
+    stopping = asyncio.create_task(server.stop(handover=handover), name="paddock-serve-stop")
+    if again:
+        await asyncio.sleep(0)  # it has to have begun before it can be cut short
+        server.hurry()
+    again = await _hurried(server, stopping, asked) or again
+    await stopping
+    if not leaving.cancelled():
+        await leaving
+    if not handover:
+        return Farewell.STOPPED
+    if again:  # to be ended after all: take the children back, and let them drain
+        await server.start()
+        await server.stop()
+        return Farewell.STOPPED
+    return Farewell.HANDED_OVER
+
+
+async def _hurried(server: Servable, task: asyncio.Task[None], asked: asyncio.Queue[signal.Signals]) -> bool:
+    """Wait for a task; True as soon as another signal asks for the end. From then on a signal does what it does by default."""
+    while not task.done():
+        more = asyncio.create_task(asked.get(), name="paddock-serve-signal")
+        await asyncio.wait({task, more}, return_when=asyncio.FIRST_COMPLETED)
+        if not more.done():
+            more.cancel()
+        elif more.result() in _ENDING:
+            for number in _ENDING:
+                asyncio.get_running_loop().remove_signal_handler(number)
+            server.hurry()
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def _listening(loop: asyncio.AbstractEventLoop, asked: asyncio.Queue[signal.Signals]) -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in _HANDLED}
+    for number in _HANDLED:
+        loop.add_signal_handler(number, asked.put_nowait, number)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+
+def reexecute() -> NoReturn:
+    """Execute this program anew in this process: same command line, pid, working directory and standard streams.
+
+    Call it after a handover, outside of the event loop. What is still open and not inheritable is closed.
+
+    Raises:
+        MachineError: the interpreter cannot be executed any more; the process goes on.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    bequeath()
+    try:
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  our own interpreter, and the arguments that it was started with
+    except OSError as error:
+        raise MachineError(
+            f"{sys.executable} cannot be executed anew: {error.strerror}; start the program again"
+        ) from None
