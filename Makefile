@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-oldest check format bench clean
+.PHONY: help demo test test-oldest chaos check format bench clean
 
 WORKERS ?= 2
 PYTEST_ARGS ?=
@@ -29,6 +29,9 @@ test: check .venv-test/.app  ## check, then run the tests against the installed 
 
 test-oldest: .venv-oldest/.app  ## run the tests with the oldest release of every dependency
 	@PADDOCK_TEST_INSTALLED=1 .venv-oldest/bin/python -P -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+chaos: .venv-test/.app  ## 200 kills while 50 instances run; CHAOS_ARGS="--seed 7 --kills 1000 --cancels"
+	@PADDOCK_TEST_INSTALLED=1 .venv-test/bin/python -P tests/chaos/loop.py $(CHAOS_ARGS)
 
 check: .venv/.dev  ## lint, format, strict types
 	@.venv/bin/python -m ruff check .

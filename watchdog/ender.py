@@ -66,7 +66,12 @@ def end_stale(
         reach("watchdog.killing")
         grace = observer.thresholds.kill_grace if finding.verdict in _ASKED_FIRST else 0.0
         begun = time.monotonic()
-        end_tree(identity, marker=marker_of(table.path, view.instance_id, view.epoch), grace=grace)
+        end_tree(
+            identity,
+            marker=marker_of(table.path, view.instance_id, view.epoch),
+            grace=grace,
+            asked=lambda: reach("watchdog.asked"),
+        )
         if is_alive(identity):
             return False  # it sleeps in the kernel; the next round finds it again
         asked = grace > 0 and time.monotonic() - begun < grace

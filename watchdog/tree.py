@@ -24,6 +24,7 @@ import hashlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .identity import ProcessHandle, ProcessIdentity, boot_id
@@ -164,18 +165,23 @@ def find_tree(root: ProcessIdentity, *, marker: str | None = None) -> list[Proce
 
 
 def end_tree(
-    root: ProcessIdentity, *, marker: str | None = None, grace: float = 0.0, deadline: float = 10.0
+    root: ProcessIdentity,
+    *,
+    marker: str | None = None,
+    grace: float = 0.0,
+    deadline: float = 10.0,
+    asked: Callable[[], None] = lambda: None,
 ) -> list[ProcessIdentity]:
     """End an instance's tree and return those that could not be ended. Blocks.
 
-    With a grace, the root is asked first (SIGTERM; a stopped one is continued to hear it) and given `grace` seconds.
+    With a grace, the root is asked first (SIGTERM; a stopped one is continued to hear it; then `asked` is called) and given `grace` seconds.
     Then all members are killed, until no scan finds one or `deadline` further seconds have passed. What sleeps in the
     kernel (state D) dies when it wakes, and is returned if that is later.
     """
     search = _Search(root, os.fsencode(marker) if marker is not None else None)
     search.scan()  # before anybody dies: the lines of descent are whole now
     if grace > 0:
-        _ask(root, grace)
+        _ask(root, grace, asked)
     until = time.monotonic() + deadline
     members = _freeze(search)
     while members:
@@ -187,12 +193,13 @@ def end_tree(
     return members
 
 
-def _ask(root: ProcessIdentity, grace: float) -> None:
+def _ask(root: ProcessIdentity, grace: float, asked: Callable[[], None]) -> None:
     handle = ProcessHandle.open(root)
     if handle is None:
         return
     with handle, contextlib.suppress(PermissionError):
         handle.send_signal(signal.SIGTERM)
+        asked()
         until = time.monotonic() + grace
         while True:
             with contextlib.suppress(ProcessLookupError):

@@ -105,6 +105,8 @@ class ForkServer:
         """Serve requests and deaths until there is neither a server nor a child."""
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
+        if self._channel is not None and self._channel.fileno() < 0:
+            self._channel = None  # its server has gone while it warmed up
         if self._channel is not None:
             poll.register(self._channel.fileno(), select.POLLIN)
         if self._channel is not None and not self._serve():  # what came together with the first message
@@ -236,6 +238,7 @@ class ForkServer:
             code = os.waitstatus_to_exitcode(status)
             rss = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
             exit_code, number = (code, None) if code >= 0 else (None, -code)
+            reach("forkserver.reaped")
             view = self._table.read(child.slot)
             if (view.pid, view.start_time) == (
                 pid,

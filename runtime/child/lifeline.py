@@ -20,6 +20,7 @@ from ...ipc.connection import Connection
 from ...ipc.errors import HandshakeRefused, IpcError
 from ...ipc.handshake import PROTOCOL_VERSION
 from ...ipc.messages import Cancel, Committed, Drain, Finished, Hello, Message, Nudge, Ready
+from ..base.probes import reach
 from .spec import EXIT_ORPHANED, ChildSpec
 
 __all__ = ["Lifeline", "Lookout"]
@@ -83,6 +84,7 @@ class Lifeline:
         loop = asyncio.get_running_loop()
         alone_since = loop.time()
         while True:
+            reach("child.connect")
             try:
                 connection = await connect(parse_address(self._spec.address), self._hello)
             except HandshakeRefused:

@@ -70,6 +70,7 @@ def find_definition(path: DefinitionPath, plugins: dict[str, Definition]) -> Def
 def run_child(spec: ChildSpec) -> int:
     """Run one execution of one instance and return the exit code. The process has become a child already (`birth.py`)."""
     me = identify(os.getpid())
+    reach("child.born")
     try:
         store = SqliteStore(spec.database, spec.pragmas, reader=False, patient=True)
         journal = store.load_now(Lease(spec.instance, spec.epoch), (me.pid, me.start_time, me.boot_id))
@@ -78,6 +79,7 @@ def run_child(spec: ChildSpec) -> int:
     except MachineError:
         traceback.print_exc()
         return EXIT_LOST_GROUND
+    reach("child.leased")
     # only now: a process that was overtaken while it was born must not write into a slot that is another's
     table = BeatTable.open(spec.beats_path)
     table.assign(spec.slot, pid=me.pid, start_time=me.start_time, epoch=spec.epoch, instance_id=spec.instance_id)

@@ -602,6 +602,7 @@ class Execution:
         self._brief += 1
         try:
             await self.writer.flush()
+            reach("child.waiting")
             while (left := wake_at - self.clock.now()) > 0:
                 await self.clock.sleep(left)
         finally:

@@ -21,6 +21,7 @@ from ..base.errors import (
     ServerNotRunning,
 )
 from ..base.ids import check_instance_id, check_key, new_id
+from ..base.probes import reach
 from ..base.records import TERMINAL, Instance, Status
 from ..base.values import ANY
 from ..engine.executor import check_input
@@ -85,6 +86,7 @@ class Steering:
         for wait in (await parts.store.awaited(id, name))[:1]:
             check_signal(name, wait.schema, text)
         lease = await parts.store.put_signal(id, name, text, parts.clock.now())
+        reach("server.signalled")
         parts.queued()
         if lease is not None:
             parts.nudge(lease)
@@ -121,6 +123,7 @@ class Steering:
         """
         parts = self._live()
         done, lease = await parts.store.end(id, Status.CANCELLED, parts.clock.now())
+        reach("server.cancelled")
         if done:
             parts.bus.poke()
             parts.queued()

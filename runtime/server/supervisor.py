@@ -110,6 +110,7 @@ class Supervisor:
     async def _live(self, claim: Claim, child: Child) -> None:
         try:
             child.identity = await self._bear(claim, child)
+            reach("server.born")
         except LauncherGone:
             await asyncio.sleep(0 if self.draining else _RETRY_BIRTH)
         except Exception as error:  # noqa: BLE001  whatever it is: a lease that stays behind is a slot lost
@@ -418,6 +419,7 @@ class Supervisor:
             if child.connection is not None:
                 with contextlib.suppress(IpcError):
                     child.connection.send(Drain(grace=grace))
+        reach("server.drain")
         await self._drained(grace)
         nursery.give_up("the server stops")
         until = asyncio.get_running_loop().time() + _STOP_TIMEOUT
@@ -472,6 +474,7 @@ class Supervisor:
                 await self._end_stray(slot)
 
     async def _take_over(self, held: Held) -> None:
+        reach("server.resume")
         if not held.isolated:
             error = ErrorInfo(type="ProcessDied", message="the server died while it ran this instance")
             await self._settle_unborn(held.lease, error)

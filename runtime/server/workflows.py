@@ -133,6 +133,7 @@ class Workflows(Steering):
             metadata={} if metadata is None else metadata,
             now=parts.clock.now(),
         )
+        reach("server.start.before")
         created = await parts.store.create(new, parts.clock.now())
         reach("server.start.inserted")
         if created:

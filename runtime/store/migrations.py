@@ -11,6 +11,7 @@ import re
 import sqlite3
 
 from ..base.errors import DatabaseDamaged, DatabaseTooNew
+from ..base.probes import reach
 
 __all__ = ["MIGRATIONS", "SCHEMA_VERSION", "migrate", "read_version", "tables"]
 
@@ -192,6 +193,7 @@ def migrate(connection: sqlite3.Connection, path: str) -> int:
                 connection.execute(statement)
             connection.execute("CREATE TABLE IF NOT EXISTS paddock_schema (version INTEGER PRIMARY KEY)")
             connection.execute("INSERT INTO paddock_schema VALUES (?)", (number,))
+            reach("server.migrate")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

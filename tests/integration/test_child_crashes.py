@@ -7,6 +7,9 @@ from crashkit import Faults, Stage, proven, until
 from paddock import AppServer
 
 CHILD_POINTS = [
+    "child.born",
+    "child.leased",
+    "child.connect",
     "child.import",
     "child.plugins",
     "child.ready",
@@ -14,6 +17,7 @@ CHILD_POINTS = [
     "child.step.returned",
     "child.commit.inside",
     "child.commit.after",
+    "child.waiting",
     "child.ended",
     "child.teardown",
 ]

@@ -15,7 +15,7 @@ from paddock import AppServer
 # --- the fork server ---
 
 
-@pytest.mark.parametrize("point", ["forkserver.request", "forkserver.forked"])
+@pytest.mark.parametrize("point", ["forkserver.request", "forkserver.forked", "forkserver.reaped"])
 @pytest.mark.parametrize("launcher", ["fork", "spawn"])
 async def test_the_fork_server_killed_at_work(stage: Stage, monkeypatch: pytest.MonkeyPatch, point: str, launcher: str):
     faults = Faults(stage, monkeypatch, {point: "kill"})
@@ -86,14 +86,6 @@ async def test_a_stopped_helper_is_replaced(stage: Stage, role: str):
 
 # --- the server ---
 
-SERVER_POINTS = [
-    "server.claim.before",
-    "server.claim.after",
-    "server.fork.sent",
-    "server.settle.before",
-    "server.settle.after",
-]
-
 
 async def finishes(server: AppServer, answer: dict[str, Any]) -> None:
     """Let the next server finish the instance, which was started if that was acknowledged."""
@@ -101,19 +93,6 @@ async def finishes(server: AppServer, answer: dict[str, Any]) -> None:
         assert not answer, "an instance that was acknowledged is gone"
         await server.workflows.start("everything", {"n": 3}, id="one")
     await proven(server, "one", result_of(3))
-
-
-@pytest.mark.parametrize("point", [*SERVER_POINTS, "server.start.inserted"])
-async def test_the_server_killed_at_work(stage: Stage, point: str):
-    faults = Faults(stage, None, {point: "kill"})
-    dying = await stage.process(only="everything", environ=faults.environ)
-    await dying.ready()
-    faults.arm(point)
-    answer = await dying.ask("start", name="everything", input={"n": 3}, id="one")
-    assert await dying.died() == -signal.SIGKILL
-    assert faults.fired(point)
-    async with stage.server() as server:
-        await finishes(server, answer)
 
 
 @pytest.mark.parametrize("nth", [1, 2, 4, 6])

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from crashflows import THREE
-from crashkit import WATCHFUL, Faults, Stage, history, line, proven, until
+from crashkit import DEADLINE, WATCHFUL, Faults, Stage, history, line, proven, until
 from ledger import starts
 
 
@@ -94,3 +94,18 @@ async def test_a_watchdog_killed_at_work(stage: Stage, monkeypatch: pytest.Monke
         assert names.count("workflow.watchdog.stale") == names.count("workflow.watchdog.killed") == 1
         assert starts(child) is None
         assert faults.fired(point)
+
+
+async def test_a_watchdog_killed_between_term_and_kill(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    """It had asked only: its successor finds the child again, deaf to SIGTERM as it is, and ends it."""
+    faults = Faults(stage, monkeypatch, {"watchdog.asked": "kill"})
+    faults.arm("watchdog.asked")
+    async with stage.server(watchdog={**WATCHFUL, "kill_grace": 20.0}, max_resumes=0) as server:
+        instance = await server.workflows.start("endless", {"way": "deaf", "id": "x"})
+        child = (await line("begin"))["pid"]
+        await until(lambda: faults.fired("watchdog.asked"), "the first watchdog's end")
+        assert starts(child) is not None
+        os.kill(child, signal.SIGSTOP)  # who is stopped is not asked: the successor need not wait for its grace
+        found = await server.workflows.wait(instance, timeout=DEADLINE)
+        assert (found.status, found.error and found.error.type) == ("failed", "CrashLoop")
+        assert starts(child) is None

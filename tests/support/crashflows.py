@@ -213,7 +213,9 @@ async def overlong(input: dict[str, Any], ctx: Context) -> str:
                     write("ignored", key="overlong", attempt=ctx.attempt, instance=input["id"])
         elif way == "block":
             time.sleep(600)
-        elif way == "gil":
+        elif way in ("gil", "deaf"):
+            if way == "deaf":
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
             while True:
                 ctypes.PyDLL(None).sleep(600)  # a signal's handler cuts it short
         elif way == "compute":
@@ -336,6 +338,11 @@ def die_some(input: dict[str, Any], ctx: Context) -> str:
 
 
 dying_twice = workflow("dying-twice").task("die", die_some).task("die again", die_some).build()
+
+
+@flow("asking")
+async def asking(ctx: Context) -> int:
+    return await ctx.wait_event("go", int)
 
 
 # --- code first: what stands between the steps is run again by each execution ---

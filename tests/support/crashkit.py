@@ -130,7 +130,7 @@ class ServerProcess:
     @classmethod
     async def start(cls, stage: Stage, settings: dict[str, Any]) -> "ServerProcess":
         """Start it; returns at once."""
-        program = Path(__file__).with_name("crashserver.py")
+        program = settings.pop("program", None) or Path(__file__).with_name("crashserver.py")
         environ = {**os.environ, **settings.pop("environ", {})}
         process = await asyncio.create_subprocess_exec(
             sys.executable, str(program), str(stage.folder), json.dumps(settings),
@@ -156,6 +156,16 @@ class ServerProcess:
             self._process.stdin.write(json.dumps({"do": do, **facts}).encode() + b"\n")
             await self._process.stdin.drain()
         return await self.answer()
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        """Return the process itself."""
+        return self._process
+
+    def close_input(self) -> None:
+        """Let it stop by itself."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
     async def died(self) -> int:
         """Wait for its end; return the code."""

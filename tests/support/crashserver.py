@@ -29,6 +29,11 @@ async def obey(server: AppServer, command: dict[str, Any]) -> None:
         say(id=await server.workflows.start(command.pop("name"), command.pop("input", None), **command))
     elif do == "wait":
         say(status=(await server.workflows.wait(command["id"], timeout=60)).status)
+    elif do == "cancel":
+        say(done=await server.workflows.cancel(command["id"]))
+    elif do == "signal":
+        await server.workflows.signal(command["id"], command["name"], command["payload"])
+        say(id=command["id"])
     elif do == "pids":
         say(pids=await pids(server))
 
