@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,9 @@ AT_WORK = [
 ELSEWHERE = {
     "server.cancelled": "test_the_server_killed_in_a_cancel",
     "server.signalled": "test_the_server_killed_with_a_signal_stored",
+    "server.listening": "test_twenty_kills_of_the_server_during_one_step",
+    "server.takeover": "test_twenty_kills_of_the_server_during_one_step",
+    "server.taken": "test_twenty_kills_of_the_server_during_one_step",
     "server.resume": "test_the_next_server_killed_as_it_takes_over",
     "server.migrate": "test_the_server_killed_in_a_migration",
     "server.drain": "test_the_server_killed_as_it_stops",
@@ -56,6 +60,8 @@ ELSEWHERE = {
 
 def test_every_point_is_tried():
     assert {*CHILD, *LAST, *AT_WORK, *ELSEWHERE} == set(POINTS)
+    text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert not [name for name in ELSEWHERE.values() if f"def {name}(" not in text]
 
 
 def state(pid: int) -> str:

@@ -30,7 +30,14 @@ from paddock import testing
 LIMIT, MOST = 2, 8
 POINTS = (
     *("server.start.before", "server.start.inserted", "server.claim.before", "server.claim.after", "server.fork.sent"),
-    *("server.born", "server.signalled", "server.settle.before", "server.settle.after", "server.resume"),
+    *(
+        "server.born",
+        "server.signalled",
+        "server.settle.before",
+        "server.settle.after",
+        "server.resume",
+        "server.taken",
+    ),
     *("forkserver.request", "forkserver.forked", "forkserver.reaped", "child.born", "child.leased", "child.connect"),
     *("child.import", "child.plugins", "child.ready", "child.step.begun", "child.step.returned", "child.waiting"),
     *("child.commit.inside", "child.commit.after", "child.ended", "child.teardown", "watchdog.boot"),

@@ -220,7 +220,9 @@ async def test_a_deadlock_is_ended_and_c_code_that_computes_is_not(world: World)
     await world.rounds(5)
     assert busy.poll() is None
     assert world.hub.of(Killed) == [killed]
-    assert {message.slot for message in world.hub.of(Stale)} == {slot}  # twice, where it seemed to wake between two looks
+    assert {message.slot for message in world.hub.of(Stale)} == {
+        slot
+    }  # twice, where it seemed to wake between two looks
 
 
 async def test_a_step_without_end(world: World):
