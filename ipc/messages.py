@@ -214,7 +214,11 @@ class Warm(_Message):
 
 
 class Fork(_Message):
-    """Ask for a child. `spec` is JSON that only the child reads."""
+    """Ask for a child. `spec` is JSON that only the child reads.
+
+    A spawned one runs in the interpreter `python`, by default the fork server's own, with the environment `environ`, by
+    default the fork server's own; its values may be secrets.
+    """
 
     type: Literal["fork"] = "fork"
     request_id: _Natural
@@ -226,6 +230,8 @@ class Fork(_Message):
     out_path: str
     err_path: str
     trace_path: str
+    python: str | None = None
+    environ: dict[str, str | None] | None = Field(default=None, repr=False)
 
 
 class Shutdown(_Message):

@@ -25,6 +25,7 @@ import time
 
 from .identity import boot_id
 from .slots import (
+    CPU_LIMIT,
     EPOCH,
     EXIT_CODE,
     EXIT_RECORDED,
@@ -33,6 +34,8 @@ from .slots import (
     LAST_BEAT,
     LOOP_BEATS,
     MAX_RSS,
+    MEMORY_LIMIT,
+    PEAK_MEMORY,
     PID,
     PROGRESS,
     SIGNAL,
@@ -269,7 +272,21 @@ class BeatTable:
             max_rss=words[MAX_RSS],
             user_us=words[USER_US],
             sys_us=words[SYS_US],
+            memory_limit=words[MEMORY_LIMIT],
+            peak_memory=words[PEAK_MEMORY],
+            cpu_limit_us=words[CPU_LIMIT],
         )
+
+    def limit(self, slot: int, *, memory: int, cpu_us: int) -> None:
+        """Say what the process of a slot may use: bytes that its tree may hold, microseconds of CPU time; 0 for any."""
+        at = self._word(slot)
+        self._words[at + MEMORY_LIMIT] = memory
+        self._words[at + CPU_LIMIT] = cpu_us
+
+    def saw_memory(self, slot: int, size: int) -> None:
+        """Note how many bytes a tree was seen to hold, where that is more than ever."""
+        at = self._word(slot) + PEAK_MEMORY
+        self._words[at] = max(size, self._words[at])
 
     def set_verdict(self, slot: int, verdict: Verdict) -> None:
         """Say why a process is about to be ended; `Verdict.NONE` takes it back."""

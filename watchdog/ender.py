@@ -30,12 +30,14 @@ REASONS = {
     Verdict.STALE_STOPPED: "stopped",
     Verdict.STALLED: "stalled",
     Verdict.STEP_TIMEOUT: "step_timeout",
+    Verdict.MEMORY_LIMIT: "memory_limit",
 }
 
 _ACK_TIMEOUT = 1.0
 _EXIT_TIMEOUT = 0.5
 _POLL_INTERVAL = 0.02
-# Who can still run gets the chance to end by itself; a stopped process hears nothing, a step's time is up.
+# Who can still run gets the chance to end by itself; a stopped process hears nothing, a step's time is up, and who
+# holds too much memory would go on to take it.
 _ASKED_FIRST = frozenset({Verdict.STALE_SILENT, Verdict.STALLED})
 
 

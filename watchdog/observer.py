@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .beats import BeatTable, SlotView, Verdict
 from .identity import ProcessIdentity, boot_id
+from .memory import tree_memory
 from .policy import MIN_INTERVALS, Sample, Thresholds, Track, begin, decide, observe, overslept
 from .procstat import read_stat, thread_states
 
@@ -26,7 +27,7 @@ class Finding:
         track: what was remembered of it.
         state: its state letter.
         silent_for: seconds since what the verdict is about.
-        timeout: the threshold in seconds that it passed; 0 for a step's deadline, which is the child's own.
+        timeout: the threshold in seconds that it passed; 0 for a step's deadline, which is the child's own, and for memory.
     """
 
     view: SlotView
@@ -57,7 +58,17 @@ def take_sample(view: SlotView, boot: str, *, silent: bool) -> Sample:
     if identity_ok and silent and state not in "TtDR":
         states = thread_states(view.pid)
         state = "D" if "D" in states else "R" if "R" in states else state
-    return Sample(view.thread_beats, view.loop_beats, ticks, state, view.step_deadline_ns, identity_ok)
+    memory = tree_memory(view.pid) if identity_ok and view.memory_limit else 0
+    return Sample(
+        view.thread_beats,
+        view.loop_beats,
+        ticks,
+        state,
+        view.step_deadline_ns,
+        identity_ok,
+        memory,
+        view.memory_limit,
+    )
 
 
 class Observer:
@@ -126,6 +137,8 @@ class Observer:
         sample = take_sample(view, boot, silent=silent)
         if not sample.identity_ok:
             return None
+        if sample.memory:
+            self._table.saw_memory(view.slot, sample.memory)
         if track is None:
             return begin(sample, now, grace=MIN_INTERVALS * self.thresholds.interval if fresh else 0.0)
         return observe(track, sample, now)
@@ -134,7 +147,7 @@ class Observer:
         verdict = decide(track, track.sample, now, self.thresholds)
         if verdict is None:
             return None
-        since, timeout = self._measure(verdict, track)
+        since, timeout = (now, 0.0) if verdict is Verdict.MEMORY_LIMIT else self._measure(verdict, track)
         identity = ProcessIdentity(view.pid, view.start_time, self._table.boot_id)
         return Finding(view, identity, verdict, track, track.sample.state, max(0.0, now - since), timeout)
 

@@ -4,6 +4,7 @@
 |---|---|---|
 | the process is stopped (state T, t) | `heartbeat_timeout` | `STALE_STOPPED` |
 | no beat, and all that time no CPU (under 1 %), seldom runnable, never in state D | `heartbeat_timeout` | `STALE_SILENT` |
+| its memory, with that of all it has started, is over its `memory_limit` by more than a sixteenth | – | `MEMORY_LIMIT` |
 | a step is past its deadline | 1 s | `STEP_TIMEOUT` |
 | its loop has beaten once and does no more | `stall_timeout`, where it is set | `STALLED` |
 | no beat, but it uses CPU (a loop in C that holds the GIL) | for ever | none: busy |
@@ -34,10 +35,25 @@ from dataclasses import dataclass, replace
 from .beats import Verdict
 from .procstat import TICKS_PER_SECOND
 
-__all__ = ["MIN_INTERVALS", "STEP_MARGIN", "Sample", "Thresholds", "Track", "begin", "decide", "observe", "overslept"]
+__all__ = [
+    "MEMORY_MARGIN",
+    "MIN_INTERVALS",
+    "STEP_MARGIN",
+    "Sample",
+    "Thresholds",
+    "Track",
+    "begin",
+    "decide",
+    "observe",
+    "overslept",
+]
 
 #: A timeout must span at least so many intervals, or one late round would kill.
 MIN_INTERVALS = 3
+
+#: What share of its memory limit a process may hold on top. The kernel refuses a process what is over the limit, and
+#: counts a little differently: who was refused and deals with it must not be ended for it.
+MEMORY_MARGIN = 1 / 16
 
 #: Seconds past a step's deadline in which the child may end the step itself.
 STEP_MARGIN = 1.0
@@ -95,6 +111,8 @@ class Sample:
         state: its state letter; "D" where any thread of a silent process is in D, "R" where any is runnable.
         step_deadline_ns: see `SlotView`.
         identity_ok: whether pid and start time are still those of the slot.
+        memory: bytes that its tree holds; 0 where it may hold any.
+        memory_limit: see `SlotView`.
     """
 
     thread_beats: int
@@ -103,6 +121,8 @@ class Sample:
     state: str
     step_deadline_ns: int
     identity_ok: bool = True
+    memory: int = 0
+    memory_limit: int = 0
 
 
 @dataclass(frozen=True)
@@ -178,7 +198,11 @@ def decide(  # noqa: PLR0911  one return per row of the table
         now: the observer's monotonic seconds; they are compared with the step's deadline too.
         thresholds: when to act.
     """
-    if not sample.identity_ok or now < track.grace_until:
+    if not sample.identity_ok:
+        return None
+    if sample.memory > sample.memory_limit * (1 + MEMORY_MARGIN):
+        return Verdict.MEMORY_LIMIT  # no silence that may be the observer's own doing: it needs no grace
+    if now < track.grace_until:
         return None
     if track.stopped_since is not None:
         return Verdict.STALE_STOPPED if now - track.stopped_since >= thresholds.heartbeat_timeout else None

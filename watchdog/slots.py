@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 __all__ = [
+    "CPU_LIMIT",
     "EPOCH",
     "EXIT_CODE",
     "EXIT_RECORDED",
@@ -14,6 +15,8 @@ __all__ = [
     "LAST_BEAT",
     "LOOP_BEATS",
     "MAX_RSS",
+    "MEMORY_LIMIT",
+    "PEAK_MEMORY",
     "PID",
     "PROGRESS",
     "SIGNAL",
@@ -60,6 +63,8 @@ _MASK = 2**64 - 1
 # Texts of a slot, in bytes from its beginning: the length in one byte, then UTF-8.
 ID_AT, ID_SIZE = 144, 200
 STEP_AT, STEP_SIZE = 352, 120
+# Words behind the texts.
+MEMORY_LIMIT, PEAK_MEMORY, CPU_LIMIT = 59, 60, 61
 
 
 class Verdict(IntEnum):
@@ -70,6 +75,7 @@ class Verdict(IntEnum):
     STALE_STOPPED = 2  # stopped (SIGSTOP, a debugger) for heartbeat_timeout
     STALLED = 3  # its event loop did not turn for stall_timeout
     STEP_TIMEOUT = 4  # a step is past its deadline and the process did not end it itself
+    MEMORY_LIMIT = 5  # it holds more memory than its workflow may, with all that it has started
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,9 @@ class SlotView:
         max_rss: the largest resident set in bytes.
         user_us: CPU time in user mode, microseconds.
         sys_us: CPU time in the kernel, microseconds.
+        memory_limit: bytes that its tree may hold, 0 for any.
+        peak_memory: the most that the watchdog saw its tree hold, where there is a limit.
+        cpu_limit_us: CPU time that it may use, microseconds, 0 for any.
     """
 
     slot: int
@@ -117,6 +126,9 @@ class SlotView:
     max_rss: int
     user_us: int
     sys_us: int
+    memory_limit: int = 0
+    peak_memory: int = 0
+    cpu_limit_us: int = 0
 
 
 def pack(text: str, size: int) -> bytes:

@@ -18,6 +18,7 @@ PaddockError
 │   ├── PayloadTooLarge
 │   ├── ConcurrencyLimitReached
 │   ├── ConfigError
+│   │   └── LimitNotEnforceable    a limit that this machine cannot enforce, at register()
 │   └── PluginConfigError
 ├── OutcomeError                  what became of an instance or a step
 │   ├── WorkflowFailed
@@ -65,6 +66,7 @@ __all__ = [
     "InvalidTransition",
     "InvalidWorkflow",
     "LeaseLost",
+    "LimitNotEnforceable",
     "MachineError",
     "NonDeterminismError",
     "NotSerializable",
@@ -177,6 +179,10 @@ class ConcurrencyLimitReached(UsageError):
 
 class ConfigError(UsageError):
     """A configuration value that cannot work; the message names it."""
+
+
+class LimitNotEnforceable(ConfigError):
+    """A limit of `register` that this machine cannot enforce; the message names it and says what would help."""
 
 
 class PluginConfigError(UsageError):

@@ -59,20 +59,28 @@ class _Record(BaseModel):
 class ErrorInfo(_Record):
     """Why something failed.
 
-    For a process death `signal` (name), `exit_code` and `stack` (all threads' Python stacks) are set, and `output` holds the end
-    of what the process printed.
+    For a process's death also: `cause`, a word for why it died (the table in docs/supervision.md); `signal` (name) or `exit_code`;
+    `attempt`, the try of `step` that was open; `stack`, all threads' Python stacks; `output` and `error_output`, the last 64 KB of
+    stdout and stderr; `max_rss` in bytes, `user_seconds`, `system_seconds` and their sum `cpu_seconds`, as the kernel counted them;
+    `peak_memory`, bytes, the most that the watchdog saw it hold with all that it had started, where it has a `memory_limit`.
     """
 
     type: str
     message: str
     step: str | None = None
+    attempt: int | None = None
+    cause: str | None = None
     traceback: str | None = None
     signal: str | None = None
     exit_code: int | None = None
     stack: str | None = None
     output: str | None = None
+    error_output: str | None = None
     max_rss: int | None = None
+    peak_memory: int | None = None
     cpu_seconds: float | None = None
+    user_seconds: float | None = None
+    system_seconds: float | None = None
 
 
 class StepResult(_Record):

@@ -92,7 +92,8 @@ def describe_validation(error: ValidationError) -> str:
     parts = []
     for item in error.errors(include_url=False, include_input=False, include_context=False)[:5]:
         where = ".".join(str(part) for part in item["loc"])
-        parts.append(f"{where}: {item['msg']}" if where else str(item["msg"]))
+        told = str(item["msg"]).removeprefix("Value error, ")  # our own words
+        parts.append(f"{where}: {told}" if where else told)
     more = error.error_count() - len(parts)
     return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
 

@@ -13,7 +13,7 @@ def main() -> None:
     descriptor = int(sys.argv[1])
     with open(descriptor, "rb") as file:
         orders = json.load(file)
-    sys.path[:] = orders["sys_path"]
+    sys.path[:] = orders["sys_path"] + (sys.path if orders["foreign"] else [])
     sys.argv[:] = orders["argv"]
     from .birth import become_child
     from .main_module import load_main

@@ -32,9 +32,11 @@ from ...ipc.messages import Boot, Exited, Fork, Forked, ForkFailed, Shutdown, Wa
 from ...watchdog.beats import BeatTable
 from ...watchdog.identity import identify
 from ...watchdog.tree import end_tree, marker_of
+from ..base.limits import environment
 from ..base.probes import reach, silence
 from . import process as _warm
 from .birth import become_child, become_subreaper, catch_output
+from .interpreter import path_for
 from .main_module import load_main
 from .rehearsal import build_schemas, rehearse
 from .spec import MARKER, ChildSpec
@@ -192,7 +194,8 @@ class ForkServer:
     def _spawn(self, order: Fork) -> int:
         """Start a fresh interpreter with its orders in an unlinked file: they hold secrets, so argv and environment are no place."""
         orders = {
-            "sys_path": self._boot.sys_path,
+            "sys_path": path_for(order.python, self._boot.sys_path),
+            "foreign": order.python not in (None, sys.executable),
             "argv": self._boot.argv,
             "main_path": self._boot.main_path,
             "main_module": self._boot.main_module,
@@ -206,10 +209,11 @@ class ForkServer:
             out = os.open(order.out_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             err = os.open(order.err_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
+                python = order.python or sys.executable
                 return os.posix_spawn(
-                    sys.executable,
-                    [sys.executable, "-P", "-m", "paddock.runtime.child", str(descriptor)],
-                    {**os.environ, MARKER: self._marker(order)},
+                    python,
+                    [python, "-P", "-m", "paddock.runtime.child", str(descriptor)],
+                    {**environment(order.environ, os.environ), MARKER: self._marker(order)},
                     file_actions=[
                         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                         (os.POSIX_SPAWN_DUP2, out, 1),

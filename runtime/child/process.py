@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import os
 import traceback
@@ -12,7 +13,14 @@ from typing import Any
 from ...watchdog.beats import BeatTable
 from ...watchdog.identity import ProcessIdentity, identify
 from ..base.clock import SystemClock
-from ..base.errors import InvalidWorkflow, LeaseLost, MachineError, PluginSetupError, WorkflowNotImportable
+from ..base.errors import (
+    InvalidWorkflow,
+    LeaseLost,
+    LimitNotEnforceable,
+    MachineError,
+    PluginSetupError,
+    WorkflowNotImportable,
+)
 from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
 from ..engine.context import Frame
@@ -25,6 +33,7 @@ from ..engine.writer import JournalWriter
 from ..store.journal import Journal
 from ..store.ops import Began, Ended, Lease, Suspended
 from ..store.sqlite import SqliteStore
+from .confine import bound_memory, confine
 from .core import ChildCore
 from .lifeline import Lifeline, Lookout
 from .main_module import loaded_main
@@ -83,10 +92,17 @@ def run_child(spec: ChildSpec) -> int:
     # only now: a process that was overtaken while it was born must not write into a slot that is another's
     table = BeatTable.open(spec.beats_path)
     table.assign(spec.slot, pid=me.pid, start_time=me.start_time, epoch=spec.epoch, instance_id=spec.instance_id)
+    refusal: LimitNotEnforceable | None = None
+    try:
+        confine(spec)
+    except LimitNotEnforceable as error:
+        refusal = error
     pulse = Pulse(table, spec.slot, spec.beat_interval, spec.trace_dir)
+    if spec.limits.memory_limit is not None and refusal is None:
+        pulse.bound = functools.partial(bound_memory, spec.limits.memory_limit)
     runner = asyncio.Runner()  # never closed: that would wait for handlers that do not let themselves be cancelled
     try:
-        code = runner.run(_Child(spec, store, journal, pulse, me).run())
+        code = runner.run(_Child(spec, store, journal, pulse, me, refusal).run())
     except MachineError:
         traceback.print_exc()
         code = EXIT_LOST_GROUND
@@ -97,8 +113,15 @@ def run_child(spec: ChildSpec) -> int:
 
 class _Child:
     def __init__(
-        self, spec: ChildSpec, store: SqliteStore, journal: Journal, pulse: Pulse, me: ProcessIdentity
+        self,
+        spec: ChildSpec,
+        store: SqliteStore,
+        journal: Journal,
+        pulse: Pulse,
+        me: ProcessIdentity,
+        refusal: LimitNotEnforceable | None,
     ) -> None:
+        self._refusal = refusal
         self._spec = spec
         self._store = store
         self._journal = journal
@@ -162,6 +185,8 @@ class _Child:
     async def _live(self, core: ChildCore, writer: JournalWriter) -> Outcome:
         """Set plugins up, run the instance, tear them down again."""
         plugins: Sequence[Plugin[Any]] = ()
+        if self._refusal is not None:
+            return await self._refuse(writer, Suspended(Status.BLOCKED, error=_without_step(self._refusal)))
         try:
             reach("child.import")
             plugins = [rebuild_plugin(PluginSpec.model_validate(text.model_dump())) for text in self._spec.plugins]

@@ -16,6 +16,7 @@ from typing import IO, NoReturn
 
 from ...watchdog.beats import BeatTable, SlotWriter
 from ...watchdog.stacks import STACK_SIGNAL, trace_path_of
+from .confine import trace_cpu_limit
 from .spec import EXIT_ORPHANED, EXIT_STEP_TIMEOUT, LEAVING
 
 __all__ = ["Pulse"]
@@ -29,6 +30,7 @@ class Pulse:
 
     Attributes:
         drain: called with the sole running step when a step begins or ends, so that what was printed is told to be the step's.
+        bound: called with each beat and each step, to set the bound of the process's memory anew.
         orphaned: asked from the thread, once a second while the loop stands still: whether there has been no server for too long.
     """
 
@@ -39,11 +41,13 @@ class Pulse:
         self._deadlines: dict[str, int] = {}
         self._steps: dict[str, tuple[str, int]] = {}
         self.drain: Callable[[tuple[str, int] | None], None] = lambda _step: None
+        self.bound: Callable[[], None] = lambda: None
         self.orphaned: Callable[[], bool] = lambda: False
         self._turns = 0
         self._trace: IO[str] = open(trace_path_of(trace_dir, os.getpid()), "w", opener=_private)  # noqa: SIM115  lives as long as the process
         faulthandler.enable(self._trace, all_threads=True)
         faulthandler.register(STACK_SIGNAL, self._trace, all_threads=True, chain=False)
+        trace_cpu_limit(self._trace)
         self._writer.beat_thread()
         threading.Thread(target=self._beat, name="paddock-pulse", daemon=True).start()
 
@@ -51,6 +55,7 @@ class Pulse:
         turns, looked_at = -1, time.monotonic()
         while True:
             self._writer.beat_thread()
+            self.bound()
             if time.monotonic() - looked_at > _STUCK_SECONDS:
                 if turns == self._turns and self.orphaned():
                     self.leave(EXIT_ORPHANED)
@@ -92,6 +97,7 @@ class Pulse:
 
     def step_begun(self, key: str, name: str, attempt: int, timeout: float | None) -> None:
         """Note the step that runs and how many seconds it may take."""
+        self.bound()
         if key not in self._steps:
             self.drain(self.sole_step)
         if timeout is not None:

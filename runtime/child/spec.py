@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...watchdog.tree import marker_of
 from ..base.config import SqlitePragmas
+from ..base.limits import ProcessLimits
 
 __all__ = [
     "EXIT_GIVEN_BACK",
@@ -80,6 +81,8 @@ class ChildSpec(_Frozen):
     suspend_after: float
     max_payload: int
     max_output: int
+    limits: ProcessLimits = ProcessLimits()
+    tasks_group: str | None = None
     out_position: int = 0
     err_position: int = 0
 

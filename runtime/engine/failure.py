@@ -59,6 +59,8 @@ def error_name(error: BaseException) -> str:
 def error_text(error: BaseException) -> str:
     """Return an error's message, whatever its `__str__` does, as text that UTF-8 can hold."""
     try:
+        if isinstance(error, MemoryError) and not error.args:  # Python has nothing to say then
+            return "the process got no more memory: it is at its workflow's memory_limit, or the machine has none left"
         return str(error).encode(errors="backslashreplace").decode()
     except Exception as worse:  # noqa: BLE001  a user's class
         return f"(its message cannot be read: {type(worse).__name__})"

@@ -69,7 +69,7 @@ class AppServer:
         self._changing = asyncio.Lock()
         self._lent = LentStore()
         self.plugins = Plugins(self._plugin_list)
-        self.workflows = Workflows(self._settings)
+        self.workflows = Workflows(self._settings, watched=self._watchdog_config.enabled)
         self.logs = Logs(self._lent.opened)
         self._events = EventBus(cast("SqliteStore", self._lent))
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 from dataclasses import dataclass, field
 
 from ...ipc.connection import Connection
 from ...ipc.messages import Exited, Killed
 from ...watchdog.beats import SlotView, Verdict
 from ...watchdog.identity import ProcessIdentity
+from ..base.causes import Cause, Facts, judge, signal_name, tell
 from ..base.records import ErrorInfo, LogSource
 from ..child.output import read_leftover, tail
 from ..child.spec import EXIT_GIVEN_BACK, EXIT_LOST_GROUND, EXIT_ORPHANED, EXIT_STEP_TIMEOUT, LEAVING, output_paths
@@ -25,10 +25,11 @@ _LEFTOVER = 1024 * 1024
 _PAUSE = 0.5
 _PLANNED = frozenset({EXIT_GIVEN_BACK, EXIT_ORPHANED, EXIT_LOST_GROUND})
 _VERDICTS = {
-    Verdict.STALE_SILENT: "silent: no heartbeat and no CPU use",
-    Verdict.STALE_STOPPED: "stopped",
-    Verdict.STALLED: "stalled: its event loop does not turn",
-    Verdict.STEP_TIMEOUT: "a step outran its timeout",
+    Verdict.STALE_SILENT: Cause.SILENT,
+    Verdict.STALE_STOPPED: Cause.STOPPED,
+    Verdict.STALLED: Cause.STALLED,
+    Verdict.STEP_TIMEOUT: Cause.STEP_TIMEOUT,
+    Verdict.MEMORY_LIMIT: Cause.MEMORY_LIMIT,
 }
 
 
@@ -43,6 +44,7 @@ class Child:
     identity: ProcessIdentity | None = None
     connection: Connection | None = None
     adopted: bool = False
+    tasks_group: str | None = None
     ready: bool = False
     draining: bool = False
     at_rest: bool = False
@@ -54,54 +56,97 @@ class Child:
     stop_error: ErrorInfo | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _ExitFacts:
+    """What the kernel told the process's parent; `max_rss` in bytes."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    max_rss: int = 0
+    user_seconds: float | None = None
+    system_seconds: float | None = None
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """CPU time in all."""
+        return None if self.user_seconds is None else round(self.user_seconds + (self.system_seconds or 0.0), 3)
+
+
 def describe_death(child: Child, view: SlotView, run_dir: str, held: Held | None, *, planned: bool) -> Death:
     """Gather what is known of a dead child: exit code or signal, the watchdog's verdict, stacks, the end of its output.
 
     `held` gives the positions up to which its output is kept already.
     """
-    exit_code, number, rss, cpu = _exit_facts(child, view)
+    exit_facts = _exit_facts(child, view)
     out_path, err_path = output_paths(run_dir, child.lease.instance, child.lease.epoch)
-    leftover: tuple[tuple[LogSource, str], ...] = ()
-    if held is not None:
-        printed: tuple[tuple[LogSource, str, int], ...] = (
-            ("stdout", out_path, held.out_position),
-            ("stderr", err_path, held.err_position),
-        )
-        leftover = tuple(
-            (source, line) for source, path, position in printed for line in read_leftover(path, position, _LEFTOVER)
-        )
-    verdict = Verdict(view.verdict)
     killed = child.killed.result() if child.killed.done() and not child.killed.cancelled() else None
     trace = os.path.join(run_dir, "trace", f"{view.pid}.trace")
     stack = (killed.stack if killed is not None else None) or tail(trace, _TAIL) or None
-    name = _signal_name(number)
+    facts = _facts(child, view, exit_facts)
     error = child.stop_error or ErrorInfo(
         type="ProcessDied",
-        message=_sentence(view.pid, exit_code, name, verdict),
+        message=tell(facts),
+        cause=judge(facts),
         step=view.step if view.step and not view.step.startswith(LEAVING) else None,
-        signal=name,
-        exit_code=exit_code,
+        signal=facts.signal,
+        exit_code=facts.exit_code,
         stack=stack,
-        output=(tail(out_path, _TAIL // 2) + tail(err_path, _TAIL // 2)) or None,
-        max_rss=rss or None,
-        cpu_seconds=cpu,
+        output=tail(out_path, _TAIL) or None,
+        error_output=tail(err_path, _TAIL) or None,
+        max_rss=exit_facts.max_rss or None,
+        peak_memory=view.peak_memory or None,
+        cpu_seconds=facts.cpu_seconds,
+        user_seconds=exit_facts.user_seconds,
+        system_seconds=exit_facts.system_seconds,
     )
-    verdicts: list[tuple[str, dict[str, object]]] = []
-    if verdict is not Verdict.NONE:
-        facts: dict[str, object] = {"pid": view.pid, "reason": _VERDICTS[verdict]}
-        if child.stale is None:
-            verdicts.append(("workflow.watchdog.stale", {**facts, "timeout": None}))
-        verdicts.append(("workflow.watchdog.killed", {**(child.stale or {}), **facts, "stack": stack}))
-    code = _meant(view, exit_code)
-    step_timed_out = code == EXIT_STEP_TIMEOUT or verdict is Verdict.STEP_TIMEOUT
+    code = _meant(view, exit_facts.exit_code)
+    step_timed_out = code == EXIT_STEP_TIMEOUT or view.verdict is Verdict.STEP_TIMEOUT
     return Death(
         planned=planned or step_timed_out or code in _PLANNED,
         pause=_PAUSE if code == EXIT_LOST_GROUND else 0.0,
         step_timed_out=step_timed_out,
         error=error,
         fatal=child.stop_error is not None,
-        leftover=leftover,
-        verdicts=tuple(verdicts),
+        leftover=_leftover(out_path, err_path, held),
+        pid=view.pid or None,
+        verdicts=_told(child, view, stack),
+    )
+
+
+def _leftover(out_path: str, err_path: str, held: Held | None) -> tuple[tuple[LogSource, str], ...]:
+    if held is None:
+        return ()
+    printed: tuple[tuple[LogSource, str, int], ...] = (
+        ("stdout", out_path, held.out_position),
+        ("stderr", err_path, held.err_position),
+    )
+    return tuple(
+        (source, line) for source, path, position in printed for line in read_leftover(path, position, _LEFTOVER)
+    )
+
+
+def _told(child: Child, view: SlotView, stack: str | None) -> tuple[tuple[str, dict[str, object]], ...]:
+    """Return the events of what the watchdog has done."""
+    if view.verdict is Verdict.NONE:
+        return ()
+    facts: dict[str, object] = {"pid": view.pid, "reason": _VERDICTS[view.verdict].value}
+    stale = () if child.stale is not None else (("workflow.watchdog.stale", {**facts, "timeout": None}),)
+    return (*stale, ("workflow.watchdog.killed", {**(child.stale or {}), **facts, "stack": stack}))
+
+
+def _facts(child: Child, view: SlotView, exit_facts: _ExitFacts) -> Facts:
+    since = child.stale.get("silent_for") if child.stale is not None else None
+    timed_out = _meant(view, exit_facts.exit_code) == EXIT_STEP_TIMEOUT
+    return Facts(
+        pid=view.pid,
+        exit_code=exit_facts.exit_code,
+        signal=signal_name(exit_facts.signal),
+        verdict=Cause.STEP_TIMEOUT if timed_out else _VERDICTS.get(view.verdict),
+        cpu_seconds=exit_facts.cpu_seconds,
+        cpu_limit=view.cpu_limit_us / 1e6,
+        memory_limit=view.memory_limit,
+        peak_memory=view.peak_memory,
+        since=since if isinstance(since, float) else None,
     )
 
 
@@ -114,34 +159,17 @@ def _meant(view: SlotView, exit_code: int | None) -> int | None:
     )  # it did not get as far as a slot
 
 
-def _exit_facts(child: Child, view: SlotView) -> tuple[int | None, int | None, int, float | None]:
+def _exit_facts(child: Child, view: SlotView) -> _ExitFacts:
     if child.exited.done() and not child.exited.cancelled() and child.exited.exception() is None:
-        message = child.exited.result()
-        return message.exit_code, message.signal, message.max_rss, round(message.user_time + message.system_time, 3)
+        found = child.exited.result()
+        return _ExitFacts(
+            found.exit_code, found.signal, found.max_rss, round(found.user_time, 3), round(found.system_time, 3)
+        )
     if view.exit_recorded:
-        return view.exit_code, view.signal, view.max_rss, round((view.user_us + view.sys_us) / 1e6, 3)
-    return None, None, 0, None
-
-
-def _signal_name(number: int | None) -> str | None:
-    if number is None:
-        return None
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _sentence(pid: int, exit_code: int | None, name: str | None, verdict: Verdict) -> str:
-    if verdict is not Verdict.NONE:
-        return f"process {pid} was ended by the watchdog: {_VERDICTS[verdict]}"
-    if name is not None:
-        return f"process {pid} was killed by {name}"
-    if exit_code is None:
-        return f"process {pid} died while no server looked"
-    if exit_code == 0:
-        return f"process {pid} exited with code 0 before its workflow had ended (os._exit or sys.exit in a handler?)"
-    return f"process {pid} exited with code {exit_code}"
+        return _ExitFacts(
+            view.exit_code, view.signal, view.max_rss, round(view.user_us / 1e6, 3), round(view.sys_us / 1e6, 3)
+        )
+    return _ExitFacts()
 
 
 def remove_files(run_dir: str, lease: Lease, pid: int) -> None:

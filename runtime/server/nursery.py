@@ -46,6 +46,8 @@ class ForkOrder:
     out_path: str
     err_path: str
     trace_path: str
+    python: str | None = None
+    environ: dict[str, str | None] | None = field(default=None, repr=False)
 
 
 class Nursery:
@@ -248,7 +250,7 @@ class Nursery:
             connection.send(
                 Fork(
                     request_id=self._next,
-                    mode=self._mode,
+                    mode="spawn" if order.python is not None else self._mode,
                     slot=order.slot,
                     instance_id=order.instance_id,
                     epoch=order.epoch,
@@ -256,6 +258,8 @@ class Nursery:
                     out_path=order.out_path,
                     err_path=order.err_path,
                     trace_path=order.trace_path,
+                    python=order.python,
+                    environ=order.environ,
                 )
             )
         except IpcError as error:

@@ -5,18 +5,27 @@ from __future__ import annotations
 import importlib
 import sys
 import types
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..authoring.action import ACTIONS, Action
+from ..authoring.action import ACTIONS, Action, ActionWorkflow
 from ..base.config import WorkflowsConfig
 from ..base.duration import parse_duration
-from ..base.errors import ConfigError, InvalidInput, WorkflowAlreadyRegistered, WorkflowNotFound, WorkflowNotImportable
+from ..base.errors import (
+    ConfigError,
+    InvalidInput,
+    LimitNotEnforceable,
+    WorkflowAlreadyRegistered,
+    WorkflowNotFound,
+    WorkflowNotImportable,
+)
 from ..base.ids import check_workflow_name
+from ..base.limits import ProcessLimits
 from ..child.main_module import importable
 from ..child.spec import DefinitionPath
 from ..engine.definition import Definition, definition_of
+from .enforcement import check_enforceable
 
 __all__ = ["Registered", "Registry", "locate"]
 
@@ -33,6 +42,7 @@ class Registered:
     key: Callable[[Any], Any] | None = None
     rate: tuple[int, float] | None = None
     from_plugin: bool = False
+    limits: ProcessLimits = field(default_factory=ProcessLimits)
 
     def key_of(self, text: str) -> str | None:
         """Return the limit key of an input (JSON text); None without `key=`.
@@ -51,11 +61,17 @@ class Registered:
 
 
 class Registry:
-    """The workflows of one server, by name."""
+    """The workflows of one server, by name.
 
-    def __init__(self, config: WorkflowsConfig) -> None:
+    Args:
+        config: how they are run.
+        watched: whether a watchdog looks after their processes; None where there are none and limits bind nobody, as in tests.
+    """
+
+    def __init__(self, config: WorkflowsConfig, *, watched: bool | None) -> None:
         """Start empty."""
         self._config = config
+        self._watched = watched
         self._known: dict[str, Registered] = {}
 
     def add(
@@ -68,6 +84,7 @@ class Registry:
         from_plugin: bool,
         key: Callable[[Any], Any] | None = None,
         rate: str | None = None,
+        limits: Mapping[str, Any] | None = None,
     ) -> Registered:
         """Register a definition.
 
@@ -75,6 +92,7 @@ class Registry:
             WorkflowAlreadyRegistered: the name is taken.
             WorkflowNotImportable: a child could not import it.
             ConfigError: an option cannot work.
+            LimitNotEnforceable: this machine cannot keep one of the limits.
         """
         definition = definition_of(definition)
         if not isinstance(definition, Definition):
@@ -94,11 +112,31 @@ class Registry:
         path = DefinitionPath(name=definition.name)
         if isolated and not from_plugin:
             path = locate(definition, module)
+        bounds = self._limits(definition.name, limits or {}, isolated=isolated)
         limit = self._config.limit_for(definition.name, max_concurrent)
         found = self._known[definition.name] = Registered(
-            definition, path, isolated, limit, on_limit, key, _rate(definition.name, rate), from_plugin
+            definition, path, isolated, limit, on_limit, key, _rate(definition.name, rate), from_plugin, bounds
         )
         return found
+
+    def _limits(self, name: str, options: Mapping[str, Any], *, isolated: bool) -> ProcessLimits:
+        bounds = ProcessLimits.of(name, **options)
+        if bounds and self._watched is not None:
+            if not isolated:
+                named = ", ".join(option for option, value in bounds if value is not None)
+                raise LimitNotEnforceable(
+                    f"workflow {name!r} runs inline, in the server's own process, which {named} would limit as a whole; "
+                    "let it be isolated, or leave it out"
+                )
+            check_enforceable(name, bounds, watched=self._watched)
+        return bounds
+
+    def limits_of(self, name: str, parent: str | None) -> ProcessLimits:
+        """Return what the processes of a workflow may use. An action's are those of the workflow that runs it, if it has none itself."""
+        known = self._known[name]
+        if not known.limits and isinstance(known.definition, ActionWorkflow) and parent in self._known:
+            return self._known[parent].limits
+        return known.limits
 
     def forget_plugins(self) -> None:
         """Drop what plugins registered: their setup does it again at the next start."""

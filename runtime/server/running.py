@@ -24,6 +24,7 @@ from ..base.errors import PluginConfigError, RunDirectoryError, ServerNotRunning
 from ..base.log import get_logger
 from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
+from ..base.tasks_group import group_of, groups_folder
 from ..child.core import plugin_connection
 from ..child.main_module import importable
 from ..child.spec import ChildSpec, PluginText
@@ -365,6 +366,9 @@ class RunningServer:
 
     def _spec(self, claim: Claim, slot: int) -> ChildSpec:
         server, settings = self._server, self._settings
+        limits, group = server.workflows.registry.limits_of(claim.workflow_name, claim.parent), None
+        if limits.processes is not None and (folder := groups_folder()) is not None:
+            group = group_of(folder, self.run_dir.beats_path, claim.lease.instance, claim.lease.epoch)
         return ChildSpec(
             database=server.path,
             pragmas=settings.sqlite_pragmas,
@@ -386,6 +390,8 @@ class RunningServer:
             suspend_after=settings.suspend_after,
             max_payload=settings.max_payload,
             max_output=settings.max_output,
+            limits=limits,
+            tasks_group=group,
         )
 
     def _queued(self) -> None:

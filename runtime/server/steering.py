@@ -54,10 +54,10 @@ class WorkflowsParts:
 class Steering:
     """The part of `server.workflows` that changes instances from outside."""
 
-    def __init__(self, config: WorkflowsConfig) -> None:
+    def __init__(self, config: WorkflowsConfig, *, watched: bool | None) -> None:
         """Hold the configuration; the server lends its parts when it starts."""
         self._config = config
-        self.registry = Registry(config)
+        self.registry = Registry(config, watched=watched)
         self._parts: WorkflowsParts | None = None
 
     def _live(self) -> WorkflowsParts:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,6 +39,7 @@ from ..base.errors import DatabaseUnavailable, PluginSetupError
 from ..base.log import get_logger
 from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
+from ..base.tasks_group import remove as remove_group
 from ..child.spec import ChildSpec, output_paths
 from ..store.admission import Claim, Death, Held, Settlement
 from ..store.ops import Lease
@@ -133,9 +135,21 @@ class Supervisor:
         """
         parts = self._parts
         spec = parts.spec_of(claim, child.slot)
+        child.tasks_group = spec.tasks_group
+        parts.table.limit(
+            child.slot, memory=spec.limits.memory_limit or 0, cpu_us=math.ceil(spec.limits.cpu_limit or 0) * 1_000_000
+        )
         out_path, err_path = output_paths(parts.run_dir, claim.lease.instance, claim.lease.epoch)
         order = ForkOrder(
-            child.slot, claim.id, claim.lease.epoch, spec.model_dump_json(), out_path, err_path, spec.trace_dir
+            child.slot,
+            claim.id,
+            claim.lease.epoch,
+            spec.model_dump_json(),
+            out_path,
+            err_path,
+            spec.trace_dir,
+            spec.limits.python,
+            spec.limits.env,
         )
         born = await parts.nursery.fork(order)
         return ProcessIdentity(born.pid, born.start_time, boot_id())
@@ -196,6 +210,8 @@ class Supervisor:
         self._children.pop(child.lease, None)
         parts.table.release(child.slot)
         remove_files(parts.run_dir, child.lease, view.pid)
+        if child.tasks_group is not None:
+            remove_group(child.tasks_group)
         self._report(child, settlement, death)
         child.settled.set()
         parts.bus.poke()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from ..base.config import WorkflowsConfig
@@ -47,9 +48,9 @@ _LONGEST_SCHEDULE = 100
 class Workflows(Steering):
     """`server.workflows`."""
 
-    def __init__(self, config: WorkflowsConfig) -> None:
-        """Begin with no workflows; the server lends its parts when it starts."""
-        super().__init__(config)
+    def __init__(self, config: WorkflowsConfig, *, watched: bool | None) -> None:
+        """Begin with no workflows; the server lends its parts when it starts. `watched`: see `Registry`."""
+        super().__init__(config, watched=watched)
 
     def attach(self, parts: WorkflowsParts | None) -> None:
         """Lend the parts of a started server, or take them back."""
@@ -66,6 +67,14 @@ class Workflows(Steering):
         on_limit: Literal["queue", "reject"] = "queue",
         key: Callable[[Any], Any] | None = None,
         rate: str | None = None,
+        memory_limit: int | str | None = None,
+        cpu_limit: DurationLike | None = None,
+        open_files: int | None = None,
+        processes: int | None = None,
+        env: Mapping[str, str | None] | Iterable[str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        nice: int | None = None,
+        python: str | os.PathLike[str] | None = None,
         from_plugin: bool = False,
     ) -> None:
         """Register a workflow; before or after `start`.
@@ -77,11 +86,23 @@ class Workflows(Steering):
             on_limit: "queue" keeps instances pending, in order; "reject" makes `start` raise `ConcurrencyLimitReached`.
             key: a function of the input; the limit then counts for each key by itself.
             rate: how many instances may start in how long, such as "10/1min"; the others stay pending.
+            memory_limit: bytes, or text such as "512MB", that an instance's process may hold with all that it has started. Who asks
+                for more gets a `MemoryError`; what grows over it nevertheless is ended.
+            cpu_limit: CPU time that each process of an instance may use, in whole seconds; one that has used it is ended.
+            open_files: descriptors that each of its processes may have open.
+            processes: processes and threads that an instance may have at once, beside Paddock's own few.
+            env: names of the server's variables that its processes see ("AWS_*" is a pattern), or a dict of names and values, in
+                which None passes the server's value on. `PATH`, `HOME`, `LANG` and the like are there in any case.
+            cwd: the folder that its processes work in.
+            nice: how much its processes yield to others, 0 to 19.
+            python: another interpreter to run in, which can import this version of Paddock; its processes are spawned.
             from_plugin: registered by a plugin's `setup`, which does the same in every child.
 
         Raises:
             WorkflowAlreadyRegistered: the name is taken.
             WorkflowNotImportable: a child could not import the definition.
+            ConfigError: an option cannot work.
+            LimitNotEnforceable: this machine cannot keep one of the limits.
         """
         self.registry.add(
             definition,
@@ -91,6 +112,16 @@ class Workflows(Steering):
             from_plugin=from_plugin,
             key=key,
             rate=rate,
+            limits={
+                "memory_limit": memory_limit,
+                "cpu_limit": cpu_limit,
+                "open_files": open_files,
+                "processes": processes,
+                "env": env,
+                "cwd": cwd,
+                "nice": nice,
+                "python": python,
+            },
         )
         if self._parts is not None:
             self._parts.queued()

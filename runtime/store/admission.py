@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..base.records import LEVELS, ErrorInfo, LogSource, Status
 from . import events, instances
@@ -38,7 +38,10 @@ SELECT seq, id, priority, executions FROM (
 _STARTS = "SELECT count(*) FROM paddock_starts WHERE workflow_name = ? AND at > ?"
 _STARTED = "INSERT INTO paddock_starts VALUES (?, ?)"
 _FORGET_STARTS = "DELETE FROM paddock_starts WHERE workflow_name = ? AND at <= ?"
-_CLAIM = "UPDATE paddock_instances SET epoch = epoch + 1 WHERE seq = ? RETURNING epoch"
+_CLAIM = """
+UPDATE paddock_instances SET epoch = epoch + 1 WHERE seq = ?
+RETURNING epoch, (SELECT p.workflow_name FROM paddock_instances p WHERE p.id = paddock_instances.parent_id)
+"""
 _LEASE = """
 INSERT INTO paddock_leases (instance, workflow_name, limit_key, isolated, epoch, claimed_at)
 SELECT seq, workflow_name, limit_key, ?, epoch, ? FROM paddock_instances WHERE seq = ?
@@ -89,12 +92,13 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An instance that may run now."""
+    """An instance that may run now; `parent` is the workflow of the instance that has started it."""
 
     lease: Lease
     id: str
     workflow_name: str
     isolated: bool
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,7 @@ class Death:
     fatal: bool = False
     leftover: tuple[tuple[LogSource, str], ...] = ()
     verdicts: tuple[tuple[str, dict[str, object]], ...] = ()
+    pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +167,11 @@ def claim(tx: sqlite3.Connection, wanted: Wanted, now: float) -> list[Claim]:
                 continue
             capacity -= 1
         instances.move(tx, seq, Status.PENDING, Status.RUNNING, now)
-        epoch = tx.execute(_CLAIM, (seq,)).fetchone()[0]
+        epoch, parent = tx.execute(_CLAIM, (seq,)).fetchone()
         tx.execute(_LEASE, (int(isolated), now, seq))
         if name in wanted.rates and epoch == 1:
             tx.execute(_STARTED, (name, now))
-        claims.append(Claim(Lease(seq, epoch), ident, name, isolated))
+        claims.append(Claim(Lease(seq, epoch), ident, name, isolated, parent))
     return claims
 
 
@@ -235,23 +240,27 @@ def _keep_leftover(tx: sqlite3.Connection, seq: int, death: Death, now: float, *
 
 def _crashed(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: int, now: float) -> Settlement:
     seq = lease.instance
+    step = tx.execute(_OPEN_STEP, (seq,)).fetchone()
+    if step is not None and death.error is not None and not death.fatal:
+        death = replace(death, error=death.error.model_copy(update={"step": step[0], "attempt": step[1]}))
     if death.fatal and death.error is not None:
         instances.move(tx, seq, Status.RUNNING, Status.FAILED, now, error=death.error)
         return Settlement(Status.FAILED)
     if death.step_timed_out:
-        spent = ErrorInfo(type="StepTimeout", message="the step outran its timeout and its process was ended")
+        spent = _as_timeout(death.error)
         tx.execute(_TIMED_OUT_STEP, (spent.model_dump_json(exclude_none=True), seq, now))
     if death.planned:
         target = Status.PAUSED if instances.take_pause(tx, seq) else Status.PENDING
         wake_at = now + death.pause if death.pause and target is Status.PENDING else None
         instances.move(tx, seq, Status.RUNNING, target, now, wake_at=wake_at)
         return Settlement(target, wake_at)
-    step = tx.execute(_OPEN_STEP, (seq,)).fetchone()
     key = step[0] if step else "(boot)"
     mark = tx.execute(_MARK, (seq,)).fetchone()[0]
     crash_step, crash_mark, count, _ = tx.execute(_CRASH, (seq,)).fetchone()
     count = count + 1 if (crash_step, crash_mark) == (key, mark) else 1
     tx.execute(_CRASHED, (key, mark, count, seq))
+    wake_at = None if count == 1 else now + min(_BACKOFF_FIRST * 2.0 ** (count - 2), _BACKOFF_LAST)
+    _tell_crash(tx, seq, death, (count, max_resumes), wake_at, now)
     if count > max_resumes:
         error = _crash_loop(death.error, key if step else None, count)
         instances.move(tx, seq, Status.RUNNING, Status.FAILED, now, error=error)
@@ -259,9 +268,25 @@ def _crashed(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: in
     if instances.take_pause(tx, seq):
         instances.move(tx, seq, Status.RUNNING, Status.PAUSED, now, error=death.error)
         return Settlement(Status.PAUSED, crashes=count)
-    wake_at = None if count == 1 else now + min(_BACKOFF_FIRST * 2.0 ** (count - 2), _BACKOFF_LAST)
     instances.move(tx, seq, Status.RUNNING, Status.PENDING, now, error=death.error, wake_at=wake_at)
     return Settlement(Status.PENDING, wake_at, count)
+
+
+def _tell_crash(
+    tx: sqlite3.Connection, seq: int, death: Death, crashes: tuple[int, int], wake_at: float | None, now: float
+) -> None:
+    """Write the event of a crash: the count without progress so far, how many are let pass, when it goes on if at all."""
+    count, most = crashes
+    error = death.error.model_dump(mode="json", exclude_none=True) if death.error is not None else None
+    goes_on = {"wake_at": wake_at} if count <= most else {}
+    data = {"pid": death.pid, "crashes": count, "max_resumes": most, **goes_on, "error": error}
+    events.append(tx, seq, "workflow.crashed", now, data)
+
+
+def _as_timeout(death: ErrorInfo | None) -> ErrorInfo:
+    """Return the error of a step whose timeout its process did not survive, with what is known of that."""
+    facts = death.model_dump(exclude={"type", "message"}) if death is not None else {}
+    return ErrorInfo(type="StepTimeout", message="the step outran its timeout and its process was ended", **facts)
 
 
 def _crash_loop(last: ErrorInfo | None, step: str | None, count: int) -> ErrorInfo:

@@ -73,7 +73,7 @@ class MemoryServer:
         self._stack = AsyncExitStack()
         self._jumper: asyncio.Task[None] | None = None
         self.plugins = Plugins(self._plugin_list)
-        self.workflows = Workflows(self._settings)
+        self.workflows = Workflows(self._settings, watched=None)
         self.events = EventBus(self._store)
         self.logs = Logs(lambda: self._store)
 
