@@ -166,8 +166,8 @@ class Schema:
             # a value of another type than the annotation's: `decode` will name what does not fit
             return pydantic_core.to_json(value, inf_nan_mode="constants")
 
-    def decode(self, text: str, what: str) -> Any:
-        """Return the value that the code sees for a stored text.
+    def decode(self, text: str, what: str, *, strict: bool | None = None) -> Any:
+        """Return the value that the code sees for a stored text; with `strict` nothing is converted, such as text to a number.
 
         Raises:
             InvalidInput: the text does not fit the type; `what` and the fields are named.
@@ -175,7 +175,7 @@ class Schema:
         if not self.typed:
             return plain_json(text)
         try:
-            return self.adapter().validate_json(text)
+            return self.adapter().validate_json(text, strict=strict)
         except ValidationError as error:
             raise InvalidInput(f"{what} does not fit {self.name}: {describe_validation(error)}") from None
 

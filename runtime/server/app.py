@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from ..base.clock import Clock, SystemClock
 from ..base.config import WatchdogConfig, WorkflowsConfig
@@ -22,6 +24,11 @@ from .logs import Logs
 from .running import LentStore, RunningServer, ServerSettings
 from .signalled import Farewell, reexecute, serve_until_signalled
 from .workflows import Workflows
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from ..http.served import Served
 
 __all__ = ["AppServer"]
 
@@ -66,6 +73,7 @@ class AppServer:
         self._plugin_list = order_plugins(resolve_plugins(plugins))
         self._running: RunningServer | None = None
         self._ending: RunningServer | None = None
+        self._started_at: float | None = None
         self._changing = asyncio.Lock()
         self._lent = LentStore()
         self.plugins = Plugins(self._plugin_list)
@@ -113,6 +121,7 @@ class AppServer:
             await running.close()
             raise
         self._running = running
+        self._started_at = time.time()
 
     def _parts(self) -> ServerSettings:
         return ServerSettings(
@@ -191,6 +200,46 @@ class AppServer:
     ) -> None:
         """Stop."""
         await self.stop()
+
+    # --- over HTTP ---
+
+    def asgi(self, *, token: str | None = None, allowed_hosts: Iterable[str] = ()) -> ASGIApp:
+        """Return the HTTP API, the page and the metrics as an ASGI application, to mount under a prefix or to serve by itself.
+
+        Mounted, it answers while the server is started: `lifespan` does that with the application. By itself it starts and stops the
+        server with its own life.
+
+        Args:
+            token: what callers must show; without one only loopback is answered, under a loopback name.
+            allowed_hosts: further names under which it is reached, such as "ops.example.com". "*" leaves it to the application around
+                it to decide who may call: every name is answered, and without a token every peer.
+        """
+        from ..http.app import create_app
+
+        return create_app(self._served(), token=token, hosts=allowed_hosts, lifespan=self.lifespan)
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+        """Start the server with an application and stop it with it: `FastAPI(lifespan=server.lifespan)`."""
+        async with self:
+            yield
+
+    def _served(self) -> Served:
+        from ... import __version__
+        from ..http.served import Served
+
+        return Served(
+            workflows=self.workflows,
+            events=self._events,
+            logs=self.logs,
+            store=self._lent.opened,
+            processes=self.processes,
+            health=self.health,
+            settings=self._settings,
+            database=os.path.basename(self._path),
+            version=__version__,
+            started_at=lambda: self._started_at if self._running is not None else None,
+        )
 
     # --- looking ---
 

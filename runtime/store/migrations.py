@@ -109,6 +109,7 @@ CREATE TABLE paddock_events (
 );
 CREATE INDEX paddock_events_of ON paddock_events (instance, id);
 CREATE INDEX paddock_logs_of ON paddock_events (instance, id) WHERE level IS NOT NULL;
+CREATE INDEX paddock_kills ON paddock_events (id) WHERE name = 'workflow.watchdog.killed';
 
 CREATE TABLE paddock_starts (
     workflow_name TEXT NOT NULL,

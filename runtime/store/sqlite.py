@@ -69,6 +69,8 @@ class SqliteStore:
         self._reader = self._writer
         if reader and path != ":memory:":
             self._reader = Worker(open_connection(path, pragmas, read_only=True), path, turn=None)
+        self._pragmas = pragmas
+        self._viewer: Worker | None = None
 
     @classmethod
     def open(cls, path: str, pragmas: SqlitePragmas) -> SqliteStore:
@@ -95,6 +97,25 @@ class SqliteStore:
         self._writer.close()
         if self._reader is not self._writer:
             self._reader.close()
+        if self._viewer is not None:
+            self._viewer.close()
+
+    async def view(self, function: Callable[..., Any], *values: Any, **named: Any) -> Any:
+        """Run a function that reads, such as those of `browse`, in one snapshot, on a connection of its own.
+
+        A long look so delays neither commits nor events.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be read now.
+        """
+        if self._viewer is None and self._reader is not self._writer:
+            self._viewer = Worker(open_connection(self.path, self._pragmas, read_only=True), self.path, turn=None)
+        worker = self._viewer or self._reader
+        return await worker.call(functools.partial(_in_snapshot, function, values, named))
+
+    def observe_commits(self, observe: Callable[[float], None]) -> None:
+        """Call `observe(seconds)` after each commit of this store, in its thread."""
+        self._writer.committed = observe
 
     def health(self) -> dict[str, Any]:
         """Return what is wrong with the store now; `{}` when nothing is."""

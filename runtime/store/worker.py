@@ -119,6 +119,7 @@ class Worker:
         self._in_use = threading.Lock()
         self._closed = False
         self.trouble: str | None = None
+        self.committed: Callable[[float], None] | None = None
 
     async def call(self, function: Callable[[sqlite3.Connection], Any]) -> Any:
         """Run `function(connection)` in the thread, in a transaction where this is a writer, and return its result.
@@ -228,6 +229,7 @@ class Worker:
 
     def _transaction(self, batch: list[Call]) -> list[Any]:
         connection = self._connection
+        began = time.monotonic()
         connection.execute("BEGIN IMMEDIATE")
         try:
             if len(batch) == 1:
@@ -236,6 +238,8 @@ class Worker:
                 results = [self._savepoint(function) for function, _, _ in batch]
             reach("child.commit.inside")
             connection.execute("COMMIT")
+            if self.committed is not None:
+                self.committed(time.monotonic() - began)
         except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

@@ -22,7 +22,7 @@ FOLDERS = {"": "paddock", "runtime": "runtime", "ipc": "ipc", "watchdog": "watch
 """Name under `paddock` → folder; pyproject.toml maps the same."""
 
 _BELOW_CHILD = {"runtime.base", "runtime.store", "runtime.engine", "runtime.authoring", "ipc", "watchdog"}
-_RUNTIME = _BELOW_CHILD | {"runtime.child", "runtime.server"}
+_RUNTIME = _BELOW_CHILD | {"runtime.child", "runtime.server", "runtime.server.app", "runtime.http"}
 
 ALLOWED: dict[str, set[str]] = {
     # unit            the units it may import, beside itself; a longer name allows that one module
@@ -37,6 +37,9 @@ ALLOWED: dict[str, set[str]] = {
     # what a child is told, what it leaves behind, and what a process of either kind knows of its main module and its plugins'
     # database; not how a child runs
     "runtime.server": _BELOW_CHILD | {f"runtime.child.{name}" for name in ("spec", "output", "main_module", "core")},
+    "runtime.http": _BELOW_CHILD | {"runtime.server"},
+    # AppServer hands its services to the HTTP side, which knows nothing of AppServer
+    "runtime.server.app": _BELOW_CHILD | {"runtime.server", "runtime.http", "runtime.child.main_module", ""},
     "runtime.testing": _BELOW_CHILD | {"runtime.server", "runtime.child.core"},
     "runtime.cli": _RUNTIME | {""},
     "testing": {"runtime.testing"},  # the public face of what users test with

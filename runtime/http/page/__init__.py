@@ -1,0 +1,1 @@
+"""The page's files; `page_routes` serves them."""

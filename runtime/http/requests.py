@@ -1,0 +1,316 @@
+"""What a request says, checked: the query, and a JSON body that is bounded before it is read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import pydantic_core
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from starlette.requests import Request
+
+from ..base.duration import parse_duration
+from ..base.errors import ConfigError
+from .problems import Problem
+from .served import Served
+
+__all__ = [
+    "BulkBody",
+    "Call",
+    "DurationText",
+    "ForkBody",
+    "InstancesQuery",
+    "KillsQuery",
+    "LogsQuery",
+    "Query",
+    "RunBody",
+    "ScheduleBody",
+    "SessionBody",
+    "SignalBody",
+    "StartBody",
+    "StreamQuery",
+    "read_json",
+    "refuse",
+]
+
+_SLACK = 64 * 1024
+_BODY_TIMEOUT = 60.0
+_LARGEST = 2**62
+_DURATION_PATTERN = r"^\s*(\d{1,9}(\.\d{1,9})?\s*(ms|s|sec|m|min|h|d|w)\s*)+$"
+
+
+def _digits(value: object) -> object:
+    """Read a whole number of a query: digits and nothing else, so that what is answered is what the description promises."""
+    if isinstance(value, str):
+        if value.isascii() and value.isdigit() and len(value) < 20:  # noqa: PLR2004
+            return int(value)
+        raise ValueError("it must be a whole number")
+    return value
+
+
+def _duration(value: object) -> object:
+    try:
+        return parse_duration(value)  # type: ignore[arg-type]
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+Whole = Annotated[int, BeforeValidator(_digits)]
+Cursor = Annotated[Whole, Field(ge=0, le=_LARGEST)]
+Flag = Literal["0", "1", "true", "false"]
+_DURATION_SCHEMA = {
+    "anyOf": [{"type": "number", "minimum": 0, "maximum": 1e9}, {"type": "string", "pattern": _DURATION_PATTERN}],
+    "description": 'seconds, or text such as "5min" or "1h 30min"',
+}
+#: Seconds, or text such as "5min"; seconds once it is read.
+DurationText = Annotated[float, BeforeValidator(_duration), Field(ge=0, le=1e9), WithJsonSchema(_DURATION_SCHEMA)]
+
+
+class Query(BaseModel):
+    """Base of the queries; `None` is what was not asked for."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class ResultQuery(Query):
+    """How long to wait for a result."""
+
+    timeout: (
+        Annotated[
+            float,
+            BeforeValidator(_duration),
+            Field(ge=0, le=1e9),
+            WithJsonSchema({"type": "string", "pattern": _DURATION_PATTERN}),
+        ]
+        | None
+    ) = None
+
+
+class InstancesQuery(Query):
+    """Which page of instances."""
+
+    workflow: list[str] = Field(default_factory=list)
+    status: list[str] = Field(default_factory=list)
+    q: str | None = Field(default=None, max_length=200)
+    parent: str | None = Field(default=None, max_length=200)
+    limit: Whole = Field(default=50, ge=1, le=500)
+    before: Cursor | None = None
+    after: Cursor | None = None
+
+
+class DetailQuery(Query):
+    """How long values may be."""
+
+    values: Literal["full", "short"] = "full"
+
+
+class PayloadQuery(Query):
+    """Which value."""
+
+    of: Literal["input", "output"] = "output"
+    step: str | None = Field(default=None, max_length=2000)
+
+
+class StreamQuery(Query):
+    """Which events."""
+
+    pattern: str = Field(default="*", min_length=1, max_length=300)
+    instance_id: str | None = Field(default=None, max_length=200)
+    after: Cursor | None = None
+    limit: Whole = Field(default=100, ge=1, le=1000)
+    short: Flag = "0"
+    follow: Flag = "true"
+    until: Literal["end"] | None = None
+
+
+class LogsQuery(Query):
+    """Which log records."""
+
+    level: Literal["debug", "info", "warning", "error", "critical"] | None = None
+    after: Cursor | None = None
+    before: Cursor | None = None
+    limit: Whole = Field(default=100, ge=1, le=1000)
+    tail: Annotated[Whole, Field(ge=1, le=1000)] | None = None
+    follow: Flag = "true"
+    until: Literal["end"] | None = None
+
+
+class KillsQuery(Query):
+    """Which kills."""
+
+    limit: Whole = Field(default=50, ge=1, le=200)
+    before: Cursor | None = None
+    instance_id: str | None = Field(default=None, max_length=200)
+
+
+class Body(BaseModel):
+    """Base of the bodies: nothing unknown, nothing converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class StartBody(Body):
+    """What to start."""
+
+    input: Any = None
+    id: str | None = None
+    delay: DurationText | None = None
+    priority: int = Field(default=0, ge=-(2**31), le=2**31)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class RunBody(StartBody):
+    """What to run, and how long to wait for it."""
+
+    timeout: DurationText | None = None
+
+
+class ForkBody(Body):
+    """From where, and with which input; without `input` the same."""
+
+    from_step: str | None = None
+    input: Any = None
+    id: str | None = None
+
+
+class SignalBody(Body):
+    """The answer to a wait."""
+
+    name: str = Field(min_length=1, max_length=1000)
+    payload: Any = None
+
+
+class BulkBody(Body):
+    """What to do with many instances: those that are named, or those of a workflow and a status."""
+
+    action: Literal["cancel", "retry", "cleanup", "pause", "unpause"]
+    ids: list[str] | None = Field(default=None, max_length=1000)
+    workflow: str | None = None
+    status: str | None = None
+    older_than: DurationText | None = None
+
+
+class ScheduleBody(Body):
+    """When to start what; exactly one of `cron` and `every`."""
+
+    workflow: str
+    cron: str | None = Field(default=None, max_length=200)
+    every: DurationText | None = None
+    input: Any = None
+    id: str | None = None
+    tz: str = Field(default="UTC", max_length=100)
+    catch_up: Literal["one", "all", "skip"] = "one"
+
+
+class SessionBody(Body):
+    """The token, to be exchanged for a cookie."""
+
+    token: str = Field(max_length=10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, read and checked."""
+
+    served: Served
+    request: Request
+    query: Any = None
+    body: Any = None
+
+    @property
+    def id(self) -> str:
+        """Return the id in the path."""
+        return str(self.request.path_params["id"])
+
+    def wants(self, media: str) -> bool:
+        """Tell whether the caller names a media type that it accepts."""
+        return any(
+            part.partition(";")[0].strip().lower() == media
+            for part in self.request.headers.get("accept", "").split(",")
+        )
+
+
+def refuse(error: ValidationError, where: str) -> Problem:
+    """Return the problem of values that do not fit, field by field, without the values."""
+    found = [
+        {"where": ".".join([where, *(str(part) for part in item["loc"])]), "message": item["msg"]}
+        for item in error.errors(include_url=False, include_input=False, include_context=False)[:20]
+    ]
+    detail = "; ".join(f"{item['where']}: {item['message']}" for item in found[:3])
+    return Problem(422, "InvalidRequest", detail, errors=found)
+
+
+def read_query(kind: type[Query], request: Request) -> Query:
+    """Return the query of a request.
+
+    Raises:
+        Problem: a value does not fit.
+    """
+    given: dict[str, Any] = {}
+    for name, field in kind.model_fields.items():
+        values = request.query_params.getlist(name)
+        if not values:
+            continue
+        if field.annotation == list[str]:
+            given[name] = [part for value in values for part in value.split(",") if part]
+        elif len(values) > 1:
+            raise Problem(422, "InvalidRequest", f"query.{name}: it is given more than once")
+        else:
+            given[name] = values[0]
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise refuse(error, "query") from None
+
+
+async def read_json(request: Request, limit: int) -> Any:
+    """Return a body's JSON value, None for an empty body. Never holds more than `limit` bytes and a little.
+
+    Raises:
+        Problem: it is too large, too slow, or no JSON.
+    """
+    most = limit + _SLACK
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > most:
+        raise _too_large(most)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT):
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    raise _too_large(most)
+                parts.append(part)
+    except TimeoutError:
+        raise Problem(408, "RequestTimeout", "the body did not come in time", headers={"Connection": "close"}) from None
+    raw = b"".join(parts)
+    if not raw.strip():
+        return None
+    try:
+        return pydantic_core.from_json(raw, allow_inf_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "BadRequest", f"the body is no JSON: {str(error)[:200]}") from None
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(413, "BodyTooLarge", f"the body is larger than {most:,} bytes", headers={"Connection": "close"})
+
+
+def read_body(kind: type[BaseModel], value: Any) -> Any:
+    """Return a body as its model.
+
+    Raises:
+        Problem: it does not fit.
+    """
+    try:
+        # through JSON text: in Python's strict mode a list is no tuple, and text no date
+        return kind.model_validate_json(json.dumps({} if value is None else value))
+    except ValidationError as error:
+        raise refuse(error, "body") from None
+    except (ValueError, RecursionError):
+        raise Problem(
+            422, "InvalidRequest", "the body holds text that UTF-8 cannot carry, or is nested too deep"
+        ) from None

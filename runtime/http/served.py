@@ -1,0 +1,36 @@
+"""What the HTTP side works with: the services of one server, handed over by the one who makes both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..base.config import WorkflowsConfig
+from ..server.bus import EventBus
+from ..server.logs import Logs
+from ..server.workflows import Workflows
+from ..store.sqlite import SqliteStore
+
+__all__ = ["Served"]
+
+
+@dataclass(slots=True, eq=False)
+class Served:
+    """A server as its HTTP side sees it.
+
+    `store` raises `ServerNotRunning` while the server is not started. `database` is the file's name without its folder, for people.
+    """
+
+    workflows: Workflows
+    events: EventBus
+    logs: Logs
+    store: Callable[[], SqliteStore]
+    processes: Callable[[], Awaitable[list[dict[str, Any]]]]
+    health: Callable[[], Awaitable[dict[str, Any]]]
+    settings: WorkflowsConfig
+    database: str
+    version: str
+    started_at: Callable[[], float | None]
+    closing: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,0 +1,228 @@
+"""Steering: what is done to instances, one or many."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.responses import Response
+
+from ..base.errors import InvalidInput, PaddockError
+from ..base.ids import check_instance_id
+from ..base.records import Status
+from ..store import browse
+from . import answers
+from .operation import Operation, reply
+from .problems import Problem, problem_of
+from .requests import BulkBody, Call, ForkBody, SignalBody
+from .workflow_routes import check_strictly, registered
+
+__all__ = ["OPERATIONS"]
+
+_AT_ONCE = 16
+
+
+async def _status(call: Call, ident: str) -> Status:
+    return Status((await call.served.store().view(browse.instance, ident))["status"])
+
+
+async def cancel(call: Call) -> Response:
+    """Cancel an instance; its processes are gone when this answers."""
+    done = await call.served.workflows.cancel(call.id)
+    return reply(answers.Cancelled(id=call.id, cancelled=done, status=await _status(call, call.id)))
+
+
+async def retry(call: Call) -> Response:
+    """Run a failed instance on, or try a blocked one again."""
+    await call.served.workflows.retry(call.id)
+    return await _steered(call)
+
+
+async def pause(call: Call) -> Response:
+    """Hold an instance."""
+    await call.served.workflows.pause(call.id)
+    return await _steered(call)
+
+
+async def unpause(call: Call) -> Response:
+    """Release an instance."""
+    await call.served.workflows.unpause(call.id)
+    return await _steered(call)
+
+
+async def _steered(call: Call) -> Response:
+    return reply(answers.Steered(id=call.id, status=await _status(call, call.id)))
+
+
+async def fork(call: Call) -> Response:
+    """Start a new instance that shares this one's journal before a step."""
+    body, workflows = call.body, call.served.workflows
+    row = await call.served.store().view(browse.instance, call.id)
+    more: dict[str, Any] = {}
+    if "input" in body.model_fields_set:
+        more["input"] = body.input
+        known = registered(call.served, row["workflow_name"])
+        if known is not None:
+            check_strictly(known, body.input)
+    if body.id is not None and await _exists(call, check_instance_id(body.id)):
+        raise Problem(409, "InstanceIdConflict", f"instance {body.id} exists already; use another id")
+    made = await workflows.fork(call.id, body.from_step, new_id=body.id, **more)
+    found = answers.Forked(id=made, forked_from=call.id, status=await _status(call, made))
+    root = call.request.scope.get("root_path", "")
+    return reply(found, 201, {"Location": f"{root}/api/instances/{made}"})
+
+
+async def _exists(call: Call, ident: str) -> bool:
+    return await call.served.workflows.get_instance(ident) is not None
+
+
+async def signal(call: Call) -> Response:
+    """Answer a wait."""
+    await call.served.workflows.signal(call.id, call.body.name, call.body.payload)
+    return reply(answers.Signalled(id=call.id, name=call.body.name, status=await _status(call, call.id)))
+
+
+def _members(call: Call) -> dict[str, Any]:
+    if not isinstance(call.body, dict):
+        raise Problem(422, "InvalidRequest", "body: it must be a JSON object")
+    return call.body
+
+
+async def metadata(call: Call) -> Response:
+    """Merge keys into an instance's metadata."""
+    await call.served.workflows.update_metadata(call.id, _members(call))
+    instance = await call.served.workflows.get_instance(call.id)
+    return reply(answers.Metadata(id=call.id, metadata=instance.metadata if instance is not None else {}))
+
+
+async def state(call: Call) -> Response:
+    """Change the data of a state machine."""
+    await call.served.workflows.update_state(call.id, _members(call))
+    return await _steered(call)
+
+
+# --- many ---
+
+
+async def bulk(call: Call) -> Response:
+    """Cancel, retry, hold, release or delete many instances."""
+    body, workflows = call.body, call.served.workflows
+    if body.ids is not None:
+        if body.workflow is not None or body.status is not None or body.older_than is not None:
+            raise Problem(422, "InvalidRequest", "body: `ids` stands alone, without workflow, status and older_than")
+        return reply(await _each(body.action, _one(call, body.action), body.ids))
+    if body.status is not None and body.status not in list(Status):
+        raise Problem(422, "InvalidRequest", f"body.status: there is no such status; there are {', '.join(Status)}")
+    if body.older_than is not None and body.action != "cleanup":
+        raise Problem(422, "InvalidRequest", "body.older_than is for cleanup")
+    if body.action == "cancel":
+        count = await workflows.cancel_all(name=body.workflow, status=body.status)
+    elif body.action == "retry":
+        if body.status not in (None, Status.FAILED):
+            raise Problem(422, "InvalidRequest", "body.status: retry is for failed instances")
+        count = await workflows.retry_all(name=body.workflow)
+    elif body.action == "cleanup":
+        count = await workflows.cleanup_all(name=body.workflow, status=body.status, older_than=body.older_than or 0)
+    else:
+        raise InvalidInput(f"{body.action} needs `ids`")
+    return reply(answers.Bulk(action=body.action, count=count, failed=[]))
+
+
+def _one(call: Call, action: str) -> Callable[[str], Awaitable[Any]]:
+    workflows = call.served.workflows
+    calls: dict[str, Callable[[str], Awaitable[Any]]] = {
+        "cancel": workflows.cancel,
+        "retry": workflows.retry,
+        "cleanup": workflows.cleanup,
+        "pause": workflows.pause,
+        "unpause": workflows.unpause,
+    }
+    return calls[action]
+
+
+async def _each(action: str, one: Callable[[str], Awaitable[Any]], ids: list[str]) -> answers.Bulk:
+    turn = asyncio.Semaphore(_AT_ONCE)
+    failed: list[answers.BulkFailure] = []
+
+    async def act(ident: str) -> bool:
+        async with turn:
+            try:
+                return await one(ident) is not False
+            except PaddockError as error:
+                problem = problem_of(error)
+                failed.append(answers.BulkFailure(id=ident, code=problem.code, detail=problem.detail))
+                return False
+
+    done = await asyncio.gather(*(act(ident) for ident in dict.fromkeys(ids)))
+    return answers.Bulk(action=action, count=sum(done), failed=failed)
+
+
+def _steering(word: str, summary: str, handler: Callable[[Call], Awaitable[Response]], answer: Any) -> Operation:
+    return Operation(
+        "POST",
+        f"/api/instances/{{id}}/{word}",
+        word,
+        summary,
+        handler,
+        answers={200: answer},
+        errors=(404, 409),
+    )
+
+
+OPERATIONS = (
+    _steering("cancel", "Cancel an instance", cancel, answers.Cancelled),
+    _steering("retry", "Run a failed instance on", retry, answers.Steered),
+    _steering("pause", "Hold an instance", pause, answers.Steered),
+    _steering("unpause", "Release an instance", unpause, answers.Steered),
+    Operation(
+        "POST",
+        "/api/instances/{id}/fork",
+        "fork",
+        "Start a new instance that shares this one's journal before a step",
+        fork,
+        body=ForkBody,
+        answers={201: answers.Forked},
+        errors=(404, 409, 413),
+    ),
+    Operation(
+        "POST",
+        "/api/instances/{id}/signal",
+        "signal",
+        "Answer a wait",
+        signal,
+        body=SignalBody,
+        answers={200: answers.Signalled},
+        errors=(404, 413),
+    ),
+    Operation(
+        "POST",
+        "/api/instances/{id}/metadata",
+        "updateMetadata",
+        "Merge keys into an instance's metadata",
+        metadata,
+        raw_body=True,
+        answers={200: answers.Metadata},
+        errors=(404, 413),
+    ),
+    Operation(
+        "POST",
+        "/api/instances/{id}/state",
+        "updateState",
+        "Change the data of a state machine",
+        state,
+        raw_body=True,
+        answers={200: answers.Steered},
+        errors=(404, 413),
+    ),
+    Operation(
+        "POST",
+        "/api/instances/bulk",
+        "bulk",
+        "Do one thing to many instances",
+        bulk,
+        body=BulkBody,
+        answers={200: answers.Bulk},
+        errors=(409,),
+    ),
+)

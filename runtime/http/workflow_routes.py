@@ -1,0 +1,219 @@
+"""Workflows: what is registered, and how instances of them are started."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..authoring.outline import json_schema, outline, signals_of, style_of
+from ..base.errors import InstanceNotFound, InvalidInstanceId, WorkflowNotFound
+from ..base.ids import check_instance_id
+from ..base.records import Status
+from ..base.values import ANY
+from ..server.registry import Registered
+from ..store import browse
+from . import answers
+from .operation import Operation, reply
+from .problems import Problem
+from .requests import Call, RunBody, StartBody
+from .served import Served
+from .stream_routes import outcome, stream_of
+
+__all__ = ["OPERATIONS", "rate_of", "registered"]
+
+
+def registered(served: Served, name: str) -> Registered | None:
+    """Return a registered workflow, None for an unknown one."""
+    registry = served.workflows.registry
+    registry.add_actions()
+    return registry.get(name) if name in registry else None
+
+
+def rate_of(known: Registered | None) -> answers.Rate | None:
+    """Return a workflow's rate."""
+    if known is None or known.rate is None:
+        return None
+    return answers.Rate(count=known.rate[0], seconds=known.rate[1])
+
+
+async def _counts(served: Served) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    for row in await served.store().view(browse.counts):
+        held = counts.setdefault(row["workflow_name"], dict.fromkeys(Status, 0))
+        held[row["status"]] = row["count"]
+    return counts
+
+
+def _info(name: str, known: Registered | None, counts: dict[str, int] | None) -> answers.WorkflowInfo:
+    definition = known.definition if known is not None else None
+    return answers.WorkflowInfo(
+        name=name,
+        registered=known is not None,
+        style=style_of(definition) if definition is not None else None,  # type: ignore[arg-type]
+        description=definition.description if definition is not None else None,
+        tags=list(definition.tags) if definition is not None else [],
+        isolated=known.isolated if known is not None else None,
+        timeout=definition.timeout if definition is not None else None,
+        version=definition.fingerprint() if definition is not None else None,
+        total_steps=definition.total_steps if definition is not None else None,
+        limits=None
+        if known is None
+        else answers.Limits(
+            max_concurrent=known.limit, on_limit=known.on_limit, rate=rate_of(known), keyed=known.key is not None
+        ),
+        counts={str(key): value for key, value in (counts or dict.fromkeys(Status, 0)).items()},
+        input_schema=json_schema(definition.input_schema) if definition is not None else {},
+        output_schema=json_schema(getattr(definition, "output_schema", None), output=True),
+        signals=signals_of(definition) if definition is not None else [],
+        graph=outline(definition) if definition is not None else None,
+    )
+
+
+async def list_workflows(call: Call) -> Response:
+    """List all workflows, also those that only instances tell of."""
+    served = call.served
+    counts = await _counts(served)
+    served.workflows.registry.add_actions()
+    names = sorted({*served.workflows.registry.names, *counts})
+    found = [_info(name, registered(served, name), counts.get(name)) for name in names]
+    return reply(answers.Workflows(workflows=found, last_event_id=await served.store().last_event_id()))
+
+
+async def get_workflow(call: Call) -> Response:
+    """Return one workflow."""
+    name = call.request.path_params["name"]
+    known, counts = registered(call.served, name), (await _counts(call.served)).get(name)
+    if known is None and counts is None:
+        raise WorkflowNotFound(f"no workflow {name!r:.150} is registered")
+    return reply(_info(name, known, counts))
+
+
+# --- starting ---
+
+
+def _known(call: Call) -> Registered:
+    name = call.request.path_params["name"]
+    known = registered(call.served, name)
+    if known is None:
+        raise WorkflowNotFound(f"no workflow {name!r:.150} is registered")
+    return known
+
+
+def key_of(request: Request, ident: str | None) -> str | None:
+    """Return the id that a call names: in its body, or as `Idempotency-Key`, which need not look like an id."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return ident
+    key = key.strip().strip('"')
+    if not key:
+        raise Problem(422, "InvalidRequest", "Idempotency-Key is empty")
+    try:
+        key = check_instance_id(key)
+    except InvalidInstanceId:
+        key = f"key-{hashlib.sha256(key.encode()).hexdigest()[:40]}"
+    if ident is not None and ident != key:
+        raise Problem(422, "InvalidRequest", "body.id and Idempotency-Key name two different instances")
+    return key
+
+
+def check_strictly(known: Registered, value: Any) -> None:
+    """Refuse an input that the published schema does not take: over HTTP, text is no number.
+
+    Raises:
+        InvalidInput: it does not fit; the fields are named.
+    """
+    schema = known.definition.input_schema
+    if schema.typed:
+        name = known.definition.name
+        schema.decode(
+            ANY.encode(value, f"the input of workflow {name!r}"), f"the input of workflow {name!r}", strict=True
+        )
+
+
+async def _begin(call: Call, known: Registered) -> tuple[str, bool]:
+    """Start an instance, or find the one that was started under this id; return its id and whether it is new."""
+    body, served = call.body, call.served
+    ident = key_of(call.request, body.id)
+    check_strictly(known, body.input)
+    created = True
+    if ident is not None:
+        created = await _status(served, check_instance_id(ident)) is None
+    found = await served.workflows.start(
+        known.definition.name,
+        body.input,
+        id=ident,
+        delay=body.delay,
+        priority=body.priority,
+        metadata=body.metadata,
+    )
+    return found, created
+
+
+async def _status(served: Served, ident: str) -> Status | None:
+    try:
+        return Status((await served.store().view(browse.instance, ident))["status"])
+    except InstanceNotFound:
+        return None
+
+
+def _place(call: Call, ident: str) -> dict[str, str]:
+    root = call.request.scope.get("root_path", "")
+    return {"Location": f"{root}/api/instances/{ident}", "Paddock-Instance-Id": ident}
+
+
+async def start(call: Call) -> Response:
+    """Queue an instance."""
+    known = _known(call)
+    ident, created = await _begin(call, known)
+    status = await _status(call.served, ident) or Status.PENDING
+    body = answers.Started(id=ident, workflow_name=known.definition.name, status=status, created=created)
+    return reply(body, 201 if created else 200, _place(call, ident))
+
+
+async def run(call: Call) -> Response:
+    """Start an instance and answer with its result, or stream its chunks and then the result."""
+    known = _known(call)
+    ident, _ = await _begin(call, known)
+    if call.wants("text/event-stream"):
+        return stream_of(call, ident, known.definition.name)
+    return await outcome(call, ident, call.body.timeout, _place(call, ident))
+
+
+OPERATIONS = (
+    Operation(
+        "GET", "/api/workflows", "listWorkflows", "List workflows", list_workflows, answers={200: answers.Workflows}
+    ),
+    Operation(
+        "GET",
+        "/api/workflows/{name}",
+        "getWorkflow",
+        "Get one workflow",
+        get_workflow,
+        answers={200: answers.WorkflowInfo},
+        errors=(404,),
+    ),
+    Operation(
+        "POST",
+        "/api/workflows/{name}/start",
+        "start",
+        "Start an instance",
+        start,
+        body=StartBody,
+        answers={200: answers.Started, 201: answers.Started},
+        errors=(404, 409, 413, 429),
+    ),
+    Operation(
+        "POST",
+        "/api/workflows/{name}/run",
+        "run",
+        "Start an instance and wait for its result",
+        run,
+        body=RunBody,
+        answers={200: answers.Outcome, 202: answers.Outcome},
+        errors=(404, 409, 413, 424, 429),
+        stream=True,
+    ),
+)
