@@ -1,13 +1,22 @@
-"""Actions: self-describing functions, and the workflow of one step that runs an action in a process of its own."""
+"""Actions: self-describing functions, and the workflow of one step that runs an action in a process of its own.
+
+How such a step is tried (its retry policy, its timeout) is said where it is called, and needed in the process where it runs. It
+travels as metadata of the action's instance.
+"""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import inspect
+import re
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from dataclasses import dataclass, replace
+from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+
+from pydantic import BaseModel
 
 from ..base.errors import InvalidWorkflow
 from ..base.ids import check_workflow_name
@@ -15,13 +24,15 @@ from ..base.values import Schema
 from ..engine.context import Context, Frame
 from ..engine.execution import StepCall
 from ..engine.handler import Handler, handler_of
+from ..engine.retry import ONCE, Retry
 
-__all__ = ["ACTIONS", "Action", "action", "action_workflow", "as_action"]
+__all__ = ["ACTIONS", "Action", "Tries", "action", "action_workflow", "as_action"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _PREFIX = "action:"
+_TRIES = "paddock.tries"
 
 #: Actions by name, in this process: made where their modules are imported.
 ACTIONS: dict[str, Action[Any, Any]] = {}
@@ -101,16 +112,77 @@ class ActionWorkflow:
 
     async def run(self, frame: Frame) -> tuple[Any, Schema]:
         """Run the action as the one step of the instance."""
-        execution, handler = frame.execution, self.action.handler
+        execution, handler, name = frame.execution, self.action.handler, self.action.name
         text = execution.journal.input
-        key = execution.key("", self.action.name)
+        key = execution.key("", name)
+        tries = Tries.of_metadata(execution.journal.metadata)
 
-        async def call(_attempt: int) -> Any:
-            value = handler.input.decode(text, f"the input of action {self.action.name!r}")
-            return await handler.call(value, Context(frame), execution.pool)
+        async def call(attempt: int) -> Any:
+            value = handler.input.decode(text, f"the input of action {name!r}") if handler.takes_input else None
+            return await handler.call(value, Context(replace(frame, key=key, attempt=attempt)), execution.pool)
 
-        step = StepCall(key, self.action.name, "action", call, handler.output, text, stoppable=handler.is_async)
+        step = StepCall(
+            key,
+            name,
+            "action",
+            call,
+            handler.output,
+            text,
+            tries.policy(),
+            tries.timeout,
+            tries.at_most_once,
+            stoppable=handler.is_async,
+        )
         return await execution.step(step), handler.output
+
+
+class Tries(BaseModel):
+    """How often and how long an action is tried in a process of its own: what the caller said, in a form that travels as JSON."""
+
+    retry: dict[str, Any] = {}
+    types: list[str] = []
+    timeout: float | None = None
+    at_most_once: bool = False
+
+    @classmethod
+    def of(cls, retry: Retry, timeout: float | None, *, at_most_once: bool = False) -> Self:
+        """Hold what a call says; exception types become import paths."""
+        types = [f"{one.__module__}:{one.__qualname__}" for one in retry.retry_on if not isinstance(one, str)]
+        patterns = [one for one in retry.retry_on if isinstance(one, str)]
+        fields = {**retry.model_dump(exclude={"retry_on"}), "retry_on": patterns}
+        return cls(retry=fields, types=types, timeout=timeout, at_most_once=at_most_once)
+
+    @classmethod
+    def of_metadata(cls, metadata: dict[str, Any]) -> Self:
+        """Return what an instance's metadata say; one try where they say nothing, as for an action that was started by itself."""
+        held = metadata.get(_TRIES)
+        return cls() if held is None else cls.model_validate(held)
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Return the metadata that an action's instance is started with; none for one try without a limit."""
+        plain = Tries.of(ONCE, None)
+        return () if self == plain else ((_TRIES, self.model_dump_json()),)
+
+    def policy(self) -> Retry:
+        """Return the retry policy, its types imported here."""
+        if not self.retry:
+            return ONCE
+        retry_on = [*self.retry["retry_on"], *(_exception(path) for path in self.types)]
+        return Retry(**{**self.retry, "retry_on": retry_on})
+
+
+def _exception(path: str) -> type[BaseException] | str:
+    """Return an exception type by its import path; where it cannot be imported (it stands in a function), a pattern for its name."""
+    module, _, name = path.partition(":")
+    try:
+        found: Any = sys.modules.get(module) or importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        found = None
+    if isinstance(found, type) and issubclass(found, BaseException):
+        return found
+    return f"^{re.escape(name.rpartition('.')[2])}: "
 
 
 @overload

@@ -16,10 +16,9 @@ from ..engine.context import Context
 from ..engine.definition import BUILT, Definition
 from ..engine.handler import Handler, handler_of
 from ..engine.retry import Retry
-from .action import action_workflow
 from .graph import Graph, check_graph
 from .nodes import Branch, ChoiceNode, EndNode, Node, ParallelNode, PassNode, TaskNode, with_default_retry
-from .waiting import ChildNode, LoopNode, PollNode, SleepNode, WaitEventNode, polled_type
+from .waiting import ChildNode, JobNode, LoopNode, PollNode, SleepNode, WaitEventNode, polled_type
 
 __all__ = ["BranchBuilder", "WorkflowBuilder", "branch", "workflow"]
 
@@ -95,9 +94,10 @@ class BranchBuilder:
             name: the step's name, distinct within its graph.
             handler: the function.
             job: the name of a registered action, run instead of a handler, in a process of its own.
-            input: a schema that the workflow's input must pass, or a function `(prev, workflow_input)` that gives the handler's input.
-                Without it the handler gets the workflow's input.
-            output: a schema for the output; without it, the handler's annotation.
+            input: a schema that the workflow's input must pass, or a function `(prev, workflow_input)` that gives the handler's input;
+                a parameter of it called ``ctx`` gets the context. Without it the handler gets the workflow's input.
+            output: a schema for the output; without it, the handler's annotation. For a job also a function `(result, ctx)` that makes
+                the output.
             retry: a `Retry`, its fields, or the number of attempts; fields left out come from `default_retry`.
             timeout: how long one try may take; then it fails, and its handler is stopped.
             next: the step to go on to.
@@ -109,7 +109,7 @@ class BranchBuilder:
         if (handler is None) == (job is None):
             raise InvalidWorkflow(f"{self._where(name)}: give a handler or job=, one of them")
         if handler is None:
-            return self._job(name, str(job), input, output, next, end)
+            return self._job(JobNode(name, next, end, given_retry=retry, action=str(job)), input, output, timeout)
         looked = handler_of(handler, self._where(name))
         mapper, schema = self._gates(looked, input)
         return self._add(
@@ -126,14 +126,12 @@ class BranchBuilder:
             )
         )
 
-    def _job(self, name: str, job: str, given: Any, output: Any, following: str | None, end: bool) -> Self:
-        """Add a step that runs a registered action in a process of its own: an instance of the action's workflow."""
+    def _job(self, node: JobNode, given: Any, output: Any, timeout: DurationLike | None) -> Self:
+        """Add a step that runs a registered action in a process of its own."""
         mapper, _ = self._given(given)
-        return self._add(
-            ChildNode(
-                name, following, end, workflow=action_workflow(job), mapper=mapper, output=Schema(output), kind="task"
-            )
-        )
+        transform, schema = self._given(output)
+        seconds = self._seconds(node.name, "timeout", timeout)
+        return self._add(replace(node, mapper=mapper, output=schema, transform=transform, timeout=seconds))
 
     def choice(
         self,

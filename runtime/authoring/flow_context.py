@@ -30,7 +30,7 @@ from ..engine.retry import ONCE, Retry
 from ..engine.strands import StrandsFailed, run_together
 from ..engine.waits import PollCall, poll, sleep
 from ..store.journal import StepRow
-from .action import ACTIONS, Action, action_workflow
+from .action import ACTIONS, Action, Tries, action_workflow
 from .waiting import Poll, polled_type
 
 __all__ = ["ChildHandle", "FlowContext", "look_at"]
@@ -151,16 +151,17 @@ class FlowContext(Context):
         handler, name = found.handler, found.name
         key = self._key(name)
         text = ANY.encode(input, f"the input of action {name!r}", self.execution.max_payload)
+        policy = Retry.of(retry) if retry is not None else ONCE
+        seconds = None if timeout is None else parse_duration(timeout)
         if isolated:
-            call = ChildCall(action_workflow(name), functools.partial(_ready, text))
+            tries = Tries.of(policy, seconds, at_most_once=at_most_once)
+            call = ChildCall(action_workflow(name), functools.partial(_ready, text), metadata=tries.metadata())
             return run_child_workflow(self.execution, key, name, "action", call, handler.output)
 
         async def run(attempt: int) -> Any:
             value = handler.input.decode(text, f"the input of action {name!r}") if handler.takes_input else None
             return await handler.call(value, self._inner(key, attempt), self.execution.pool)
 
-        policy = Retry.of(retry) if retry is not None else ONCE
-        seconds = None if timeout is None else parse_duration(timeout)
         step = StepCall(
             key, name, "action", run, handler.output, text, policy, seconds, at_most_once, stoppable=handler.is_async
         )

@@ -28,6 +28,7 @@ __all__ = [
     "PassNode",
     "Place",
     "TaskNode",
+    "TriedNode",
     "count_steps",
     "mapped",
     "walk",
@@ -102,17 +103,23 @@ async def walk(nodes: Mapping[str, Node], start: str, frame: Frame) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskNode(Node):
+class TriedNode(Node):
+    """A step that is tried again: `retry` is `given_retry` and, where that is silent, the default of its branch or workflow."""
+
+    retry: Retry = ONCE
+    given_retry: Any = None
+    retry_settled: bool = False
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskNode(TriedNode):
     """Run a handler."""
 
     handler: Handler = None  # type: ignore[assignment]
     mapper: Callable[..., Any] | None = None
     input: Schema = ANY
     output: Schema = ANY
-    retry: Retry = ONCE
-    given_retry: Any = None
-    retry_settled: bool = False
-    timeout: float | None = None
     kind: str = field(default="task", init=False)
 
     async def run(self, place: Place) -> Arrival:
@@ -149,8 +156,7 @@ class TaskNode(Node):
         if self.mapper is None:
             return execution.journal.input
         try:
-            view = place.context(key)
-            value = mapped(self.mapper, view.prev, view.input)
+            value = mapped(self.mapper, place.context(key))
             if inspect.isawaitable(value):
                 value = await value
             return ANY.encode(value, f"the input of step {key!r}", execution.max_payload)
@@ -178,7 +184,7 @@ def with_default_retry(node: Node, default: Retry | None, where: str) -> Node:
             for branch in node.branches
         )
         return replace(node, branches=branches)
-    if not isinstance(node, TaskNode) or node.retry_settled:
+    if not isinstance(node, TriedNode) or node.retry_settled:
         return node
     try:
         retry = Retry.of(node.given_retry, default)
@@ -187,15 +193,20 @@ def with_default_retry(node: Node, default: Retry | None, where: str) -> Node:
     return replace(node, retry=retry, retry_settled=default is not None)
 
 
-def mapped(mapper: Callable[..., Any], prev: Any, workflow_input: Any) -> Any:
-    """Call a mapper with as many of (prev, workflow_input) as it takes."""
+def mapped(mapper: Callable[..., Any], view: Context) -> Any:
+    """Call a mapper with as many of (prev, workflow_input) as it takes; a parameter called ``ctx`` gets the context."""
     try:
-        inspect.signature(mapper).bind(prev, workflow_input)
-    except TypeError:
-        return mapper(prev)
-    except ValueError:
-        pass
-    return mapper(prev, workflow_input)
+        signature = inspect.signature(mapper)
+    except ValueError:  # a builtin that does not say
+        return mapper(view.prev, view.input)
+    context = {"ctx": view} if "ctx" in signature.parameters else {}
+    for given in ((view.prev, view.input), (view.prev,), ()):
+        try:
+            signature.bind(*given, **context)
+        except TypeError:
+            continue
+        return mapper(*given, **context)
+    return mapper(view.prev)  # raises, and says what it wants
 
 
 @dataclass(frozen=True, slots=True)

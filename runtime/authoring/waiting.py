@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, get_args, get_origin
 
@@ -13,9 +13,10 @@ from ..engine.context import Context
 from ..engine.handler import Handler
 from ..engine.inbox import ChildCall, run_child_workflow, wait_event
 from ..engine.waits import LoopState, PollCall, loop_back, poll, sleep
-from .nodes import Arrival, Node, Place, mapped
+from .action import Tries, action_workflow
+from .nodes import Arrival, Node, Place, TriedNode, mapped
 
-__all__ = ["ChildNode", "LoopNode", "Poll", "PollNode", "SleepNode", "WaitEventNode", "polled_type"]
+__all__ = ["ChildNode", "JobNode", "LoopNode", "Poll", "PollNode", "SleepNode", "WaitEventNode", "polled_type"]
 
 T = TypeVar("T")
 
@@ -68,8 +69,7 @@ class PollNode(Node):
         async def check(attempt: int) -> tuple[bool, Any]:
             text = execution.journal.input
             if self.mapper is not None:
-                view = place.context(key, attempt)
-                given = mapped(self.mapper, view.prev, view.input)
+                given = mapped(self.mapper, place.context(key, attempt))
                 given = await given if inspect.isawaitable(given) else given
                 text = ANY.encode(given, f"the input of step {key!r}", execution.max_payload)
             value = self.input.decode(text, f"the input of step {key!r}") if self.handler.takes_input else None
@@ -163,7 +163,7 @@ class ChildNode(Node):
     workflow: str = ""
     mapper: Callable[..., Any] | None = None
     output: Schema = ANY
-    kind: str = "child"
+    kind: str = field(default="child", init=False)
 
     def shape(self) -> list[Any]:
         """Return the workflow's name with the rest."""
@@ -171,18 +171,63 @@ class ChildNode(Node):
 
     async def run(self, place: Place) -> Arrival:
         """Start it, and wait without a process."""
-        execution = place.frame.execution
         key = place.key(self.name)
+        call = ChildCall(self.workflow, child_input(self.mapper, place, key))
+        return Arrival(await run_child_workflow(place.frame.execution, key, self.name, self.kind, call, self.output))
 
-        async def text() -> str:
-            if self.mapper is None:
-                return execution.journal.input
-            view = place.context(key)
-            value = mapped(self.mapper, view.prev, view.input)
-            value = await value if inspect.isawaitable(value) else value
-            return ANY.encode(value, f"the input of step {key!r}", execution.max_payload)
 
-        value = await run_child_workflow(
-            execution, key, self.name, self.kind, ChildCall(self.workflow, text), self.output
+@dataclass(frozen=True, slots=True)
+class JobNode(TriedNode):
+    """Run an action in a process of its own: an instance of the action's workflow."""
+
+    action: str = ""
+    mapper: Callable[..., Any] | None = None
+    output: Schema = ANY
+    transform: Callable[..., Any] | None = None
+    kind: str = field(default="task", init=False)
+
+    def shape(self) -> list[Any]:
+        """Return the action's workflow with the rest."""
+        return [self.kind, self.name, action_workflow(self.action), self.next, self.end]
+
+    async def run(self, place: Place) -> Arrival:
+        """Start it with what is said of its tries, wait without a process, hand on its output or what `transform` makes of it."""
+        key = place.key(self.name)
+        given = child_input(self.mapper, place, key)
+        tries = Tries.of(self.retry, self.timeout)
+        call = ChildCall(action_workflow(self.action), given, metadata=tries.metadata())
+        return Arrival(
+            await run_child_workflow(
+                place.frame.execution, key, self.name, self.kind, call, self.output, transform=self._output(place, key)
+            )
         )
-        return Arrival(value)
+
+    def _output(self, place: Place, key: str) -> Callable[[Any], Any] | None:
+        transform = self.transform
+        if transform is None:
+            return None
+        return lambda result: _transformed(transform, result, place.context(key))
+
+
+def _transformed(transform: Callable[..., Any], result: Any, view: Context) -> Any:
+    """Call a function of an action's result with the context too, where it takes that."""
+    signature = inspect.signature(transform)
+    try:
+        signature.bind(result, view)
+    except TypeError:
+        return transform(result)
+    return transform(result, view)
+
+
+def child_input(mapper: Callable[..., Any] | None, place: Place, key: str) -> Callable[[], Awaitable[str]]:
+    """Return what gives the JSON text of another instance's input: the mapper's, or the workflow's own."""
+    execution = place.frame.execution
+
+    async def text() -> str:
+        if mapper is None:
+            return execution.journal.input
+        value = mapped(mapper, place.context(key))
+        value = await value if inspect.isawaitable(value) else value
+        return ANY.encode(value, f"the input of step {key!r}", execution.max_payload)
+
+    return text

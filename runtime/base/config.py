@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -47,6 +47,10 @@ class SqlitePragmas(_Config):
     Locks held by strangers are waited for in turns of `busy_timeout`.
     """
 
+    if TYPE_CHECKING:  # a checker would hold callers to the fields' types, and refuse "5s"
+
+        def __init__(self, **values: Any) -> None: ...
+
     busy_timeout: Duration = 5.0
     journal_mode: Literal["WAL"] = "WAL"
     synchronous: Literal["FULL", "NORMAL", "EXTRA"] = "FULL"
@@ -54,6 +58,10 @@ class SqlitePragmas(_Config):
 
 class WorkflowsConfig(_Config):
     """How workflows are admitted, run and resumed. Limits of 0 mean unlimited."""
+
+    if TYPE_CHECKING:  # a checker would hold callers to the fields' types, and refuse "5s"
+
+        def __init__(self, **values: Any) -> None: ...
 
     concurrent_workflows: int = Field(default=0, ge=0)
     concurrent_workflows_by_name: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
@@ -90,6 +98,10 @@ class WatchdogConfig(_Config):
     `heartbeat_timeout` bounds the silence of a process that uses no CPU; `stall_timeout` (off by default) that of an event loop.
     Both must be at least three intervals, or one late look would kill a healthy child.
     """
+
+    if TYPE_CHECKING:  # a checker would hold callers to the fields' types, and refuse "5s"
+
+        def __init__(self, **values: Any) -> None: ...
 
     enabled: bool = True
     interval: Duration = 1.0

@@ -11,7 +11,7 @@ import aiosqlite
 from ..authoring.action import Action, as_action
 from ..base.config import SqlitePragmas
 from ..base.records import Event
-from ..engine.definition import Definition
+from ..engine.definition import Definition, WorkflowLike, definition_of
 from ..engine.logs import StepLogger
 from ..store.sqlite import SqliteStore
 from ..store.worker import open_connection
@@ -92,9 +92,10 @@ class ChildCore:
         self.db = plugin_connection(path, pragmas)
         self.definitions: dict[str, Definition] = {}
 
-    def register(self, definition: Definition, **_options: Any) -> None:
+    def register(self, definition: WorkflowLike, **_options: Any) -> None:
         """Know a workflow that a plugin brings."""
-        self.definitions[definition.name] = definition
+        found: Definition = definition_of(definition)
+        self.definitions[found.name] = found
 
     def schedule(self, name: str, function: Callable[[], Any], *, every: Any = None, cron: str | None = None) -> None:
         """Do nothing: schedules run in the server only."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from ..base.values import Schema
 from .context import Frame
 
-__all__ = ["BUILT", "Definition", "definition_of"]
+__all__ = ["BUILT", "Defining", "Definition", "WorkflowLike", "definition_of"]
 
 
 @runtime_checkable
@@ -66,6 +66,18 @@ class Definition(Protocol):
         """Run an instance from the top and return its output with the output's schema."""
         ...
 
+
+class Defining(Protocol):
+    """What leads to a definition: a state class, an action."""
+
+    @property
+    def __paddock_definition__(self) -> Any:
+        """Return the definition."""
+        ...
+
+
+#: What users hand over as a workflow.
+WorkflowLike = Definition | Defining
 
 #: Definitions by (module, name), in the order they were built.
 BUILT: dict[tuple[str | None, str], Definition] = {}

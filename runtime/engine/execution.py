@@ -499,7 +499,7 @@ class Execution:
         """
         info = describe_error(error, row.key)
         row.status, row.error = "failed", info.model_dump_json()
-        self.writer.add(StepFailedOp(row.key, row.name, row.kind, info, row.failures))
+        self.writer.add(StepFailedOp(row.key, row.name, row.kind, info, row.failures, row.attempts))
         await self._leave_if_stuck(error)
         if isinstance(error, WaitTimeout):
             error.paddock_step = row.key

@@ -20,6 +20,7 @@ from ..base.errors import (
     InstanceIdConflict,
     InvalidInput,
     InvalidSignal,
+    StepFailed,
     WaitTimeout,
     WorkflowCancelled,
     WorkflowFailed,
@@ -152,13 +153,17 @@ def _warn(execution: Execution, message: str, step: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ChildCall:
-    """An instance to be started from within another; `input` gives its JSON text, asked for only where it is not started yet."""
+    """An instance to be started from within another; `input` gives its JSON text, asked for only where it is not started yet.
+
+    `metadata` is its first metadata: keys, and values as JSON texts.
+    """
 
     workflow_name: str
     input: Callable[[], Awaitable[str]]
     id: str | None = None
     delay: float | None = None
     priority: int | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 async def start_child(execution: Execution, key: str, name: str, call: ChildCall) -> str:
@@ -193,7 +198,7 @@ async def _start(execution: Execution, key: str, call: ChildCall) -> str:
         await _check_id(execution, ident, call.workflow_name, text)
     priority = execution.journal.priority if call.priority is None else call.priority
     wake_at = execution.clock.now() + call.delay if call.delay else None
-    execution.writer.add(ChildStarted(ident, call.workflow_name, text, key, priority, wake_at))
+    execution.writer.add(ChildStarted(ident, call.workflow_name, text, key, priority, wake_at, metadata=call.metadata))
     return ident
 
 
@@ -209,12 +214,19 @@ async def _check_id(execution: Execution, ident: str, workflow_name: str, text: 
 
 
 async def run_child_workflow(
-    execution: Execution, key: str, name: str, kind: str, call: ChildCall, output: Schema
+    execution: Execution,
+    key: str,
+    name: str,
+    kind: str,
+    call: ChildCall,
+    output: Schema,
+    *,
+    transform: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """Start another instance and wait for its output, as one step.
+    """Start another instance and wait for its output, as one step; `transform` makes the step's output of the instance's.
 
     Raises:
-        StepFailed: it ended otherwise.
+        StepFailed: it ended otherwise. Where it ran an action, the failure is the action's own.
         InterruptError: the instance suspends until then.
     """
     row = execution.recall(key, kind)
@@ -237,10 +249,27 @@ async def run_child_workflow(
     child_id = row.child_id or ""
     found = await _end_of(execution, row, child_id)
     if found.status is not Status.COMPLETED:
-        await execution.fail(row, _ended_badly(child_id, found))
-    value = output.decode(found.output or "null", f"the output of instance {child_id}")
-    execution.complete(row, found.output or "null")
+        await execution.fail(row, _own_failure(row, found) or _ended_badly(child_id, found))
+    text = found.output or "null"
+    try:
+        if transform is not None:
+            made = transform(plain_json(text))
+            made = await made if inspect.isawaitable(made) else made
+            text = output.encode(made, f"the output of step {key!r}", execution.max_payload)
+        value = output.decode(text, f"the output of step {key!r}")
+    except Exception as error:  # noqa: BLE001  every failure of the user's function or type is the step's
+        await execution.fail(row, error)
+    execution.complete(row, text)
     return value
+
+
+def _own_failure(row: StepRow, found: ChildOutcome) -> StepFailed | None:
+    """Return the failure of an action as if it had run here; None where the other instance is a workflow, or did not fail."""
+    if row.kind == "child" or found.status is not Status.FAILED or not found.error:
+        return None
+    row.attempts = row.failures = max(found.attempts, 1)
+    info = ErrorInfo.model_validate_json(found.error)
+    return StepFailed(row.key, info.type, info.message, row.attempts, info.traceback)
 
 
 async def wait_for_child(execution: Execution, key: str, name: str, child_id: str, output: Schema) -> Any:

@@ -16,7 +16,7 @@ from ..authoring.action import Action, as_action
 from ..base.duration import DurationLike, parse_duration
 from ..base.errors import ConfigError
 from ..base.log import get_logger
-from ..engine.definition import Definition
+from ..engine.definition import WorkflowLike
 from ..engine.logs import StepLogger
 from .bus import EventBus
 from .workflows import Workflows
@@ -48,7 +48,7 @@ class ServerCore:
         self._workflows = workflows
         self._schedules: dict[str, asyncio.Task[None]] = {}
 
-    def register(self, definition: Definition, **options: Any) -> None:
+    def register(self, definition: WorkflowLike, **options: Any) -> None:
         """Register a workflow that a plugin brings; the plugin registers it again in every child."""
         self._workflows.register(definition, from_plugin=True, **options)
 

@@ -24,7 +24,7 @@ from ..base.ids import check_workflow_name
 from ..base.limits import ProcessLimits
 from ..child.main_module import importable
 from ..child.spec import DefinitionPath
-from ..engine.definition import Definition, definition_of
+from ..engine.definition import Definition, WorkflowLike, definition_of
 from .enforcement import check_enforceable
 
 __all__ = ["Registered", "Registry", "locate"]
@@ -43,6 +43,7 @@ class Registered:
     rate: tuple[int, float] | None = None
     from_plugin: bool = False
     limits: ProcessLimits = field(default_factory=ProcessLimits)
+    of_itself: bool = False  # an action, known since it was made; it may still be registered, with options
 
     def key_of(self, text: str) -> str | None:
         """Return the limit key of an input (JSON text); None without `key=`.
@@ -76,7 +77,7 @@ class Registry:
 
     def add(
         self,
-        definition: Definition,
+        given: WorkflowLike,
         *,
         module: str | None,
         max_concurrent: int | None,
@@ -94,11 +95,12 @@ class Registry:
             ConfigError: an option cannot work.
             LimitNotEnforceable: this machine cannot keep one of the limits.
         """
-        definition = definition_of(definition)
+        definition = definition_of(given)
         if not isinstance(definition, Definition):
-            raise ConfigError(f"{definition!r:.100} is no workflow; register what workflow(…)…build() returns")
+            raise ConfigError(f"{given!r:.100} is no workflow; register what workflow(…)…build() returns")
         check_workflow_name(definition.name)
-        if definition.name in self._known:
+        known = self._known.get(definition.name)
+        if known is not None and not (known.of_itself and known.definition is definition):
             raise WorkflowAlreadyRegistered(
                 f"a workflow {definition.name!r} is registered already; give this one another name"
             )
@@ -142,7 +144,7 @@ class Registry:
         """Drop what plugins registered: their setup does it again at the next start."""
         self._known = {name: known for name, known in self._known.items() if not known.from_plugin}
 
-    def get(self, workflow: str | Definition) -> Registered:
+    def get(self, workflow: str | WorkflowLike) -> Registered:
         """Return a registered workflow by its name or definition.
 
         Raises:
@@ -177,9 +179,8 @@ class Registry:
     def _add_action(self, made: Action[Any, Any], path: DefinitionPath) -> None:
         definition = made.__paddock_definition__
         isolated = self._config.launcher != "inline"
-        self._known[definition.name] = Registered(
-            definition, path, isolated, self._config.limit_for(definition.name, None), "queue"
-        )
+        limit = self._config.limit_for(definition.name, None)
+        self._known[definition.name] = Registered(definition, path, isolated, limit, "queue", of_itself=True)
 
     def __iter__(self) -> Iterator[Registered]:
         """Go through all of them."""

@@ -22,7 +22,7 @@ from ..base.ids import check_instance_id, new_id
 from ..base.probes import reach
 from ..base.records import TERMINAL, Instance, Status
 from ..base.values import ANY, Schema
-from ..engine.definition import Definition
+from ..engine.definition import WorkflowLike
 from ..engine.executor import check_input
 from ..store.instances import NewInstance
 from ..store.schedules import ScheduleRow
@@ -60,7 +60,7 @@ class Workflows(Steering):
 
     def register(
         self,
-        definition: Definition,
+        definition: WorkflowLike,
         *,
         module: str | None = None,
         max_concurrent: int | None = None,
@@ -80,7 +80,7 @@ class Workflows(Steering):
         """Register a workflow; before or after `start`.
 
         Args:
-            definition: what `workflow(…)…build()` returned.
+            definition: what `workflow(…)…build()` returned, a flow, or a state class.
             module: where a child imports it from, when that is not the module that built it.
             max_concurrent: how many instances may run at once; 0 is unlimited, None leaves it to the configuration.
             on_limit: "queue" keeps instances pending, in order; "reject" makes `start` raise `ConcurrencyLimitReached`.
@@ -130,7 +130,7 @@ class Workflows(Steering):
 
     async def start(
         self,
-        workflow: str | Definition,
+        workflow: str | WorkflowLike,
         input: Any = None,
         *,
         id: str | None = None,
@@ -197,7 +197,7 @@ class Workflows(Steering):
             reject_at=known.limit if known.on_limit == "reject" and known.limit else None,
         )
 
-    async def run(self, workflow: str | Definition, input: Any = None, *, timeout: DurationLike | None = None) -> Any:
+    async def run(self, workflow: str | WorkflowLike, input: Any = None, *, timeout: DurationLike | None = None) -> Any:
         """Start an instance and return its output.
 
         Raises:
@@ -207,7 +207,7 @@ class Workflows(Steering):
         seconds = None if timeout is None else parse_duration(timeout)  # refused before anything is started
         return await self.result(await self.start(workflow, input), timeout=seconds)
 
-    def stream(self, workflow: str | Definition, input: Any = None) -> Stream:
+    def stream(self, workflow: str | WorkflowLike, input: Any = None) -> Stream:
         """Start an instance and read its chunks: `async for chunk in s`, then `await s.result()`.
 
         The instance is started when the first chunk, the result or `await s.id()` is asked for.
@@ -294,7 +294,7 @@ class Workflows(Steering):
 
     async def schedule(
         self,
-        workflow: str | Definition,
+        workflow: str | WorkflowLike,
         *,
         cron: str | None = None,
         every: DurationLike | None = None,

@@ -68,8 +68,9 @@ ON CONFLICT (instance, key) DO UPDATE SET status = 'completed', output = ?5, com
 RETURNING seq
 """
 _STEP_FAILED = """
-UPDATE paddock_steps SET status = 'failed', failures = ?, error = ?, completed_at = ?, wake_at = NULL, deadline_at = NULL
-WHERE instance = ? AND key = ? RETURNING attempts
+UPDATE paddock_steps SET status = 'failed', failures = ?1, attempts = max(attempts, ?2), error = ?3, completed_at = ?4,
+    wake_at = NULL, deadline_at = NULL
+WHERE instance = ?5 AND key = ?6 RETURNING attempts
 """
 _POSITION = {
     "stdout": "UPDATE paddock_leases SET out_position = ? WHERE instance = ?",
@@ -160,7 +161,7 @@ def _progressed(progress: Progress, tx: sqlite3.Connection, instance: int, now: 
 @apply.register
 def _step_failed(op: StepFailed, tx: sqlite3.Connection, instance: int, now: float) -> None:
     text = _error_text(op.error)
-    row = tx.execute(_STEP_FAILED, (op.failures, text, now, instance, op.key)).fetchone()
+    row = tx.execute(_STEP_FAILED, (op.failures, op.attempts, text, now, instance, op.key)).fetchone()
     data = _step_data(op, error=json.loads(text), attempts=row[0] if row else 1)
     events.append(tx, instance, "workflow.step.failed", now, data)
 

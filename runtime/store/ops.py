@@ -130,13 +130,14 @@ class StepCompleted:
 
 @dataclass(frozen=True, slots=True)
 class StepFailed:
-    """A step's tries are spent."""
+    """A step's tries are spent. `attempts` counts those that ran in another instance; else the row knows them."""
 
     key: str
     name: str
     kind: str
     error: ErrorInfo
     failures: int
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

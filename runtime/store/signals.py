@@ -38,7 +38,8 @@ SELECT 1 FROM paddock_steps s WHERE s.instance = ?1 AND s.status = 'waiting' AND
 ) LIMIT 1
 """
 _OUTCOME = """
-SELECT i.status, i.error, i.workflow_name, (SELECT value FROM paddock_payloads p WHERE p.instance = i.seq AND p.kind = 'output')
+SELECT i.status, i.error, i.workflow_name, (SELECT value FROM paddock_payloads p WHERE p.instance = i.seq AND p.kind = 'output'),
+    CASE i.status WHEN 'failed' THEN (SELECT max(attempts) FROM paddock_steps s WHERE s.instance = i.seq) END
 FROM paddock_instances i WHERE i.id = ?
 """
 _STARTED_AS = """
@@ -65,12 +66,13 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class ChildOutcome:
-    """How a started instance stands; output and error are JSON texts."""
+    """How a started instance stands; output and error are JSON texts, `attempts` the most that a step of it took."""
 
     status: Status
     workflow_name: str
     output: str | None
     error: str | None
+    attempts: int = 1
 
 
 def awaited(tx: sqlite3.Connection, instance_id: str, name: str) -> list[Awaited]:
@@ -131,4 +133,4 @@ def started_as(tx: sqlite3.Connection, instance_id: str) -> tuple[str, str] | No
 def outcome_of(tx: sqlite3.Connection, instance_id: str) -> ChildOutcome | None:
     """Return how an instance stands, None for an unknown one."""
     row = tx.execute(_OUTCOME, (instance_id,)).fetchone()
-    return ChildOutcome(Status(row[0]), row[2], row[3], row[1]) if row else None
+    return ChildOutcome(Status(row[0]), row[2], row[3], row[1], row[4] or 1) if row else None

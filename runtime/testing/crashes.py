@@ -10,7 +10,7 @@ from ..base.config import WorkflowsConfig
 from ..base.duration import DurationLike
 from ..base.errors import DatabaseUnavailable
 from ..base.records import Instance
-from ..engine.definition import Definition, definition_of
+from ..engine.definition import WorkflowLike, definition_of
 from ..engine.execution import VALUE_KINDS
 from ..engine.plugins import Plugin
 from ..store.ops import Lease, Op
@@ -65,13 +65,13 @@ class _CrashingStore(MemoryStore):
 
 
 async def crash_everywhere(
-    definition: Definition,
+    definition: WorkflowLike,
     input: Any = None,
     *,
     plugins: Sequence[Plugin[Any] | str] = (),
     config: dict[str, Any] | None = None,
     signals: Mapping[str, Any] | None = None,
-    also: Sequence[Definition] = (),
+    also: Sequence[WorkflowLike] = (),
     timeout: DurationLike = "30s",
 ) -> CrashReport:
     """Run a workflow undisturbed, then once before and once after each of its commits with a crash there, and compare.

@@ -12,7 +12,7 @@ from ..base.config import SqlitePragmas, WorkflowsConfig
 from ..base.log import get_logger
 from ..base.records import ErrorInfo, Status
 from ..child.core import plugin_connection
-from ..engine.definition import Definition
+from ..engine.definition import WorkflowLike
 from ..engine.plugins import Plugin, Plugins, order_plugins, resolve_plugins, set_up, tear_down
 from ..server.bus import EventBus
 from ..server.core import ServerCore
@@ -35,7 +35,7 @@ def server(
     plugins: Sequence[Plugin[Any] | str] = (),
     config: dict[str, Any] | None = None,
     workflows: WorkflowsConfig | None = None,
-    register: Sequence[Definition] = (),
+    register: Sequence[WorkflowLike] = (),
 ) -> MemoryServer:
     """Return a server in memory: ``async with paddock.testing.server() as server``.
 
