@@ -1,0 +1,40 @@
+/* An error as a person reads it: type and message first, then where, then the stacks. */
+
+import { el } from "../dom.js";
+import { bytes } from "../format.js";
+import { copyButton } from "./copy.js";
+
+/** A block of monospaced text with a title, folded where it is long. */
+export function textBlock(title, text, { open = true } = {}) {
+  const body = el("pre", { class: "block", tabindex: "0", "aria-label": title }, text);
+  return el(
+    "details",
+    { class: "text-block", open },
+    el("summary", {}, title),
+    el(
+      "div",
+      { class: "json-frame" },
+      body,
+      copyButton(() => text, `Copy ${title.toLowerCase()}`),
+    ),
+  );
+}
+
+/** Show an ErrorInfo. */
+export function errorView(error) {
+  const facts = [];
+  if (error.step) facts.push(`in step ${error.step}`);
+  if (error.signal) facts.push(`the process died of ${error.signal}`);
+  if (error.exit_code !== null && error.exit_code !== undefined) facts.push(`exit code ${error.exit_code}`);
+  if (error.max_rss) facts.push(`peak memory ${bytes(error.max_rss)}`);
+  if (error.cpu_seconds) facts.push(`${error.cpu_seconds.toFixed(1)} s of CPU`);
+  return el(
+    "div",
+    { class: "error" },
+    el("p", { class: "error-line" }, el("strong", {}, error.type), ": ", error.message),
+    facts.length ? el("p", { class: "muted" }, facts.join(" · ")) : null,
+    error.traceback ? textBlock("Traceback", error.traceback) : null,
+    error.stack ? textBlock("Stacks of all threads", error.stack) : null,
+    error.output ? textBlock("The end of its output", error.output) : null,
+  );
+}

@@ -1,0 +1,93 @@
+/* The events of an instance, as they were committed. Each opens to its data. */
+
+import { el } from "../dom.js";
+import { brief, fineClock, toMs } from "../format.js";
+import { jsonView } from "./json_view.js";
+
+const PAGE = 200;
+const MOST = 2000;
+
+/** Names that repeat another event under a second name, or are shown elsewhere. */
+function repeats(event) {
+  return event.name.startsWith("log.") || (event.name.endsWith(".event") && event.name !== "workflow.event");
+}
+
+export class EventView {
+  #list = el("ol", { class: "event-lines" });
+  #more = el("button", { type: "button", class: "quiet small", hidden: true }, "More events");
+  #empty = el("p", { class: "empty" }, "No event yet: the first one comes when a process begins.");
+  #last = 0;
+  #next = null;
+  #waiting = [];
+
+  /** `fetchPage(after, limit)` returns `{events, next}`. */
+  constructor(fetchPage) {
+    this.fetchPage = fetchPage;
+    this.node = el("div", { class: "events" }, this.#list, this.#empty, this.#more);
+    this.#more.addEventListener("click", () => this.#page());
+    this.loaded = null;
+  }
+
+  load() {
+    this.loaded ??= this.#page();
+    return this.loaded;
+  }
+
+  /** Add events from the stream; those that come before the pages are read wait for them. */
+  add(events) {
+    if (this.loaded === null || this.#next !== null) return; // the pages bring them
+    this.#append(events);
+  }
+
+  async #page() {
+    this.#more.disabled = true;
+    const page = await this.fetchPage(this.#last, PAGE).finally(() => (this.#more.disabled = false));
+    this.#next = page.next;
+    this.#more.hidden = page.next === null;
+    this.#append(page.events);
+  }
+
+  #append(events) {
+    for (const event of events) {
+      if (event.id <= this.#last) continue;
+      this.#last = event.id;
+      if (!repeats(event)) this.#list.append(line(event));
+    }
+    while (this.#list.children.length > MOST) this.#list.firstChild.remove();
+    this.#empty.hidden = this.#list.children.length > 0;
+  }
+}
+
+function line(event) {
+  const { instance_id: _instance, workflow_name: _name, ...data } = event.data;
+  const fold = el("details", { class: "event-line" });
+  const what = data.step ?? data.event ?? data.reason ?? "";
+  fold.append(
+    el(
+      "summary",
+      {},
+      el("span", { class: "log-time" }, fineClock(toMs(event.created_at))),
+      el("span", { class: `event-name ${tone(event.name)}` }, event.name.replace(/^workflow\./, "")),
+      el("span", { class: "event-what mono" }, String(what)),
+      el("span", { class: "event-brief muted" }, brief(rest(data), 160)),
+      el("span", { class: "event-id muted" }, `#${event.id}`),
+    ),
+  );
+  fold.addEventListener("toggle", () => fold.children.length > 1 || fold.append(jsonView(data, { label: "data" })), {
+    once: true,
+  });
+  return el("li", {}, fold);
+}
+
+function rest({ step: _step, step_name: _name, step_type: _type, ...data }) {
+  if (data.error) return `${data.error.type}: ${data.error.message}`;
+  return Object.keys(data).length ? data : "";
+}
+
+function tone(name) {
+  if (/failed|killed|stale|timed_out/.test(name)) return "is-failed";
+  if (/retry/.test(name)) return "is-retrying";
+  if (/completed/.test(name)) return "is-completed";
+  if (/suspended|cancelled/.test(name)) return "is-waiting";
+  return "is-pending";
+}

@@ -1,0 +1,207 @@
+/* The timeline: a row for the processes, a row for each step, bars on one scale. Only styles and texts change as time goes on. */
+
+import { el, keyed, setAttr, setText } from "../dom.js";
+import { clock, coarse, duration, plural } from "../format.js";
+import { timeline } from "../spans.js";
+import { glyph, label } from "../status.js";
+import { timescale } from "../timescale.js";
+
+const MOST_ROWS = 150;
+
+export class TimelineView {
+  #axis = el("div", { class: "tl-axis", "aria-hidden": "true" });
+  #processes = el("div", { class: "tl-lane" });
+  #rows = el("ol", { class: "tl-rows" });
+  #more = el("button", { type: "button", class: "quiet small", hidden: true });
+  #folds = el("div", { class: "tl-folds", "aria-hidden": "true" });
+  #all = false;
+  #instance = null;
+  #selected = null;
+
+  constructor({ onSelect, now }) {
+    this.onSelect = onSelect;
+    this.now = now;
+    const first = el(
+      "div",
+      { class: "tl-row tl-processes" },
+      el("span", { class: "tl-name" }, "processes"),
+      this.#processes,
+    );
+    this.empty = el("p", { class: "empty", hidden: true }, "No step has begun yet.");
+    this.node = el(
+      "div",
+      { class: "timeline" },
+      el("div", { class: "tl-head" }, el("span", {}), this.#axis),
+      el("div", { class: "tl-body" }, this.#folds, first, this.#rows),
+      this.#more,
+      this.empty,
+    );
+    this.#more.addEventListener("click", () => {
+      this.#all = true;
+      this.show(this.#instance);
+    });
+  }
+
+  show(instance) {
+    this.#instance = instance;
+    const time = timeline(instance, this.now());
+    const scale = timescale(time.start, time.end, time.busy, this.#axis.clientWidth || 600);
+    this.#drawAxis(scale, time);
+    this.#drawProcesses(scale, time);
+    const hidden = this.#all ? 0 : Math.max(0, time.rows.length - MOST_ROWS);
+    keyed(
+      this.#rows,
+      time.rows.slice(hidden),
+      (row) => row.key,
+      () => this.#makeRow(),
+      (node, row) => this.#updateRow(node, row, scale),
+    );
+    this.#more.hidden = hidden === 0;
+    setText(this.#more, `Show ${plural(hidden, "earlier step")}`);
+    this.empty.hidden = time.rows.length > 0;
+  }
+
+  /** Let the open bars grow. */
+  tick() {
+    if (this.#instance && !this.#instance.completed_at) this.show(this.#instance);
+  }
+
+  select(key) {
+    this.#selected = key;
+    for (const row of this.#rows.children)
+      setAttr(row.firstChild, "aria-pressed", row.dataset.key === key ? "true" : "false");
+  }
+
+  #drawAxis(scale, time) {
+    const marks = scale.ticks.map((tick) => ({
+      ...tick,
+      text: tick.ms === time.start ? clock(tick.ms, this.now()) : `+${duration(tick.ms - time.start)}`,
+    }));
+    keyed(
+      this.#axis,
+      marks,
+      (mark) => mark.ms,
+      () => el("span", { class: "tl-tick" }),
+      (node, mark) => {
+        node.style.left = percent(mark.left);
+        setText(node, mark.text);
+      },
+    );
+    keyed(
+      this.#folds,
+      scale.folds,
+      (fold) => fold.from,
+      () => el("div", { class: "tl-fold" }, el("span")),
+      (node, fold) => {
+        node.style.left = percent(fold.left);
+        node.style.width = percent(fold.width);
+        setText(node.firstChild, coarse(fold.to - fold.from));
+        setAttr(node, "title", `${coarse(fold.to - fold.from)} in which nothing happened`);
+      },
+    );
+  }
+
+  #drawProcesses(scale, time) {
+    const items = [
+      {
+        key: "queue",
+        from: time.start,
+        to: time.queued,
+        class: "tl-bar tl-wait tl-queue is-pending",
+        title: `queued for ${duration(time.queued - time.start)}`,
+      },
+      ...time.runs.map((run, index) => ({
+        key: `run ${index}`,
+        from: run.from,
+        to: run.to,
+        class: `tl-bar tl-run${run.open ? " is-running" : run.why === "crash" || run.why === "killed" ? " is-failed" : ""}`,
+        title: `pid ${run.pid ?? "–"}, ${duration(run.to - run.from)}${run.why ? `, ended: ${run.why}` : ""}`,
+      })),
+      ...time.kills.map((kill, index) => ({
+        key: `kill ${index}`,
+        from: kill.at,
+        to: kill.at,
+        class: "tl-kill is-failed",
+        title: `ended by the watchdog: ${kill.reason}`,
+      })),
+    ];
+    keyed(
+      this.#processes,
+      items,
+      (item) => item.key,
+      () => el("span"),
+      (node, item) => place(node, item, scale),
+    );
+  }
+
+  #makeRow() {
+    const name = el(
+      "button",
+      { type: "button", class: "tl-name", "aria-pressed": "false" },
+      el("span", { class: "tl-icon" }),
+      el("span", { class: "tl-word" }),
+      el("span", { class: "off-screen" }),
+    );
+    const row = el(
+      "li",
+      { class: "tl-row" },
+      name,
+      el("div", { class: "tl-lane", "aria-hidden": "true" }, el("div"), el("span", { class: "tl-label" })),
+    );
+    const choose = () => this.onSelect(row.dataset.key);
+    name.addEventListener("click", choose);
+    row.lastChild.addEventListener("click", choose);
+    return row;
+  }
+
+  #updateRow(node, row, scale) {
+    const [name, lane] = node.children;
+    const [icon, word, words] = name.children;
+    node.dataset.key = row.key;
+    if (node.dataset.status !== row.status) {
+      node.dataset.status = row.status;
+      icon.replaceChildren(glyph(row.status));
+    }
+    word.style.paddingLeft = `${Math.min(row.depth, 6) * 10}px`;
+    setText(word, row.key.split("/").at(-1));
+    setAttr(name, "title", row.key);
+    setAttr(name, "aria-pressed", row.key === this.#selected ? "true" : "false");
+    const took = row.from === null ? "" : duration(row.to - row.from);
+    setText(words, `, ${label(row.status)}, ${took}`);
+    const bars = row.bars.map((bar, index) => ({
+      ...bar,
+      key: index,
+      class: `tl-bar is-${bar.tone}${bar.waits ? " tl-wait" : ""}${bar.holds ? " tl-hold" : ""}`,
+      title: `${row.key}: ${bar.text}${bar.text ? ", " : ""}${duration(bar.to - bar.from)}`,
+    }));
+    keyed(
+      lane.firstChild,
+      bars,
+      (bar) => bar.key,
+      () => el("span"),
+      (bar, item) => place(bar, item, scale),
+    );
+    writeLength(lane.lastChild, row, took, scale);
+  }
+}
+
+const percent = (part) => `${(part * 100).toFixed(3)}%`;
+
+function place(node, item, scale) {
+  const left = scale.at(item.from);
+  setAttr(node, "class", item.class);
+  setAttr(node, "title", item.title);
+  node.style.left = percent(left);
+  node.style.width = percent(Math.max(0, scale.at(item.to) - left));
+}
+
+/* How long it took stands behind the bars, or before them where there is no room behind, or in the middle of what fills the line. */
+function writeLength(node, row, took, scale) {
+  setText(node, took);
+  if (row.from === null) return;
+  const [left, right] = [scale.at(row.from), scale.at(row.to)];
+  const side = right < 0.86 ? "after" : left > 0.14 ? "before" : "within";
+  node.dataset.side = side;
+  node.style.left = side === "before" ? "auto" : percent(side === "after" ? right : (left + right) / 2);
+  node.style.right = side === "before" ? percent(1 - left) : "auto";
+}

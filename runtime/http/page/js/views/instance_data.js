@@ -1,0 +1,99 @@
+/* The data of an instance: error, input, output, metadata, signals, children, kills. */
+
+import { el, whenChanged } from "../dom.js";
+import { clock, toMs } from "../format.js";
+import { errorView } from "../parts/error_view.js";
+import { jsonView } from "../parts/json_view.js";
+import { showKills } from "../parts/kill_list.js";
+import { href } from "../router.js";
+import { badge } from "../status.js";
+
+export class DataPanel {
+  /** `load(of)` fetches a whole value: "input" or "output". */
+  constructor(load) {
+    this.load = load;
+    this.error = section("Error", "card whole");
+    this.input = section("Input");
+    this.output = section("Output");
+    this.metadata = section("Metadata");
+    this.signals = section("Signals");
+    this.children = section("Child workflows");
+    this.kills = section("Ended by the watchdog", "card whole");
+    const all = [this.error, this.kills, this.input, this.output, this.metadata, this.signals, this.children];
+    this.node = el(
+      "div",
+      { class: "data-grid" },
+      all.map((one) => one.node),
+    );
+  }
+
+  show(instance) {
+    fill(this.error, instance.error, (error) => errorView(error));
+    fill(this.input, boxed(instance.input), ([value]) =>
+      jsonView(value, { load: () => this.load("input"), label: "input" }),
+    );
+    fill(this.output, instance.status === "completed" ? [instance.output] : null, ([value]) =>
+      jsonView(value, { load: () => this.load("output"), label: "output" }),
+    );
+    fill(this.metadata, filled(instance.metadata), (value) => jsonView(value, { label: "metadata" }));
+    fill(this.signals, filled(instance.signals), signals);
+    fill(this.children, filled(instance.children), children);
+    fill(this.kills, filled(instance.kills), kills);
+  }
+}
+
+function section(title, look = "card") {
+  const body = el("div");
+  return { body, node: el("section", { class: look, hidden: true }, el("h3", {}, title), body) };
+}
+
+function fill({ node, body }, value, make) {
+  node.hidden = value === null;
+  whenChanged(body, value, () => (value === null ? [] : make(value)));
+}
+
+const boxed = (value) => (value === null ? null : [value]);
+const filled = (value) => (value && Object.keys(value).length ? value : null);
+
+function signals(list) {
+  return el(
+    "ul",
+    { class: "plain" },
+    list.map((one) =>
+      el(
+        "li",
+        {},
+        el(
+          "p",
+          {},
+          el("code", {}, one.name),
+          ` ${clock(toMs(one.created_at))}`,
+          el("span", { class: "muted" }, one.taken_by ? `, taken by ${one.taken_by}` : ", kept for its wait"),
+        ),
+        one.payload === null ? null : jsonView(one.payload, { label: `payload of ${one.name}` }),
+      ),
+    ),
+  );
+}
+
+function children(list) {
+  return el(
+    "ul",
+    { class: "plain" },
+    list.map((one) =>
+      el(
+        "li",
+        { class: "head-line" },
+        badge(one.status),
+        el("a", { href: href(["instances", one.id]), class: "mono" }, one.id),
+        el("span", { class: "muted" }, one.workflow_name),
+      ),
+    ),
+  );
+}
+
+function kills(list) {
+  const node = el("ol", { class: "plain" });
+  showKills(node, list, { named: false });
+  return node;
+}

@@ -1,0 +1,65 @@
+/* What needs a person: blocked instances, waits that a person can answer, failures of the last day, alike ones in one row. */
+
+import { path } from "../api.js";
+import { toMs } from "../format.js";
+
+const DAY = 86_400_000;
+const MOST = 12;
+
+export class Needs {
+  #answers = new Map();
+
+  constructor(api) {
+    this.api = api;
+  }
+
+  /** Return rows, the most urgent first: an instance each, with `ids` where several alike stand behind it. */
+  async load() {
+    const list = (status, limit) => this.api.get("instances", { status, limit }).then((page) => page.instances);
+    const [blocked, waiting, broken] = await Promise.all([
+      list("blocked", 50),
+      list("waiting", 20),
+      list("failed,timed_out", 50),
+    ]);
+    const answerable = await this.#answerable(waiting);
+    const since = this.api.now() - DAY;
+    const recent = broken.filter((row) => toMs(row.completed_at) > since);
+    return [...alike(blocked), ...answerable.slice(0, MOST), ...alike(recent)].slice(0, 2 * MOST);
+  }
+
+  /* A list does not say what is waited for; one that waits for another instance is no person's business. Asked once for each wait. */
+  async #answerable(rows) {
+    const known = new Map();
+    await Promise.all(
+      rows.map(async (row) => {
+        const mark = `${row.id} ${row.current_step} ${row.executions}`;
+        const answer = this.#answers.get(mark) ?? this.#ask(row);
+        known.set(mark, answer);
+        row.wait = await answer;
+      }),
+    );
+    this.#answers = known;
+    return rows.filter((row) => row.wait !== null);
+  }
+
+  async #ask(row) {
+    try {
+      const instance = await this.api.get(path("instances", row.id), { values: "short" });
+      return instance.waits_for.find((wait) => wait.kind === "signal") ?? null;
+    } catch {
+      return null; // it is gone
+    }
+  }
+}
+
+/* Rows of one workflow with one error, in one step, are one row. */
+function alike(rows) {
+  const groups = new Map();
+  for (const row of rows) {
+    const key = JSON.stringify([row.workflow_name, row.status, row.error?.type, row.error?.step, row.error?.message]);
+    const first = groups.get(key);
+    if (first) first.ids.push(row.id);
+    else groups.set(key, { ...row, ids: [row.id] });
+  }
+  return [...groups.values()];
+}
