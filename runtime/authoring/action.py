@@ -12,7 +12,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
@@ -22,9 +22,10 @@ from ..base.errors import InvalidWorkflow
 from ..base.ids import check_workflow_name
 from ..base.values import Schema
 from ..engine.context import Context, Frame
-from ..engine.execution import StepCall
+from ..engine.failure import given
 from ..engine.handler import Handler, handler_of
 from ..engine.retry import ONCE, Retry
+from ..engine.step_call import StepCall
 
 __all__ = ["ACTIONS", "Action", "Tries", "action", "action_workflow", "as_action"]
 
@@ -110,6 +111,10 @@ class ActionWorkflow:
         """Return a text that changes with the action's name."""
         return hashlib.sha256(self.name.encode()).hexdigest()[:16]
 
+    def schemas(self) -> Iterable[tuple[str, Schema]]:
+        """Return the schemas of input and output."""
+        return (("its input", self.input_schema), ("its output", self.output_schema))
+
     async def run(self, frame: Frame) -> tuple[Any, Schema]:
         """Run the action as the one step of the instance."""
         execution, handler, name = frame.execution, self.action.handler, self.action.name
@@ -118,7 +123,7 @@ class ActionWorkflow:
         tries = Tries.of_metadata(execution.journal.metadata)
 
         async def call(attempt: int) -> Any:
-            value = handler.input.decode(text, f"the input of action {name!r}") if handler.takes_input else None
+            value = given(handler.input, text, f"the input of action {name!r}") if handler.takes_input else None
             return await handler.call(value, Context(replace(frame, key=key, attempt=attempt)), execution.pool)
 
         step = StepCall(

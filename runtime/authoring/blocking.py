@@ -19,7 +19,7 @@ from typing import Any
 
 from ..base.errors import InterruptError, InvalidInput
 from ..engine.context import BlockingContext, Frame
-from ..engine.execution import GiveBack
+from ..engine.step_call import GiveBack
 from .flow_context import ChildHandle, FlowContext
 
 __all__ = ["BlockingFlowContext"]
@@ -79,7 +79,8 @@ class BlockingFlowContext(BlockingContext):
             raise self._over
         self._calls.add(task)
         try:
-            return await call
+            with self._frame.execution.tasks.thread_waits():
+                return await call
         finally:
             self._calls.discard(task)
 

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
@@ -65,10 +65,13 @@ class Flow(Generic[P, R]):
         """Return a short text that changes with the function's source."""
         return source_hash(self.function, self.name)
 
+    def schemas(self) -> Iterable[tuple[str, Schema]]:
+        """Return the schemas of input and output."""
+        return (("its input", self.input_schema), ("its output", self.output_schema))
+
     async def run(self, frame: Frame) -> tuple[Any, Schema]:
         """Run the function from the top."""
-        text = frame.execution.journal.input
-        value = self.input_schema.decode(text, f"the input of workflow {self.name!r}")
+        value = frame.execution.replay.decode_input(self.input_schema, f"the input of workflow {self.name!r}")
         frame.input = value
         return await self.run_in(FlowContext(frame), value), self.handler.output
 
@@ -83,7 +86,8 @@ class Flow(Generic[P, R]):
         twin = BlockingFlowContext(context.frame, asyncio.get_running_loop())
         token = _CURRENT.set(twin)
         try:
-            return await self.handler.call(value, twin, context.execution.pool)
+            with context.execution.tasks.thread():
+                return await self.handler.call(value, twin, context.execution.pool)
         finally:
             _CURRENT.reset(token)
             twin.release()

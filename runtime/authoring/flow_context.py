@@ -23,10 +23,12 @@ from ..base.errors import InvalidInput, NotSerializable
 from ..base.ids import check_instance_id, check_key, check_step_name
 from ..base.values import ANY, Schema, plain_json, to_json
 from ..engine.context import Context, Frame
-from ..engine.execution import Execution, StepCall
+from ..engine.execution import Execution
+from ..engine.failure import given
 from ..engine.handler import Handler, context_parameter, loose_handler
 from ..engine.inbox import ChildCall, run_child_workflow, start_child, wait_event, wait_for_child
 from ..engine.retry import ONCE, Retry
+from ..engine.step_call import StepCall
 from ..engine.strands import StrandsFailed, run_together
 from ..engine.waits import PollCall, poll, sleep
 from ..store.journal import StepRow
@@ -67,7 +69,7 @@ class FlowContext(Context):
     def _key(self, name: str) -> str:
         """Hand out the key of a step; the code has come to it now, though it may await it later."""
         key = self.execution.key(self.scope, check_step_name(name))
-        self.execution.reach(key)
+        self.execution.replay.reach(key)
         return key
 
     @property
@@ -109,10 +111,12 @@ class FlowContext(Context):
 
         Raises:
             StepFailed: its tries are spent; the same on every replay.
+            InvalidWorkflow: values of the result's type would not come back from JSON.
         """
         key = self._key(name)
         call = _FunctionCall(function, args, kwargs)
         schema = Schema(output) if output is not None else call.output
+        schema.adapter()  # a type that cannot hold the result is refused before the work is done
         policy = Retry.of(retry) if retry is not None else ONCE
         seconds = None if timeout is None else parse_duration(timeout)
 
@@ -149,6 +153,7 @@ class FlowContext(Context):
                 f"there is no action {action!r}; make one with @action, in a module that is imported here"
             )
         handler, name = found.handler, found.name
+        handler.output.adapter()  # as for a step
         key = self._key(name)
         text = ANY.encode(input, f"the input of action {name!r}", self.execution.max_payload)
         policy = Retry.of(retry) if retry is not None else ONCE
@@ -159,7 +164,7 @@ class FlowContext(Context):
             return run_child_workflow(self.execution, key, name, "action", call, handler.output)
 
         async def run(attempt: int) -> Any:
-            value = handler.input.decode(text, f"the input of action {name!r}") if handler.takes_input else None
+            value = given(handler.input, text, f"the input of action {name!r}") if handler.takes_input else None
             return await handler.call(value, self._inner(key, attempt), self.execution.pool)
 
         step = StepCall(
@@ -312,7 +317,7 @@ class FlowContext(Context):
     async def stream(self, chunk: Any) -> None:
         """Send a chunk to whoever reads the instance's stream; durable once this returns. A replay sends it no second time."""
         value = plain_json(ANY.encode(chunk, "a stream chunk", self.execution.max_payload))
-        await self.execution.stream(self.scope, value)
+        await self.execution.chunks.send(self.scope, value)
 
     def _first_time(self, name: str, kind: str) -> bool:
         """Tell whether the code is here for the first time, and note that it was, with the next commit."""

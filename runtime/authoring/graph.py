@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,10 +51,15 @@ class Graph:
         shape = json.dumps([self.start, *(node.shape() for node in self.nodes.values())])
         return hashlib.sha256(shape.encode()).hexdigest()[:16]
 
+    def schemas(self) -> Iterable[tuple[str, Schema]]:
+        """Return the schemas of its input and of its steps."""
+        yield "its input", self.declared_input
+        for node in self.nodes.values():
+            yield from node.schemas()
+
     async def run(self, frame: Frame) -> tuple[Any, Schema]:
         """Walk the graph from its start."""
-        text = frame.execution.journal.input
-        frame.input = self.declared_input.decode(text, f"the input of workflow {self.name!r}")
+        frame.input = frame.execution.replay.decode_input(self.declared_input, f"the input of workflow {self.name!r}")
         return await walk(self.nodes, self.start, frame), ANY
 
 

@@ -10,22 +10,23 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ..base.duration import DurationLike, parse_duration
 from ..base.errors import InvalidState, InvalidWorkflow
 from ..base.ids import check_step_name, check_workflow_name
-from ..base.values import Schema, describe_validation
+from ..base.values import Schema
 from ..engine.definition import BUILT
+from .machine_host import run_machine
+from .standalone import Standalone, Transition
 
 if TYPE_CHECKING:
     from ..engine.context import Frame
-    from .standalone import Transition
 
-__all__ = ["Host", "MachineDefinition", "StateMachine", "merge_data", "next_state", "state"]
+__all__ = ["Host", "MachineDefinition", "StateMachine", "state"]
 
 DataT = TypeVar("DataT", bound=BaseModel)
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
@@ -117,7 +118,7 @@ class StateMachine(Generic[DataT]):
         self.data: DataT = data if data is not None else self.data_type()  # type: ignore[assignment]
         self.state: str | None = self.start
         self._host: Host | None = None
-        self._alone: Any = None
+        self._alone: Standalone | None = None
 
     # --- what a state's code asks for ---
 
@@ -154,7 +155,7 @@ class StateMachine(Generic[DataT]):
 
     def run(self) -> AsyncIterator[Transition]:
         """Run alone: yield each transition; return when the machine ends, or waits for a signal that was not sent."""
-        return self._standalone().run()  # type: ignore[no-any-return]
+        return self._standalone().run()
 
     def send(self, name: str, payload: Any = None) -> None:
         """Answer a wait of a machine that runs alone; kept until a wait takes it."""
@@ -167,7 +168,7 @@ class StateMachine(Generic[DataT]):
 
     def to_json(self) -> str:
         """Return everything that is needed to go on elsewhere, as JSON text; between any two steps."""
-        return self._standalone().to_json()  # type: ignore[no-any-return]
+        return self._standalone().to_json()
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -178,44 +179,13 @@ class StateMachine(Generic[DataT]):
         """
         machine = cls.__new__(cls)
         machine._host = machine._alone = None  # noqa: SLF001  our own, made without its __init__
-        from .standalone import Standalone
-
         machine._alone = Standalone.load(machine, text)  # noqa: SLF001
         return machine
 
-    def _standalone(self) -> Any:
+    def _standalone(self) -> Standalone:
         if self._alone is None:
-            from .standalone import Standalone
-
             self._alone = Standalone(self)
         return self._alone
-
-
-def next_state(machine: type[StateMachine[Any]], found: Any) -> str | None:
-    """Return the name of the state that a state returned; raises InvalidWorkflow for anything else."""
-    name = found if found is None or isinstance(found, str) else getattr(found, "__name__", None)
-    if name is not None and name not in machine.states:
-        raise InvalidWorkflow(
-            f"a state of {machine.name!r} returned {found!r}, which is no state of it: return self.<state>, or None at the end"
-        )
-    return name
-
-
-def merge_data(machine: type[StateMachine[Any]], data: BaseModel, patch: dict[str, Any]) -> BaseModel:
-    """Return data with top-level keys replaced, validated by the model.
-
-    Raises:
-        InvalidState: a key is unknown or a value does not fit; the field is named.
-    """
-    unknown = [key for key in patch if key not in machine.data_type.model_fields]
-    if unknown:
-        raise InvalidState(f"{machine.data_type.__name__} has no field {unknown[0]!r}")
-    try:
-        return machine.data_type.model_validate({**data.model_dump(mode="json"), **patch})
-    except ValidationError as error:
-        raise InvalidState(
-            f"the update does not fit {machine.data_type.__name__}: {describe_validation(error)}"
-        ) from None
 
 
 def _data_type(cls: type, name: str) -> type[BaseModel]:
@@ -260,8 +230,10 @@ class MachineDefinition:
             text = ",".join(self.machine.states)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def schemas(self) -> Iterable[tuple[str, Schema]]:
+        """Return the schemas of input and output."""
+        return (("its input", self.input_schema), ("its output", self.output_schema))
+
     async def run(self, frame: Frame) -> tuple[Any, Schema]:
         """Go from state to state, from the top: finished visits come from the journal."""
-        from .machine_host import run_machine
-
         return await run_machine(self.machine, frame), self.output_schema

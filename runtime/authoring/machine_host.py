@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..base.errors import InvalidState
 from ..base.values import ANY, Schema, plain_json
 from ..engine.context import Frame
-from ..engine.execution import recorded_failure
+from ..engine.failure import recorded_failure
 from ..engine.inbox import wait_event
 from ..engine.waits import sleep
 from ..store.journal import StepRow
 from ..store.ops import SignalTaken
 from .flow_context import FlowContext
-from .machine import StateMachine, merge_data, next_state
+from .machine_data import merge_data, next_state
+
+if TYPE_CHECKING:
+    from .machine import StateMachine
 
 __all__ = ["UPDATES", "run_machine"]
 
@@ -27,21 +30,27 @@ UPDATES = "paddock.update_state"
 async def run_machine(kind: type[StateMachine[Any]], frame: Frame) -> Any:
     """Run an instance of a state class and return its final data."""
     execution = frame.execution
-    machine = kind(Schema(kind.data_type).decode(execution.journal.input, f"the input of workflow {kind.name!r}"))
+    data = Schema(kind.data_type)
+    machine = kind(execution.replay.decode_input(data, f"the input of workflow {kind.name!r}"))
     frame.input = machine.data
     name: str | None = kind.start
     while name is not None:
         key = execution.key("", name)
-        row = execution.open(key, name, "state")
+        row = await execution.open(key, name, "state")
         if row.status == "failed":
             raise recorded_failure(row)
         if row.status == "completed":
             held = plain_json(row.output or "{}")
             for inner in list(execution.journal.steps):
                 if inner.startswith(f"{key}/"):
-                    execution.reach(inner)
-            machine.data = kind.data_type.model_validate(held["data"])
+                    execution.replay.reach(inner)
+            machine.data = execution.replay.decode(data, json.dumps(held["data"]), f"the data after state {key!r}", key)
             name = held["next"]
+            if name is not None and name not in kind.states:
+                execution.replay.block(
+                    key,
+                    f"state {key!r} has gone on to {name!r}, which is no state of {kind.name!r} any more; bring it back",
+                )
             continue
         machine.state = name
         host = _VisitHost(machine, replace(frame, scope=f"{key}/", key=key))
@@ -56,8 +65,12 @@ async def _visit(machine: StateMachine[Any], name: str, host: _VisitHost, row: S
     try:
         await host.take_updates("enter")
         following = next_state(type(machine), await getattr(machine, name)())
-        record = {"next": following, "data": json.loads(machine.data.model_dump_json())}
-        text = ANY.encode(record, f"the data after state {name!r}", execution.max_payload)
+        what = f"the data after state {name!r}"
+        data = Schema(machine.data_type)
+        held = data.encode(machine.data, what, execution.max_payload)
+        record = {"next": following, "data": plain_json(held)}
+        text = ANY.encode(record, what, execution.max_payload)
+        settled = data.decode(held, what)
     except Exception as error:
         row.failures += 1
         broken = execution.writer.broken
@@ -65,7 +78,7 @@ async def _visit(machine: StateMachine[Any], name: str, host: _VisitHost, row: S
             raise broken from error
         await execution.fail(row, error)
     execution.complete(row, text)
-    machine.data = machine.data_type.model_validate(record["data"])
+    machine.data = settled
     return following
 
 

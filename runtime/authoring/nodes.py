@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections import ChainMap
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn, cast
 
 from ..base.errors import InvalidWorkflow, NotSerializable, PayloadTooLarge, StepFailed
 from ..base.values import ANY, Schema, plain_json
 from ..engine.context import Context, Frame
-from ..engine.execution import Execution, StepCall, describe_error, recorded_failure
+from ..engine.execution import Execution
+from ..engine.failure import describe_error, given, recorded_failure
 from ..engine.handler import Handler
 from ..engine.retry import ONCE, Retry
+from ..engine.step_call import StepCall
 from ..engine.strands import StrandsFailed, run_together
 from ..engine.waits import LoopState, abandon
 from ..store.journal import StepRow
@@ -63,6 +65,13 @@ class Node:
     def shape(self) -> list[Any]:
         """Return what the fingerprint is made of."""
         return [self.kind, self.name, self.next, self.end]
+
+    def schemas(self) -> Iterable[tuple[str, Schema]]:
+        """Return the schemas of its input, its output and whatever else it takes, each with what it is the schema of."""
+        for what in ("input", "output", "schema"):
+            found = getattr(self, what, None)
+            if isinstance(found, Schema):
+                yield f"{what} of step {self.name!r}", found
 
     async def run(self, place: Place) -> Arrival:
         """Run at a place of a walk."""
@@ -128,12 +137,16 @@ class TaskNode(TriedNode):
         key = place.key(self.name)
         text: str | None = None
         row = execution.recall(key, self.kind)
+        if row is None:
+            await execution.replay.arrive(key)
+        elif row.status not in ("completed", "failed"):
+            await execution.replay.resume()
         if row is None or row.status not in ("completed", "failed"):
             text = await self._input(place, key, row)
 
         async def call(attempt: int) -> Any:
             value = (
-                self.input.decode(text or "null", f"the input of step {key!r}") if self.handler.takes_input else None
+                given(self.input, text or "null", f"the input of step {key!r}") if self.handler.takes_input else None
             )
             return await self.handler.call(value, place.context(key, attempt), execution.pool)
 
@@ -161,7 +174,7 @@ class TaskNode(TriedNode):
                 value = await value
             return ANY.encode(value, f"the input of step {key!r}", execution.max_payload)
         except Exception as error:  # noqa: BLE001  a mapper's failure is the step's
-            row = row or execution.open(key, self.name, self.kind)
+            row = row or await execution.open(key, self.name, self.kind)
             row.failures += 1
             await execution.fail(row, error)
 
@@ -200,12 +213,12 @@ def mapped(mapper: Callable[..., Any], view: Context) -> Any:
     except ValueError:  # a builtin that does not say
         return mapper(view.prev, view.input)
     context = {"ctx": view} if "ctx" in signature.parameters else {}
-    for given in ((view.prev, view.input), (view.prev,), ()):
+    for positional in ((view.prev, view.input), (view.prev,), ()):
         try:
-            signature.bind(*given, **context)
+            signature.bind(*positional, **context)
         except TypeError:
             continue
-        return mapper(*given, **context)
+        return mapper(*positional, **context)
     return mapper(view.prev)  # raises, and says what it wants
 
 
@@ -241,7 +254,10 @@ class ChoiceNode(Node):
 
         chosen = await place.frame.execution.evaluate(key, self.name, self.kind, choose, ANY)
         if chosen not in self.targets():
-            raise InvalidWorkflow(f"step {key!r} chose {chosen!r} before, which is no target of it any more")
+            place.frame.execution.replay.block(
+                key,
+                f"step {key!r} has chosen {chosen!r}, which is no target of it any more; bring that back, or cancel",
+            )
         return Arrival(chosen=chosen, transparent=True)
 
 
@@ -308,11 +324,17 @@ class ParallelNode(Node):
             [[b.name, *(n.shape() for n in b.nodes.values())] for b in self.branches],
         ]
 
+    def schemas(self) -> Iterable[tuple[str, Schema]]:
+        """Return those of all branches' steps."""
+        for branch in self.branches:
+            for node in branch.nodes.values():
+                yield from node.schemas()
+
     async def run(self, place: Place) -> Arrival:
         """Run the branches; each step of theirs is journaled under the branch's path."""
         execution = place.frame.execution
         key = place.key(self.name)
-        row = execution.open(key, self.name, self.kind)
+        row = await execution.open(key, self.name, self.kind)
         if row.status == "completed":
             return Arrival(plain_json(row.output or "null"))
         if row.status == "failed":

@@ -9,19 +9,23 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from ..base.errors import InvalidInput, InvalidState, InvalidWorkflow, StepFailed, WaitTimeout
 from ..base.values import ANY, Schema, describe_validation, plain_json
-from ..engine.execution import describe_error
+from ..engine.failure import describe_error
 from .flow_context import look_at
-from .machine import StateMachine, next_state
+from .machine_data import next_state
+
+if TYPE_CHECKING:
+    from .machine import StateMachine
 
 __all__ = ["Standalone", "Transition"]
 
 _VERSION = 1
+_DATA = "the machine's data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Standalone:
     def __init__(self, machine: StateMachine[Any]) -> None:
         """Begin at the machine's start."""
         self._machine = machine
+        self._model = Schema(type(machine).data_type)
         self._cache: dict[str, Any] = {}
         self._counts: dict[str, int] = {}
         self._failures: dict[str, list[str]] = {}
@@ -49,7 +54,7 @@ class Standalone:
         self.log_entries: list[dict[str, Any]] = []
         self._logged = 0
         self._replayed = 0
-        self._data_at_entry = machine.data.model_dump_json()
+        self._data_at_entry = self._text()
 
     def send(self, name: str, payload: Any) -> None:
         """Keep a signal."""
@@ -62,7 +67,7 @@ class Standalone:
             source = machine.state
             self._counts.clear()
             self._replayed = 0
-            machine.data = type(machine).data_type.model_validate_json(self._data_at_entry)
+            machine.data = self._model.decode(self._data_at_entry, _DATA)
             machine._host = self  # noqa: SLF001  the machine is ours
             try:
                 target = next_state(type(machine), await getattr(machine, source)())
@@ -71,13 +76,16 @@ class Standalone:
             except Exception:
                 self._failures.clear()  # what the state has not caught is tried again when it runs again
                 raise
-            machine.data = type(machine).data_type.model_validate_json(machine.data.model_dump_json())
+            machine.data = self._model.decode(self._text(), _DATA)
             machine.state = target
             self._cache.clear()
             self._failures.clear()
             self._logged = 0
-            self._data_at_entry = machine.data.model_dump_json()
+            self._data_at_entry = self._text()
             yield Transition(source, target)
+
+    def _text(self) -> str:
+        return self._model.encode(self._machine.data, _DATA)
 
     def _key(self, name: str) -> str:
         count = self._counts[name] = self._counts.get(name, 0) + 1

@@ -284,6 +284,8 @@ class PluginSetupError(PaddockError):
 class NonDeterminismError(PaddockError):
     """The code asks for something other than what the journal holds; the message names both."""
 
+    paddock_step: str | None = None
+
 
 class LeaseLost(PaddockError):
     """Another executor holds this instance now, or it has ended; this one must stop writing."""

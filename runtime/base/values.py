@@ -16,11 +16,17 @@ import pydantic_core
 from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from .errors import InvalidInput, InvalidWorkflow, NotSerializable, PayloadTooLarge
+from .round_trip import find_secret, holds_secrets, round_trip_fault
 
 __all__ = ["ANY", "Schema", "describe_validation", "plain_json", "to_json"]
 
 DEFAULT_MAX_PAYLOAD = 4 * 2**20
 _NO_NAN = "{} holds NaN or an infinity, which JSON has not; use None or text"
+_NO_SECRETS = (
+    "{}{} holds a secret, which is no payload: payloads stand in the database and in events. Pass a name or an id, "
+    "and look the secret up in a step, or put it into a plugin's config"
+)
+_MASK = b"**********"
 _PLAIN: TypeAdapter[Any] = TypeAdapter(Any)
 
 
@@ -60,6 +66,8 @@ def _same(plain: Any, value: Any) -> bool:
 
 
 def _check_lost(raw: bytes, plain: Any, value: Any, what: str, *, typed: bool) -> None:
+    if _MASK in raw and (path := find_secret(value)) is not None:
+        raise NotSerializable(_NO_SECRETS.format(what, f" ({path})" if path else ""))
     if len(pydantic_core.to_json(plain)) != len(raw):
         raise NotSerializable(f"{what} has keys that are the same once they are text; use distinct string keys")
     if not typed and pydantic_core.to_json(value, inf_nan_mode="constants", bytes_mode="hex") != raw:
@@ -100,7 +108,19 @@ def describe_validation(error: ValidationError) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _shared_adapter(annotation: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(annotation)
+    return _checked(annotation)
+
+
+def _checked(annotation: Any) -> TypeAdapter[Any]:
+    made: TypeAdapter[Any] = TypeAdapter(annotation)
+    fault = round_trip_fault(made.core_schema)
+    if fault is not None:
+        raise InvalidWorkflow(f"{_name_of(annotation)} does not survive JSON: {fault}")
+    return made
+
+
+def _name_of(annotation: Any) -> str:
+    return getattr(annotation, "__name__", None) or str(annotation)
 
 
 def _adapter_of(annotation: Any) -> TypeAdapter[Any]:
@@ -108,7 +128,7 @@ def _adapter_of(annotation: Any) -> TypeAdapter[Any]:
     try:
         hash(annotation)
     except TypeError:  # metadata of an Annotated may have no hash
-        return TypeAdapter(annotation)
+        return _checked(annotation)
     return _shared_adapter(annotation)
 
 
@@ -118,12 +138,13 @@ class Schema:
     Adapters are made at the first use: building pydantic cores is the dearest part of importing a workflow.
     """
 
-    __slots__ = ("_adapter", "annotation")
+    __slots__ = ("_adapter", "_secret", "annotation")
 
     def __init__(self, annotation: Any = None) -> None:
         """Hold a type that pydantic's `TypeAdapter` takes; None, `Any` and a missing annotation mean plain JSON."""
         self.annotation = None if annotation in (None, Any, inspect.Parameter.empty) else annotation
         self._adapter: TypeAdapter[Any] | None = annotation if isinstance(annotation, TypeAdapter) else None
+        self._secret: bool | None = None
 
     @property
     def typed(self) -> bool:
@@ -134,7 +155,7 @@ class Schema:
         """Return the adapter, made at the first use.
 
         Raises:
-            InvalidWorkflow: pydantic has no schema for the annotation.
+            InvalidWorkflow: pydantic has no schema for the annotation, or its values would not survive JSON; field and remedy are named.
         """
         if self._adapter is None:
             try:
@@ -182,7 +203,20 @@ class Schema:
     @property
     def name(self) -> str:
         """Return the type's name for messages."""
-        return getattr(self.annotation, "__name__", None) or str(self.annotation)
+        return _name_of(self.annotation)
+
+    def refuse_secrets(self, value: Any, what: str) -> None:
+        """Refuse a decoded value that holds a secret: it came in clear text, and would be stored so.
+
+        Raises:
+            InvalidInput: it does; the field is named.
+        """
+        if not self.typed:
+            return
+        if self._secret is None:
+            self._secret = holds_secrets(self.adapter().core_schema)
+        if self._secret and (path := find_secret(value)) is not None:
+            raise InvalidInput(_NO_SECRETS.format(what, f" ({path})" if path else ""))
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON schema of the type (`{}` for plain JSON)."""

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import importlib
 import os
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -25,8 +26,9 @@ from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
 from ..engine.context import Frame
 from ..engine.definition import BUILT, Definition, definition_of
-from ..engine.execution import Execution, describe_error
+from ..engine.execution import Execution
 from ..engine.executor import Outcome, OutcomeKind, execute
+from ..engine.failure import describe_error
 from ..engine.logs import LogSink, step_logger
 from ..engine.plugins import Plugin, Plugins, PluginSpec, rebuild_plugin, set_up, tear_down
 from ..engine.writer import JournalWriter
@@ -168,7 +170,7 @@ class _Child:
         await self._cancel_others()
         await core.db.close()
         await self._lifeline.finish(outcome.status.value if outcome.status else outcome.kind.value)
-        return EXIT_GIVEN_BACK if outcome.kind in (OutcomeKind.GIVEN_BACK, OutcomeKind.CANCELLED) else 0
+        return _exit_code(outcome)
 
     async def _cancel_others(self) -> None:
         """Give tasks that handlers left behind a moment to clean up; whoever does not end goes with the process."""
@@ -201,13 +203,31 @@ class _Child:
         self._pulse.phase("")
         self._lifeline.ready()
         reach("child.ready")
+        code = EXIT_LOST_GROUND
         try:
-            return await self._execute(definition, core, Plugins(plugins), writer)
+            outcome = await self._execute(definition, core, Plugins(plugins), writer)
+            code = _exit_code(outcome)
+            return outcome
         finally:
             reach("child.teardown")
+            await self._tear_down(plugins, core, code)
+
+    async def _tear_down(self, plugins: Sequence[Plugin[Any]], core: ChildCore, code: int) -> None:
+        """Tear the plugins down, each within `kill_grace`; where one blocks the loop, end the process with `code` in its stead."""
+        if not plugins:
+            return
+        grace = self._spec.kill_grace
+        last = threading.Timer(grace * len(plugins) + _CLEAN_UP, self._pulse.leave, (code,))
+        last.daemon = True
+        last.start()
+        try:
             await tear_down(
-                plugins, lambda name, error: core.logger.error("plugin teardown failed", plugin=name, error=repr(error))
+                plugins,
+                lambda name, error: core.logger.error("plugin teardown failed", plugin=name, error=repr(error)),
+                grace,
             )
+        finally:
+            last.cancel()
 
     async def _execute(
         self, definition: Definition, core: ChildCore, plugins: Plugins, writer: JournalWriter
@@ -259,7 +279,7 @@ class _Child:
 
     def _nudge(self) -> None:
         if self._execution is not None:
-            self._execution.nudge()
+            self._execution.suspension.nudge()
 
     def _drain(self) -> None:
         self._draining = "the server stops"
@@ -270,6 +290,10 @@ class _Child:
         if self._task is not None:
             self._task.cancel()
         asyncio.get_running_loop().call_later(grace, self._pulse.leave, EXIT_GIVEN_BACK)
+
+
+def _exit_code(outcome: Outcome) -> int:
+    return EXIT_GIVEN_BACK if outcome.kind in (OutcomeKind.GIVEN_BACK, OutcomeKind.CANCELLED) else 0
 
 
 def _without_step(error: BaseException) -> ErrorInfo:

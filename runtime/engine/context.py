@@ -242,7 +242,7 @@ class Context:
         """
         execution = self._frame.execution
         value = plain_json(Schema().encode(chunk, "a stream chunk", execution.max_payload))
-        await execution.stream(self._frame.key, value)
+        await execution.chunks.send(self._frame.key, value)
 
     def log(self, level: str, message: str, **data: Any) -> None:
         """Keep a log record with the instance.

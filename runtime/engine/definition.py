@@ -6,12 +6,14 @@ is no attribute of the module.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
+from ..base.errors import InvalidWorkflow
 from ..base.values import Schema
 from .context import Frame
 
-__all__ = ["BUILT", "Defining", "Definition", "WorkflowLike", "definition_of"]
+__all__ = ["BUILT", "Defining", "Definition", "WorkflowLike", "check_schemas", "definition_of"]
 
 
 @runtime_checkable
@@ -62,6 +64,10 @@ class Definition(Protocol):
         """Return a text that changes when the definition's shape does."""
         ...
 
+    def schemas(self) -> Iterable[tuple[str, Schema]]:
+        """Return every schema that is known before it runs, each with what it is the schema of."""
+        ...
+
     async def run(self, frame: Frame) -> tuple[Any, Schema]:
         """Run an instance from the top and return its output with the output's schema."""
         ...
@@ -88,3 +94,16 @@ def definition_of(value: Any) -> Any:
     if isinstance(value, type) or hasattr(type(value), "__paddock_definition__"):
         return getattr(value, "__paddock_definition__", None) or value
     return value
+
+
+def check_schemas(definition: Definition) -> None:
+    """Refuse a definition whose values would not come back from JSON, before any of its work is done.
+
+    Raises:
+        InvalidWorkflow: one of its types cannot be a schema; workflow, place and field are named.
+    """
+    for what, schema in definition.schemas():
+        try:
+            schema.adapter()
+        except InvalidWorkflow as error:
+            raise InvalidWorkflow(f"workflow {definition.name!r}, {what}: {error}") from None

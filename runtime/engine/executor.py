@@ -13,7 +13,9 @@ from ..base.values import Schema
 from ..store.ops import Began, Ended, Op, Progress, Suspended
 from .context import Frame
 from .definition import Definition
-from .execution import Execution, GiveBack, describe_error
+from .execution import Execution
+from .failure import describe_error
+from .step_call import GiveBack
 
 __all__ = ["Outcome", "OutcomeKind", "check_input", "execute"]
 
@@ -67,7 +69,7 @@ async def _run(definition: Definition, frame: Frame) -> tuple[Op | None, Outcome
     try:
         return await _complete(definition, frame)
     except BaseException as error:  # noqa: BLE001  read here, and raised again where it is not the user's or the engine's own
-        mismatch = frame.execution.mismatch
+        mismatch = frame.execution.replay.mismatch
         return _read(mismatch if mismatch is not None and isinstance(error, Exception) else error, frame.execution)
 
 
@@ -80,7 +82,7 @@ def _read(error: BaseException, execution: Execution) -> tuple[Op | None, Outcom
     broken = execution.writer.broken
     match inner or error:
         case InterruptError():
-            status, wake_at = execution.suspended or (Status.WAITING, None)
+            status, wake_at = execution.suspension.decided or (Status.WAITING, None)
             return Suspended(status, wake_at), Outcome(OutcomeKind.SUSPENDED, status)
         case GiveBack(reason=reason):
             return None, Outcome(OutcomeKind.GIVEN_BACK, reason=reason)
@@ -97,9 +99,10 @@ def _read(error: BaseException, execution: Execution) -> tuple[Op | None, Outcom
 
 async def _complete(definition: Definition, frame: Frame) -> tuple[Op | None, Outcome]:
     execution = frame.execution
-    value, schema = await definition.run(frame)
-    if execution.mismatch is not None:  # the user's code has caught it and gone on
-        raise execution.mismatch
+    with execution.tasks.joined():
+        value, schema = await definition.run(frame)
+    if execution.replay.mismatch is not None:  # the user's code has caught it and gone on
+        raise execution.replay.mismatch
     text = schema.encode(value, f"the output of workflow {definition.name!r}", execution.max_payload)
     if schema.typed:
         schema.decode(text, f"the output of workflow {definition.name!r}")
@@ -121,8 +124,9 @@ def _first(error: BaseException, *kinds: type[BaseException]) -> BaseException |
     return None
 
 
-def _blocked(error: BaseException) -> tuple[Op, Outcome]:
-    return Suspended(Status.BLOCKED, error=describe_error(error)), Outcome(OutcomeKind.SUSPENDED, Status.BLOCKED)
+def _blocked(error: NonDeterminismError) -> tuple[Op, Outcome]:
+    info = describe_error(error, error.paddock_step)
+    return Suspended(Status.BLOCKED, error=info), Outcome(OutcomeKind.SUSPENDED, Status.BLOCKED)
 
 
 def _failed(error: BaseException) -> tuple[Op, Outcome]:
@@ -134,10 +138,11 @@ def check_input(definition: Definition, text: str) -> None:
     """Check an input's JSON text at the door.
 
     Raises:
-        InvalidInput: it does not fit the workflow's schema.
+        InvalidInput: it does not fit the workflow's schema, or holds a secret.
     """
     schema: Schema = definition.input_schema
     try:
-        schema.decode(text, f"the input of workflow {definition.name!r}")
+        value = schema.decode(text, f"the input of workflow {definition.name!r}")
+        schema.refuse_secrets(value, f"the input of workflow {definition.name!r}")
     except ValueError as error:  # plain JSON that is none
         raise InvalidInput(f"the input of workflow {definition.name!r} is no JSON: {error}") from None

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable
 from typing import Any
 
-from ..base.errors import InterruptError, PaddockError
+from ..base.errors import InterruptError, InvalidInput, OutcomeError, PaddockError, StepFailed, WaitTimeout
+from ..base.records import ErrorInfo
+from ..base.values import Schema
+from ..store.journal import StepRow
 
-__all__ = ["HandlerEnded", "contain", "error_name", "error_text"]
+__all__ = [
+    "STOPPED",
+    "HandlerEnded",
+    "cannot_get_better",
+    "contain",
+    "describe_error",
+    "error_name",
+    "error_text",
+    "given",
+    "recorded_failure",
+    "was_stopped",
+]
 
 _OURS = __name__.partition(".")[0] + "."
+_TRACEBACK_LIMIT = 16_000
+_MESSAGE_LIMIT = 4000
+
+#: The error type of a step that was ended because another one beside it had failed.
+STOPPED = "Stopped"
 
 
 class HandlerEnded(PaddockError):
@@ -64,3 +84,54 @@ def error_text(error: BaseException) -> str:
         return str(error).encode(errors="backslashreplace").decode()
     except Exception as worse:  # noqa: BLE001  a user's class
         return f"(its message cannot be read: {type(worse).__name__})"
+
+
+class _UnfitInput(InvalidInput):
+    pass
+
+
+def given(schema: Schema, text: str, what: str) -> Any:
+    """Return what a handler is called with. What does not fit now never will: the step fails at once, whatever its retry says.
+
+    Raises:
+        InvalidInput: it does not fit.
+    """
+    try:
+        return schema.decode(text, what)
+    except InvalidInput as error:
+        raise _UnfitInput(str(error)) from None
+
+
+def cannot_get_better(error: BaseException) -> bool:
+    """Tell whether another try would come to the same."""
+    return isinstance(error, _UnfitInput)
+
+
+def was_stopped(row: StepRow) -> bool:
+    """Tell whether a step was ended because another one beside it had failed."""
+    return row.status == "failed" and _info(row).type == STOPPED
+
+
+def recorded_failure(row: StepRow) -> OutcomeError:
+    """Return the failure that the journal holds: the same at every replay."""
+    info = _info(row)
+    if info.type == WaitTimeout.__name__:
+        error = WaitTimeout(info.message)
+        error.paddock_step = row.key
+        return error
+    return StepFailed(info.step or row.key, info.type, info.message, row.attempts, info.traceback)
+
+
+def _info(row: StepRow) -> ErrorInfo:
+    return ErrorInfo.model_validate_json(row.error or '{"type": "Unknown", "message": ""}')
+
+
+def describe_error(error: BaseException, step: str | None = None) -> ErrorInfo:
+    """Return the structured form of an exception; a `StepFailed` keeps the type and message of what its step raised."""
+    if isinstance(error, StepFailed):
+        return ErrorInfo(type=error.type, message=error.message, step=error.step, traceback=error.traceback)
+    if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        return describe_error(error.exceptions[0], step)
+    text = "".join(traceback.format_exception(error)).encode(errors="backslashreplace").decode()
+    message = error_text(error)[:_MESSAGE_LIMIT]
+    return ErrorInfo(type=error_name(error), message=message, step=step, traceback=text[-_TRACEBACK_LIMIT:])

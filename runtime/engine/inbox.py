@@ -32,7 +32,8 @@ from ..base.values import Schema, describe_validation, plain_json
 from ..store.journal import StepRow
 from ..store.ops import ChildStarted, Logged, SignalTaken, StepBegun, StepWaiting
 from ..store.signals import ChildOutcome
-from .execution import Execution, recorded_failure
+from .execution import Execution
+from .failure import recorded_failure
 
 __all__ = [
     "ChildCall",
@@ -118,15 +119,17 @@ async def wait_event(
     """
     row = execution.recall(key, kind)
     if row is not None and row.status == "completed":
-        return schema.decode(row.output or "null", f"the recorded signal of step {key!r}")
+        return execution.recorded(row, schema)
     if row is not None and row.status == "failed":
         raise recorded_failure(row)
     if row is None:
-        await execution.arrive(key)
+        await execution.replay.arrive(key)
         wake_at = None if timeout is None else execution.clock.now() + timeout
         row = StepRow(key, name, kind, "waiting", attempts=1, wake_at=wake_at, event_name=event)
         execution.journal.steps[key] = row
         execution.writer.add(StepWaiting(key, name, kind, wake_at, event_name=event, schema=describe_schema(schema)))
+    else:
+        await execution.replay.resume()
     while True:
         await execution.writer.flush()
         kept = await execution.writer.store.next_signal(execution.writer.lease, event)
@@ -144,7 +147,7 @@ async def wait_event(
             return value
         if row.wake_at is not None and execution.clock.now() >= row.wake_at:
             await execution.fail(row, WaitTimeout(f"no signal {event!r} came for step {key!r} in time"))
-        await execution.park(row.wake_at, look=True)
+        await execution.suspension.park(row.wake_at, look=True)
 
 
 def _warn(execution: Execution, message: str, step: str) -> None:
@@ -177,7 +180,7 @@ async def start_child(execution: Execution, key: str, name: str, call: ChildCall
         return str(plain_json(row.output or '""'))
     if row is not None and row.status == "failed":
         raise recorded_failure(row)
-    await execution.arrive(key)
+    await execution.replay.arrive(key)
     row = StepRow(key, name, "start", "new", attempts=1, failures=1)
     try:
         ident = await _start(execution, key, call)
@@ -231,11 +234,11 @@ async def run_child_workflow(
     """
     row = execution.recall(key, kind)
     if row is not None and row.status == "completed":
-        return output.decode(row.output or "null", f"the recorded output of step {key!r}")
+        return execution.recorded(row, output)
     if row is not None and row.status == "failed":
         raise recorded_failure(row)
     if row is None:
-        await execution.arrive(key)
+        await execution.replay.arrive(key)
         row = StepRow(key, name, kind, "waiting", attempts=1, failures=1)
         execution.journal.steps[key] = row
         try:
@@ -246,6 +249,8 @@ async def run_child_workflow(
         execution.writer.add(StepWaiting(key, name, kind, None, child_id=row.child_id))
         await execution.writer.flush()
         execution.queued()
+    else:
+        await execution.replay.resume()
     child_id = row.child_id or ""
     found = await _end_of(execution, row, child_id)
     if found.status is not Status.COMPLETED:
@@ -283,10 +288,12 @@ async def wait_for_child(execution: Execution, key: str, name: str, child_id: st
     if row is not None and row.status == "failed":
         raise recorded_failure(row)
     if row is None:
-        await execution.arrive(key)
+        await execution.replay.arrive(key)
         row = StepRow(key, name, "wait_for", "waiting", attempts=1, child_id=child_id)
         execution.journal.steps[key] = row
         execution.writer.add(StepWaiting(key, name, "wait_for", None, child_id=child_id))
+    elif row.status != "completed":
+        await execution.replay.resume()
     if row.status != "completed":
         found = await _end_of(execution, row, child_id)
         record = {
@@ -302,7 +309,7 @@ async def wait_for_child(execution: Execution, key: str, name: str, child_id: st
         error = _ended_badly(child_id, outcome)
         error.paddock_step = key  # type: ignore[attr-defined]
         raise error
-    return output.decode(outcome.output or "null", f"the output of instance {child_id}")
+    return execution.replay.decode(output, outcome.output or "null", f"the output of instance {child_id}", key)
 
 
 async def _end_of(execution: Execution, row: StepRow, child_id: str) -> ChildOutcome:
@@ -313,7 +320,7 @@ async def _end_of(execution: Execution, row: StepRow, child_id: str) -> ChildOut
             await execution.fail(row, InvalidInput(f"there is no instance {child_id!r} to wait for"))
         if found.status in TERMINAL:
             return found
-        await execution.park(None, look=True)
+        await execution.suspension.park(None, look=True)
 
 
 def _ended_badly(child_id: str, found: ChildOutcome) -> Exception:

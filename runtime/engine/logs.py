@@ -20,7 +20,7 @@ from ..base.errors import NotSerializable
 from ..base.records import LEVELS, LogSource
 from ..base.values import to_json
 from ..store.ops import Logged, OutputSkipped
-from .execution import CURRENT_STEP
+from .step_call import CURRENT_STEP
 from .writer import JournalWriter
 
 __all__ = ["LogSink", "StepLogger", "step_logger"]

@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast, get_args
 
@@ -389,14 +389,29 @@ async def set_up(
 
 
 async def tear_down(
-    plugins: Sequence[Plugin[Any]], report: Callable[[str, Exception], None] = lambda _name, _error: None
+    plugins: Sequence[Plugin[Any]],
+    report: Callable[[str, Exception], None] = lambda _name, _error: None,
+    timeout: float | None = None,
 ) -> None:
-    """Tear plugins down in reverse order; one that fails is reported and stops nobody else."""
+    """Tear plugins down in reverse order; one that fails, or takes longer than `timeout` seconds, is reported and stops nobody else."""
     for plugin in reversed(plugins):
         try:
-            await _maybe(plugin.teardown())
+            await _within(timeout, _maybe(plugin.teardown()))
         except Exception as error:  # noqa: BLE001  each plugin gets its turn
             report(plugin.name, error)
+
+
+async def _within(timeout: float | None, work: Coroutine[Any, Any, None]) -> None:
+    """Await work for so many seconds; what takes longer is cancelled and left behind, whether it lets itself be cancelled or not."""
+    if timeout is None:
+        await work
+        return
+    task = asyncio.create_task(work)
+    await asyncio.wait({task}, timeout=timeout)
+    if not task.done():
+        task.cancel()
+        raise TimeoutError(f"its teardown took longer than {timeout:g}s")
+    task.result()
 
 
 async def _maybe(result: Awaitable[None] | None) -> None:

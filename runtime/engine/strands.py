@@ -12,7 +12,10 @@ from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
 
 from ..base.errors import InterruptError, OutcomeError, StepFailed
-from .execution import STOPPED, STRAND, Execution, GiveBack
+from .execution import Execution
+from .failure import STOPPED
+from .replay import STRAND
+from .step_call import GiveBack
 
 __all__ = ["StrandsFailed", "run_together"]
 
@@ -39,12 +42,12 @@ async def run_together(execution: Execution, work: Sequence[Coroutine[Any, Any, 
     STRAND.reset(token)
     execution.strands += 1
     try:
-        with execution.waiting(tasks):
+        with execution.tasks.waiting():
             await _settle(execution, tasks, fail_fast=fail_fast)
     except BaseException as error:
         await _cancel(execution, tasks)
         if isinstance(error, InterruptError):
-            execution.told()
+            execution.suspension.told()
         elif isinstance(error, Exception):
             _stop_open(execution, keys)
         raise
@@ -73,12 +76,12 @@ async def _settle(execution: Execution, tasks: Sequence[asyncio.Task[Any]], *, f
                 continue  # a replay: what stopped it is recorded too
             elif isinstance(error, OutcomeError):
                 if fail_fast and leaving is None:
-                    await execution.settle_replay()
+                    await execution.replay.settle()
                     await _cancel(execution, pending)
                     return
             else:
-                if isinstance(error, Exception) and execution.mismatch is None:
-                    await execution.settle_replay()
+                if isinstance(error, Exception) and execution.replay.mismatch is None:
+                    await execution.replay.settle()
                 raise error
     if leaving is not None:
         raise leaving
@@ -91,7 +94,7 @@ def _is_stop(error: BaseException | None) -> bool:
 
 def _stop_open(execution: Execution, keys: set[str]) -> None:
     """Note that what the cancelled strands had open is over: a replay must not begin it again."""
-    if execution.writer.broken is not None or execution.mismatch is not None:
+    if execution.writer.broken is not None or execution.replay.mismatch is not None:
         return
     for key in keys:
         row = execution.journal.steps.get(key)

@@ -14,9 +14,10 @@ from ..base.errors import StepFailed, StepTimeout, WaitTimeout
 from ..base.values import Schema
 from ..store.journal import StepRow
 from ..store.ops import StepBegun, StepCounted, StepWaiting
-from .execution import CURRENT_STEP, Execution, GiveBack, recorded_failure
-from .failure import contain
+from .execution import Execution
+from .failure import contain, recorded_failure
 from .retry import grown
+from .step_call import CURRENT_STEP, GiveBack
 
 __all__ = ["LoopState", "PollCall", "PollExhausted", "abandon", "loop_back", "poll", "sleep"]
 
@@ -47,14 +48,16 @@ async def poll(execution: Execution, call: PollCall) -> Any:
     """
     row = execution.recall(call.key, "poll")
     if row is not None and row.status == "completed":
-        return call.output.decode(row.output or "null", f"the recorded output of step {call.key!r}")
+        return execution.recorded(row, call.output)
     if row is not None and row.status == "failed":
         raise recorded_failure(row)
     if row is None:
-        await execution.arrive(call.key)
+        await execution.replay.arrive(call.key)
         row = StepRow(call.key, call.name, "poll", "waiting", attempts=1, started_at=execution.clock.now())
         execution.journal.steps[call.key] = row
         execution.writer.add(StepBegun(call.key, call.name, "poll", 1))
+    else:
+        await execution.replay.resume()
     end = None if call.timeout is None else (row.started_at or execution.clock.now()) + call.timeout
     try:
         return await _poll(execution, call, row, end)
@@ -82,7 +85,7 @@ async def _check(execution: Execution, call: PollCall, attempt: int, end: float 
 async def _poll(execution: Execution, call: PollCall, row: StepRow, end: float | None) -> Any:
     while True:
         if row.wake_at is not None:
-            await execution.park(row.wake_at)
+            await execution.suspension.park(row.wake_at)
         await execution.writer.flush()
         token = CURRENT_STEP.set((call.name, row.poll_count + 1))
         try:
@@ -124,11 +127,13 @@ async def sleep(execution: Execution, key: str, name: str, seconds: float) -> No
     if row is not None and row.status == "failed":
         raise recorded_failure(row)
     if row is None:
-        await execution.arrive(key)
+        await execution.replay.arrive(key)
         row = StepRow(key, name, "sleep", "waiting", attempts=1, wake_at=execution.clock.now() + seconds)
         execution.journal.steps[key] = row
         execution.writer.add(StepWaiting(key, name, "sleep", row.wake_at))
-    await execution.park(row.wake_at)
+    else:
+        await execution.replay.resume()
+    await execution.suspension.park(row.wake_at)
     execution.complete(row, "null")
 
 
@@ -161,15 +166,18 @@ async def loop_back(
         raise recorded_failure(row)
     if row is not None and state.visits <= row.loop_count:
         if state.visits == row.loop_count and row.wake_at is not None and row.status != "completed":
-            await execution.park(row.wake_at)
+            await execution.replay.resume()
+            await execution.suspension.park(row.wake_at)
         return True
     if row is not None and row.status == "completed":
         return False
     if row is None:
-        await execution.arrive(state.key)
+        await execution.replay.arrive(state.key)
         row = StepRow(state.key, name, "loop", "waiting", attempts=1, started_at=execution.clock.now())
         execution.journal.steps[state.key] = row
         execution.writer.add(StepBegun(state.key, name, "loop", 1))
+    else:
+        await execution.replay.resume()
     try:
         again = await contain(condition(), GiveBack)
         if again:
@@ -186,7 +194,7 @@ async def loop_back(
         StepCounted(state.key, name, "loop", loop_count=row.loop_count, wake_at=row.wake_at, data=data)
     )
     if row.wake_at is not None:
-        await execution.park(row.wake_at)
+        await execution.suspension.park(row.wake_at)
     return True
 
 

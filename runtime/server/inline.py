@@ -15,8 +15,9 @@ from ..base.errors import DatabaseUnavailable, LeaseLost
 from ..base.log import get_logger
 from ..base.records import ErrorInfo
 from ..engine.context import Frame
-from ..engine.execution import Execution, describe_error
+from ..engine.execution import Execution
 from ..engine.executor import OutcomeKind, execute
+from ..engine.failure import describe_error
 from ..engine.logs import LogSink, step_logger
 from ..engine.plugins import Core, Plugins
 from ..engine.writer import JournalWriter
@@ -139,7 +140,7 @@ class InlineRunner:
         """Let an execution look again: something has come for its instance."""
         execution = self._executions.get(lease)
         if execution is not None:
-            execution.nudge()
+            execution.suspension.nudge()
 
     def drain(self, lease: Lease, reason: str) -> None:
         """Let an execution stop at its next step's boundary."""

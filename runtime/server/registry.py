@@ -24,7 +24,7 @@ from ..base.ids import check_workflow_name
 from ..base.limits import ProcessLimits
 from ..child.main_module import importable
 from ..child.spec import DefinitionPath
-from ..engine.definition import Definition, WorkflowLike, definition_of
+from ..engine.definition import Definition, WorkflowLike, check_schemas, definition_of
 from .enforcement import check_enforceable
 
 __all__ = ["Registered", "Registry", "locate"]
@@ -92,6 +92,7 @@ class Registry:
         Raises:
             WorkflowAlreadyRegistered: the name is taken.
             WorkflowNotImportable: a child could not import it.
+            InvalidWorkflow: values of one of its types would not come back from JSON.
             ConfigError: an option cannot work.
             LimitNotEnforceable: this machine cannot keep one of the limits.
         """
@@ -99,6 +100,7 @@ class Registry:
         if not isinstance(definition, Definition):
             raise ConfigError(f"{given!r:.100} is no workflow; register what workflow(…)…build() returns")
         check_workflow_name(definition.name)
+        check_schemas(definition)
         known = self._known.get(definition.name)
         if known is not None and not (known.of_itself and known.definition is definition):
             raise WorkflowAlreadyRegistered(

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..authoring.machine import MachineDefinition, merge_data
+from ..authoring.machine import MachineDefinition
+from ..authoring.machine_data import merge_data
 from ..authoring.machine_host import UPDATES
 from ..base.clock import Clock
 from ..base.config import WorkflowsConfig
@@ -59,6 +60,7 @@ class Steering:
         self._config = config
         self.registry = Registry(config, watched=watched)
         self._parts: WorkflowsParts | None = None
+        self._cancels: set[asyncio.Task[bool]] = set()
 
     def _live(self) -> WorkflowsParts:
         if self._parts is None:
@@ -121,13 +123,20 @@ class Steering:
         Raises:
             InstanceNotFound: there is none.
         """
+        self._live()
+        task = asyncio.create_task(self._cancel(id), name=f"paddock-cancel-{id}")
+        self._cancels.add(task)
+        task.add_done_callback(self._cancels.discard)
+        return await asyncio.shield(task)  # the caller may go away between the commit and the process's end
+
+    async def _cancel(self, id: str) -> bool:
         parts = self._live()
         done, lease = await parts.store.end(id, Status.CANCELLED, parts.clock.now())
         reach("server.cancelled")
         if done:
             parts.bus.poke()
             parts.queued()
-            await asyncio.gather(*(self.cancel(child) for child in await parts.store.children_of(id)))
+            await asyncio.gather(*(self._cancel(child) for child in await parts.store.children_of(id)))
         if lease is not None and done:
             await parts.end(lease, "cancelled")
         return done
@@ -156,7 +165,10 @@ class Steering:
             await asyncio.sleep(0)
 
     async def retry(self, id: str) -> None:
-        """Run a failed instance on from its failed step, with a fresh count of attempts, or try a blocked one again.
+        """Run a failed instance on from its failed step, or try a blocked one again.
+
+        The step has all its tries again. Their numbers (`ctx.attempt`) go on from the last one, and its idempotency key is the same:
+        what an earlier try has done to the outside is still done.
 
         Raises:
             InstanceNotFound: there is none.

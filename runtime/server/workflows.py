@@ -103,6 +103,7 @@ class Workflows(Steering):
             WorkflowNotImportable: a child could not import the definition.
             ConfigError: an option cannot work.
             LimitNotEnforceable: this machine cannot keep one of the limits.
+            InvalidWorkflow: values of one of its types would not come back from JSON; field and remedy are named.
         """
         self.registry.add(
             definition,

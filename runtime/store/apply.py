@@ -42,12 +42,12 @@ WHERE seq = ?4 RETURNING executions
 _STEP_BEGUN = """
 INSERT INTO paddock_steps (instance, key, name, kind, status, attempts, input, started_at, deadline_at)
 VALUES (?1, ?2, ?3, ?4, 'running', ?5, ?6, ?7, ?8)
-ON CONFLICT (instance, key) DO UPDATE SET status = 'running', attempts = ?5, wake_at = NULL, deadline_at = ?8
+ON CONFLICT (instance, key) DO UPDATE SET name = ?3, kind = ?4, status = 'running', attempts = ?5, wake_at = NULL, deadline_at = ?8
 """
 _STEP_WAITING = """
 INSERT INTO paddock_steps (instance, key, name, kind, status, attempts, started_at, wake_at, event_name, schema, child_id)
 VALUES (?1, ?2, ?3, ?4, 'waiting', 1, ?5, ?6, ?7, ?8, ?9)
-ON CONFLICT (instance, key) DO UPDATE SET status = 'waiting', wake_at = ?6, event_name = ?7, schema = ?8, child_id = ?9
+ON CONFLICT (instance, key) DO UPDATE SET name = ?3, kind = ?4, status = 'waiting', wake_at = ?6, event_name = ?7, schema = ?8, child_id = ?9
 """
 _STEP_COUNTED = """
 INSERT INTO paddock_steps (instance, key, name, kind, status, attempts, started_at, wake_at, poll_count, loop_count)
@@ -64,7 +64,7 @@ WHERE instance = ? AND key = ? RETURNING seq
 _STEP_AT_ONCE = """
 INSERT INTO paddock_steps (instance, key, name, kind, status, attempts, output, started_at, completed_at)
 VALUES (?1, ?2, ?3, ?4, 'completed', 1, ?5, ?6, ?6)
-ON CONFLICT (instance, key) DO UPDATE SET status = 'completed', output = ?5, completed_at = ?6, wake_at = NULL, deadline_at = NULL
+ON CONFLICT (instance, key) DO UPDATE SET name = ?3, kind = ?4, status = 'completed', output = ?5, completed_at = ?6, wake_at = NULL, deadline_at = NULL
 RETURNING seq
 """
 _STEP_FAILED = """

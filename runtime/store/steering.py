@@ -24,8 +24,8 @@ _FAILED_ROW = "SELECT seq, completed_at FROM paddock_steps WHERE instance = ? AN
 # The step itself (a wait for another instance is completed, with that one's failure in it), the steps that hold it, what a parallel
 # that holds it has failed within, and what was stopped because of it. Failures that the code has caught stay: the way past them is
 # in the journal.
-_DROP_FAILED = """
-DELETE FROM paddock_steps WHERE instance = ?1 AND (
+_FAILED = """
+instance = ?1 AND (
     key = ?2
     OR (status = 'failed' AND substr(?2, 1, length(key) + 1) = key || '/')
     OR (status = 'failed' AND json_extract(error, '$.type') = 'Stopped' AND completed_at >= ?3)
@@ -35,6 +35,14 @@ DELETE FROM paddock_steps WHERE instance = ?1 AND (
             AND substr(paddock_steps.key, 1, length(holder.key) + 1) = holder.key || '/'))
 )
 """
+# A step that ran a handler keeps its row and the number of its tries, so that none of these numbers comes twice under one idempotency
+# key; its retries are new. Whatever else is dropped begins afresh.
+_RAN = "(kind IN ('task', 'step', 'action') AND child_id IS NULL)"
+_RENEW_FAILED = f"""
+UPDATE paddock_steps SET status = 'retrying', failures = 0, error = NULL, completed_at = NULL, wake_at = NULL, deadline_at = NULL
+WHERE {_RAN} AND {_FAILED}
+"""  # noqa: S608  made of constants only
+_DROP_FAILED = f"DELETE FROM paddock_steps WHERE NOT {_RAN} AND {_FAILED}"  # noqa: S608
 _REOPEN = """
 UPDATE paddock_instances SET status = 'pending', error = NULL, completed_at = NULL, wake_at = NULL, crash_step = NULL, crash_count = 0,
     deadline_at = CASE WHEN deadline_at IS NULL THEN NULL ELSE ?2 + (deadline_at - started_at) END
@@ -66,7 +74,7 @@ _CHILDREN = "SELECT id FROM paddock_instances WHERE parent_id = ? AND completed_
 
 
 def reopen(tx: sqlite3.Connection, instance_id: str, now: float) -> None:
-    """Queue a failed or blocked instance again; its failed steps are new, its completed ones stay.
+    """Queue a failed or blocked instance again; its failed steps have new tries, its completed ones stay.
 
     Raises:
         InstanceNotFound: there is no such instance.
@@ -96,7 +104,8 @@ def _drop_failed(tx: sqlite3.Connection, seq: int) -> None:
             return
         key = latest[0]
         row = tx.execute(_FAILED_ROW, (seq, key)).fetchone()
-    tx.execute(_DROP_FAILED, (seq, key, row[1]))
+    for statement in (_RENEW_FAILED, _DROP_FAILED):
+        tx.execute(statement, (seq, key, row[1]))
 
 
 def fork(

@@ -11,8 +11,8 @@ from ..base.duration import DurationLike
 from ..base.errors import DatabaseUnavailable
 from ..base.records import Instance
 from ..engine.definition import WorkflowLike, definition_of
-from ..engine.execution import VALUE_KINDS
 from ..engine.plugins import Plugin
+from ..engine.replay import VALUE_KINDS
 from ..store.ops import Lease, Op
 from ..store.sqlite import MemoryStore
 from .server import MemoryServer

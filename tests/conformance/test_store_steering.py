@@ -189,7 +189,9 @@ async def test_a_failed_instance_runs_on_from_its_failed_step(store):
     found = await store.get("a")
     assert (found.status, found.error, found.completed_at) == (Status.PENDING, None, None)
     journal = await store.load(await again(store))
-    assert list(journal.steps) == ["done"]
+    assert list(journal.steps) == ["done", "s"]
+    again_s = journal.steps["s"]
+    assert (again_s.status, again_s.attempts, again_s.failures, again_s.error) == ("retrying", 1, 0, None)
     assert "workflow.retried" in await names(store)
 
 

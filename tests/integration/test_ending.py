@@ -57,13 +57,17 @@ async def test_the_family_is_gone_before_the_instance_is_resumed(stage: Stage):
         await until(lambda: not living("PADDOCK_INSTANCE=f:"), "the end of the tree")
 
 
-async def test_who_asks_for_a_cancel_may_go_away(stage: Stage):
-    """The end is not the caller's: a caller that is cancelled itself leaves no process behind."""
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_who_asks_for_a_cancel_may_go_away(stage: Stage, at_once: bool):
+    """The end is not the caller's: a caller that is cancelled itself, before the commit returns or after, leaves no process behind."""
     async with stage.server(kill_grace=0.5) as server:
         instance = await server.workflows.start("endless", {"way": "ignore", "id": "one"}, id="one")
         child = (await line("begin"))["pid"]
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(server.workflows.cancel(instance), 0.2)
+        asking = asyncio.create_task(server.workflows.cancel(instance))
+        await asyncio.wait({asking}, timeout=0 if at_once else 0.2)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
         await until(lambda: starts(child) is None, "the child's end")
         assert (await finished(server, instance)).status == "cancelled"
 
@@ -123,7 +127,10 @@ async def test_a_step_that_takes_too_long(stage: Stage, name: str, way: str, tim
             check(events, "workflow.failed")
             assert [event.data["attempts"] for event in events if event.name == "workflow.step.failed"] == [2]
         assert [event.data["attempt"] for event in events if event.name == "workflow.step.started"] == [1, 2]
-        assert [event.data["attempt"] for event in events if event.name == "workflow.step.retry"] == [1]
+        (retried,) = [event for event in events if event.name == "workflow.step.retry"]
+        assert (retried.data["attempt"], retried.data["delay"]) == (1, 0.2)
+        first, second = (event.created_at for event in events if event.name == "workflow.step.started")
+        assert (second - first).total_seconds() >= 0.49, "its timeout and the delay have passed, whoever ended the try"
         assert found.step_results["overlong"].attempts == 2
         await until(lambda: not living("PADDOCK_INSTANCE=one:"), "the end of the tree")
 

@@ -101,6 +101,24 @@ class Blocking(Plugin[WhereConfig]):
             time.sleep(60)
 
 
+class HangingEnd(_Noting):
+    name = "hanging-end"
+
+    async def teardown(self) -> None:
+        await super().teardown()
+        if self.role == "child":
+            await asyncio.Event().wait()
+
+
+class BlockingEnd(_Noting):
+    name = "blocking-end"
+
+    async def teardown(self) -> None:
+        await super().teardown()
+        if self.role == "child":
+            time.sleep(600)
+
+
 # --- configs ----------------------------------------------------------------------------------------------------------
 
 

@@ -232,7 +232,7 @@ def overlong_in_thread(input: dict[str, Any], ctx: Context) -> str:
 
 
 def _timed(name: str, handler: Any) -> Any:
-    return workflow(name).task("overlong", handler, timeout="300ms", retry={"max_attempts": 2, "interval": "10ms"})
+    return workflow(name).task("overlong", handler, timeout="300ms", retry={"max_attempts": 2, "interval": "200ms"})
 
 
 timed = _timed("timed", overlong).build()

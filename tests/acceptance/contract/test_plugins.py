@@ -222,6 +222,22 @@ async def test_a_setup_that_outruns_ready_timeout_in_the_child_fails_the_instanc
         assert "ready_timeout" in error.message
 
 
+@pytest.mark.parametrize("kind", [plugins.HangingEnd, plugins.BlockingEnd])
+async def test_a_teardown_that_never_ends_in_the_child_holds_no_process(tmp_path: Path, kind):
+    config = plugins.LogConfig(log=str(tmp_path / "log"))
+    server = _server(tmp_path, [plugins.Base(config), kind(config)], "fork", kill_grace="200ms")
+    server.workflows.register(pluginflows.names_flow)
+    async with server:
+        assert await server.workflows.run("plugin-names", timeout=30) == ["base", kind.name]
+
+        async def gone():
+            return not [process for process in await server.processes() if process["role"] == "child"]
+
+        await became(gone)
+        if kind is plugins.HangingEnd:
+            assert notes(tmp_path / "log")[-1] == "child teardown base", "the others have their turn"
+
+
 # --- secrets ----------------------------------------------------------------------------------------------------------
 
 

@@ -2,9 +2,12 @@
 
 import pytest
 from flowkit import ended, outputs, suspended
+from pydantic import BaseModel
 
 import paddock.testing
-from paddock import WorkflowBlocked, flow
+from paddock import StateMachine, WorkflowBlocked, WorkflowsConfig, branch, flow, state, workflow
+from paddock.runtime.store.sqlite import MemoryStore
+from paddock.runtime.testing.server import MemoryServer
 
 
 def value(x):
@@ -191,6 +194,117 @@ async def test_a_caught_failure_in_a_gather_may_be_followed_by_new_code():
 
     (instance,) = await through(before, changed)
     assert instance.output == "new", instance.error
+
+
+class Narrow(BaseModel):
+    name: str
+
+
+class Wide(Narrow):
+    since: int
+
+
+async def test_a_recorded_result_that_no_longer_fits_its_type_blocks_and_goes_on_once_it_does():
+    def code(kind):
+        async def changing(ctx):
+            found = await ctx.step("found", lambda: {"name": "ada"}, output=kind)
+            await ctx.wait_event("go")
+            return found.name
+
+        return changing
+
+    blocked, done = await through(code(Narrow), code(Wide), then=code(Narrow))
+    assert (blocked.status, blocked.error.type, blocked.error.step) == ("blocked", "NonDeterminismError", "found")
+    assert "since" in blocked.error.message
+    assert done.output == "ada"
+
+
+async def between(before, after, input=None):
+    """Run a workflow up to a wait, register another definition under its name, and go on."""
+    store = MemoryStore()
+    ident = None
+    for definition in (before, after):
+        server = MemoryServer((), {}, WorkflowsConfig(), store)
+        server.workflows.register(definition)
+        store.close, close = lambda: None, store.close
+        async with server:
+            if ident is None:
+                ident = await server.workflows.start(definition, input)
+                await suspended(server, ident, "waiting")
+            else:
+                await server.workflows.signal(ident, "go", 1)
+                instance = await ended(server, ident)
+        store.close = close
+    store.close()
+    return instance
+
+
+def graph(*, target="one", parallel=False):
+    built = workflow("shape").choice("which", [(lambda ctx: True, target)], default="two")
+    for name in dict.fromkeys([target, "two"]):
+        built = built.task(name, lambda: 1, next="go")
+    if parallel:
+        return (
+            workflow("shape")
+            .parallel("new", branches=[branch("b").task("t", lambda: 1).build()])
+            .choice("which", [(lambda ctx: True, "go")])
+            .wait_event("go")
+            .build()
+        )
+    return built.wait_event("go").build()
+
+
+async def test_a_choice_whose_target_is_gone_blocks():
+    instance = await between(graph(), graph(target="other"))
+    assert (instance.status, instance.error.step) == ("blocked", "which")
+    assert "'one'" in instance.error.message
+
+
+async def test_a_new_parallel_before_recorded_steps_blocks_and_leaves_no_row():
+    instance = await between(graph(), graph(parallel=True))
+    assert instance.status == "blocked", instance
+    assert "'new'" in instance.error.message
+    assert "new" not in instance.step_results
+
+
+class Counted(BaseModel):
+    n: int = 0
+
+
+def machine(last):
+    class Moving(StateMachine[Counted], name="moving", start="first", isolated=False):
+        @state
+        async def first(self):
+            self.data.n += 1
+            return last
+
+        async def stop(self):
+            await self.wait_event("go")
+
+        vars()[last] = state(stop)
+
+    return Moving
+
+
+async def test_a_state_that_is_gone_blocks():
+    instance = await between(machine("second"), machine("third"), {"n": 1})
+    assert (instance.status, instance.error.step) == ("blocked", "first")
+    assert "'second'" in instance.error.message
+
+
+async def test_an_input_that_no_longer_fits_blocks_what_has_begun():
+    def typed(kind):
+        @flow("typed")
+        async def typed_flow(given: kind, ctx):
+            await ctx.step("a", value, 1)
+            await ctx.wait_event("go")
+            return given.name
+
+        return typed_flow
+
+    instance = await between(typed(Narrow), typed(Wide), {"name": "ada"})
+    assert instance.status == "blocked"
+    assert "since" in instance.error.message
 
 
 async def test_a_definition_that_is_gone_blocks_and_goes_on_when_it_is_back(tmp_path):

@@ -8,6 +8,7 @@ from flowkit import DEADLINE, ended, outputs, suspended, until
 
 import paddock.testing
 from paddock import (
+    Context,
     InstanceIdConflict,
     InstanceNotFound,
     InvalidInput,
@@ -71,6 +72,7 @@ async def test_retry_goes_on_from_the_failed_step_and_reruns_nothing_else():
         again = await ended(server, ident)
         assert (again.status, again.error.step) == ("failed", "b"), "a fresh count of attempts"
         assert patient.calls == ["b", "b"]
+        assert again.step_results["b"].attempts == 4, "their numbers go on"
         patient.healthy = True
         patient.calls.clear()
         await server.workflows.retry(ident)
@@ -78,11 +80,60 @@ async def test_retry_goes_on_from_the_failed_step_and_reruns_nothing_else():
         events = await server.events.history("workflow.*", instance_id=ident, limit=200)
     assert (instance.status, instance.output, instance.error) == ("completed", ["a", "b", "c"], None)
     assert patient.calls == ["b", "c"]
+    tried = [
+        event.data["attempt"] for event in events if event.name == "workflow.step.started" and event.data["step"] == "b"
+    ]
+    assert tried == [1, 2, 3, 4, 5]
     assert instance.step_results["caught"].status == "failed", "what the code has caught stays as it was"
     assert instance.completed_at >= failed.completed_at
     names = [event.name for event in events]
     assert names.count("workflow.failed") == 2
     assert names.count("workflow.completed") == 1
+
+
+async def test_every_try_of_a_step_has_a_number_of_its_own_and_the_same_idempotency_key():
+    seen = []
+
+    def charge(ctx: Context):
+        seen.append((ctx.attempt, ctx.idempotency_key))
+        if len(seen) < 4:
+            raise ConnectionError("no answer")
+
+    @flow("charging")
+    async def charging(ctx):
+        await ctx.step("charge", charge, retry={"max_attempts": 2, "interval": 0})
+
+    async with paddock.testing.server(register=[charging]) as server:
+        ident = await server.workflows.start(charging)
+        await ended(server, ident)
+        await server.workflows.retry(ident)
+        assert (await ended(server, ident)).status == "completed"
+    assert [attempt for attempt, _ in seen] == [1, 2, 3, 4]
+    assert {key for _, key in seen} == {f"{ident}:charge"}
+
+
+@pytest.mark.parametrize("change", ["gone", "another kind"])
+async def test_a_failed_step_may_be_changed_away_before_a_retry(change):
+    """It ended badly and is to be run anew: its row holds no way that the code would have to take."""
+    code = []
+
+    @flow("mending")
+    async def mending(ctx):
+        await ctx.step("first", code.append, "first") if not code else await ctx.step("first", len, code)
+        if len(code) == 1:
+            await ctx.step("bad", lambda: 1 / 0)
+        elif change == "another kind":
+            await ctx.sleep("bad", "1d")
+        return await ctx.step("good", len, code)
+
+    async with paddock.testing.server(register=[mending]) as server:
+        ident = await server.workflows.start(mending)
+        assert (await ended(server, ident)).error.step == "bad"
+        code.append("changed")
+        await server.workflows.retry(ident)
+        instance = await ended(server, ident)
+    assert (instance.status, instance.output) == ("completed", 2), instance.error
+    assert instance.executions == (2 if change == "gone" else 3)
 
 
 async def test_retry_of_a_gather_runs_the_failed_and_the_stopped_strands_only():

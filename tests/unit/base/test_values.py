@@ -10,7 +10,17 @@ from typing import Annotated, Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, PlainSerializer, SecretStr, TypeAdapter
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    TypeAdapter,
+    computed_field,
+)
 from typing_extensions import TypedDict
 
 from paddock import InvalidInput, InvalidWorkflow, NotSerializable, PayloadTooLarge
@@ -186,8 +196,116 @@ def test_what_can_be_no_schema():
         Schema(object()).adapter()
 
 
-def test_a_secret_is_not_written():
-    assert "hunter2" not in Schema(SecretStr).encode(SecretStr("hunter2"), "it")
+class Login(BaseModel):
+    user: str
+    password: SecretStr | None = None
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        (SecretStr("hunter2"), "it holds"),
+        ({"a": [SecretStr("hunter2")]}, "(a.0)"),
+        (Login(user="ada", password="hunter2"), "(password)"),
+        ([Login(user="ada", password="hunter2")], "(0.password)"),
+    ],
+)
+def test_a_secret_is_no_payload(value, where):
+    for schema in (ANY, Schema(type(value))):
+        with pytest.raises(NotSerializable) as caught:
+            schema.encode(value, "it")
+        assert where in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_secret_in_clear_text_is_refused_and_an_empty_one_is_none():
+    schema = Schema(Login)
+    with pytest.raises(InvalidInput, match=r"password") as caught:
+        schema.refuse_secrets(schema.decode('{"user": "ada", "password": "hunter2"}', "it"), "it")
+    assert "hunter2" not in str(caught.value)
+    for text in ('{"user":"ada","password":null}', '{"user":"ada","password":""}'):
+        value = schema.decode(text, "it")
+        schema.refuse_secrets(value, "it")
+        assert schema.encode(value, "it") == text
+    assert ANY.encode("**********", "asterisks of the user's own") == '"**********"'
+
+
+class WrittenOtherwise(BaseModel):
+    a: int = Field(serialization_alias="A")
+
+
+class ReadOtherwise(BaseModel):
+    b: int = Field(validation_alias="B")
+
+
+class ReadFromDeep(BaseModel):
+    b: int = Field(validation_alias=AliasPath("deep", "b"))
+
+
+class Computed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    c: int
+
+    @computed_field
+    @property
+    def twice(self) -> int:
+        return 2 * self.c
+
+
+class Excluded(BaseModel):
+    d: int = Field(exclude=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        (WrittenOtherwise, "WrittenOtherwise.a"),
+        (list[WrittenOtherwise], "WrittenOtherwise.a"),
+        (dict[str, WrittenOtherwise | None], "WrittenOtherwise.a"),
+        (ReadOtherwise, "ReadOtherwise.b"),
+        (ReadFromDeep, "ReadFromDeep.b"),
+        (Computed, "Computed.twice"),
+        (Excluded, "Excluded.d"),
+    ],
+)
+def test_a_type_whose_values_json_would_lose_is_refused_and_names_the_field(kind, named):
+    with pytest.raises(InvalidWorkflow, match=named):
+        Schema(kind).adapter()
+
+
+class Aliased(BaseModel):
+    model_config = ConfigDict(alias_generator=str.upper)
+    a: int
+    inner: "Aliased | None" = None
+
+
+class ByEither(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+    b: int = Field(validation_alias="B")
+
+
+class Choices(BaseModel):
+    c: int = Field(validation_alias=AliasChoices("c1", "C"), serialization_alias="C")
+
+
+class ComputedOnly(BaseModel):
+    d: int
+    hidden: int = Field(default=0, exclude=True)
+
+    @computed_field
+    @property
+    def twice(self) -> int:
+        return 2 * self.d
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Aliased(A=1, INNER=Aliased(A=2)), ByEither(b=1), Choices(C=1), ComputedOnly(d=1)],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_both_sides_name_alike_survives(value):
+    schema = Schema(type(value))
+    assert schema.decode(schema.encode(value, "it"), "it") == value
 
 
 def test_no_annotation_is_plain_json():

@@ -92,9 +92,12 @@ async def test_an_input_that_does_not_fit_fails_the_step_and_names_the_field(eng
     def second(order: Order) -> int:
         raise AssertionError("it must not run")
 
+    retry = {"max_attempts": 5, "interval": "1h"}  # it cannot get better: no other try
     run = await engine.run(
-        workflow("w").task("a", lambda: {"id": "no"}).task("b", second, input=lambda prev: prev).build()
+        workflow("w").task("a", lambda: {"id": "no"}).task("b", second, input=lambda prev: prev, retry=retry).build()
     )
+    assert run.instance.step_results["b"].attempts == 1
+    assert "workflow.step.retry" not in run.names(of="b")
     assert (run.error.type, run.error.step) == ("InvalidInput", "b")
     assert "'b' does not fit Order: id:" in run.error.message
 

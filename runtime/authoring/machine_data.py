@@ -1,0 +1,42 @@
+"""A state machine's data and where it goes next, between any two states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from ..base.errors import InvalidState, InvalidWorkflow
+from ..base.values import describe_validation
+
+if TYPE_CHECKING:
+    from .machine import StateMachine
+
+__all__ = ["merge_data", "next_state"]
+
+
+def next_state(machine: type[StateMachine[Any]], found: Any) -> str | None:
+    """Return the name of the state that a state returned; raises InvalidWorkflow for anything else."""
+    name = found if found is None or isinstance(found, str) else getattr(found, "__name__", None)
+    if name is not None and name not in machine.states:
+        raise InvalidWorkflow(
+            f"a state of {machine.name!r} returned {found!r}, which is no state of it: return self.<state>, or None at the end"
+        )
+    return name
+
+
+def merge_data(machine: type[StateMachine[Any]], data: BaseModel, patch: dict[str, Any]) -> BaseModel:
+    """Return data with top-level keys replaced, validated by the model.
+
+    Raises:
+        InvalidState: a key is unknown or a value does not fit; the field is named.
+    """
+    kind = machine.data_type
+    unknown = [key for key in patch if key not in kind.model_fields]
+    if unknown:
+        raise InvalidState(f"{kind.__name__} has no field {unknown[0]!r}")
+    changed = {kind.model_fields[key].serialization_alias or key: value for key, value in patch.items()}
+    try:
+        return kind.model_validate({**data.model_dump(mode="json", by_alias=True), **changed})
+    except ValidationError as error:
+        raise InvalidState(f"the update does not fit {kind.__name__}: {describe_validation(error)}") from None

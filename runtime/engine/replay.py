@@ -1,0 +1,213 @@
+"""Replay: the journal's keys, what it answers, and what no longer fits the code.
+
+Keys are handed out when the code asks, not when it awaits, so the order in which side-by-side work finishes cannot change them. What the
+journal holds and the code has not come to yet is "ahead". Nothing new begins while something is ahead: the code would have gone another
+way than the first time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+from ..base.errors import InvalidInput, NonDeterminismError
+from ..base.values import Schema
+from ..store.journal import Journal, StepRow
+from .failure import was_stopped
+from .flow_tasks import FlowTasks
+
+__all__ = ["STRAND", "VALUE_KINDS", "Replay"]
+
+_QUIET_TURNS = 10
+_CATCH_UP_TURNS = 40
+_PAUSE = 0.005
+_LONGEST = 30.0
+_ADVICE = "guard the change with ctx.patched(), or finish these instances with the code that began them"
+
+#: Kinds of rows that hold a value which the code asked for by a plain call: no steps in a person's eyes.
+VALUE_KINDS = frozenset({"now", "random", "uuid4", "rng", "patched", "update", "emit", "metadata"})
+
+#: The keys that each strand around the running code has asked for, the outermost first.
+STRAND: contextvars.ContextVar[tuple[set[str], ...]] = contextvars.ContextVar("paddock_strand", default=())
+
+
+class Replay:
+    """Where the code stands in its instance's journal.
+
+    Attributes:
+        mismatch: what does not fit, once something has not; it ends the execution, whatever the user's code catches.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        tasks: FlowTasks,
+        caught_up: Callable[[], None],
+        frontier: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Begin at the top.
+
+        Args:
+            journal: what is recorded.
+            tasks: the tasks that the code runs in.
+            caught_up: called right before the code leaves behind what the journal holds.
+            frontier: awaited before anything that the journal does not hold begins; one that never returns makes this a replay only.
+        """
+        self._journal = journal
+        self._tasks = tasks
+        self._note_caught_up = caught_up
+        self._frontier = frontier
+        self._occurrences: dict[str, int] = {}
+        self._ahead = dict(journal.steps)
+        self._caught_up = not journal.steps
+        self.mismatch: NonDeterminismError | None = None
+
+    def key(self, scope: str, name: str) -> str:
+        """Hand out the journal key of the next use of `name` within `scope` (a path that ends with a slash, or empty)."""
+        base = scope + name
+        count = self._occurrences[base] = self._occurrences.get(base, 0) + 1
+        return base if count == 1 else f"{base}#{count}"
+
+    def __bool__(self) -> bool:
+        """Tell whether the journal holds something that is still ahead of the code."""
+        return bool(self._ahead)
+
+    def reach(self, key: str) -> None:
+        """Note that the code has come to a key."""
+        self._leave_behind([key])
+
+    def recall(self, key: str, kind: str) -> StepRow | None:
+        """Return what the journal holds under a key; the code has reached it now.
+
+        Raises:
+            NonDeterminismError: it is of another kind.
+        """
+        if self.mismatch is not None:
+            raise self.mismatch
+        self.reach(key)
+        for keys in STRAND.get():
+            keys.add(key)
+        row = self._journal.steps.get(key)
+        if row is not None and row.kind != kind:
+            if _is_renewed(row):
+                return None
+            self.block(
+                key,
+                f"the code asks for a {kind} under the key {key!r}, but the journal holds a {row.kind} there; {_ADVICE}",
+            )
+        if row is not None and row.status in ("completed", "failed"):
+            # what is over is not entered again
+            self._leave_behind([inner for inner in self._ahead if inner.startswith(f"{key}/")])
+        return row
+
+    async def arrive(self, key: str) -> None:
+        """Let a step begin that the journal does not hold: all that it does hold must have been reached before.
+
+        What runs side by side replays first, its own awaits included.
+
+        Raises:
+            NonDeterminismError: a recorded step was not reached.
+        """
+        await self._check_reached(key, "")
+        await self.resume()
+
+    async def arrive_around(self, key: str) -> None:
+        """Let a step begin that holds others, which the journal may hold already (a `parallel` that is retried).
+
+        Raises:
+            NonDeterminismError: a recorded step that is none of them was not reached.
+        """
+        await self._check_reached(key, f"{key}/")
+        if not any(inner.startswith(f"{key}/") for inner in self._ahead):
+            await self.resume()
+
+    async def _check_reached(self, key: str, inside: str) -> None:
+        if outside := self._outside(inside):
+            await self.settle()
+            outside = self._outside(inside)
+            for row in outside.values():
+                if row.kind not in VALUE_KINDS and not was_stopped(row) and not _is_renewed(row):
+                    self.block(
+                        row.key,
+                        f"the code asks for the new step {key!r}, but the journal holds {row.kind} {row.key!r}, which the code has not "
+                        f"reached; {_ADVICE}",
+                    )
+            # values that nobody asks for any more, and steps that were stopped, hold nothing up
+            self._leave_behind(list(outside))
+
+    def _outside(self, path: str) -> dict[str, StepRow]:
+        """Return what is ahead and does not stand under a path."""
+        return {key: row for key, row in self._ahead.items() if not path or not key.startswith(path)}
+
+    async def resume(self) -> None:
+        """Let something go on that the journal holds as open, or begin that it does not hold.
+
+        Beside other strands the replay comes to an end first: a recorded failure may stop the one that asks.
+        """
+        if not self._caught_up:
+            if self._tasks.side_by_side():
+                await self.settle()
+                for _ in range(_CATCH_UP_TURNS):
+                    await asyncio.sleep(0)
+            self._caught_up = True
+        if self._frontier is not None:
+            await self._frontier()
+
+    async def settle(self) -> None:
+        """Give everything that runs side by side the time to replay what the journal holds."""
+        quiet, left = 0, len(self._ahead)
+        end = asyncio.get_running_loop().time() + _LONGEST
+        with self._tasks.settling():
+            while self._ahead and asyncio.get_running_loop().time() < end:
+                await asyncio.sleep(0 if quiet < _QUIET_TURNS else _PAUSE)
+                quiet = quiet + 1 if len(self._ahead) == left else 0
+                left = len(self._ahead)
+                if quiet >= _QUIET_TURNS and not self._tasks.replays():
+                    return
+
+    def decode(self, schema: Schema, text: str, what: str, key: str | None = None) -> Any:
+        """Return a recorded value as the code sees it.
+
+        Raises:
+            NonDeterminismError: it does not fit the type any more that the code names.
+        """
+        try:
+            return schema.decode(text, what)
+        except InvalidInput as error:
+            self.block(
+                key, f"{error}; the type has changed since it was recorded: give new fields defaults, or {_ADVICE}"
+            )
+
+    def decode_input(self, schema: Schema, what: str) -> Any:
+        """Return the instance's input as the code sees it.
+
+        Raises:
+            NonDeterminismError: it fitted once, and does not any more.
+            InvalidInput: it does not fit, and nothing was done with it yet.
+        """
+        if not self._journal.steps:
+            return schema.decode(self._journal.input, what)
+        return self.decode(schema, self._journal.input, what)
+
+    def block(self, key: str | None, message: str) -> NoReturn:
+        """Raise what blocks the instance; the user's code cannot catch it for good.
+
+        Raises:
+            NonDeterminismError: always.
+        """
+        self.mismatch = NonDeterminismError(message)
+        self.mismatch.paddock_step = key
+        raise self.mismatch
+
+    def _leave_behind(self, keys: list[str]) -> None:
+        if self._ahead and self._ahead.keys() <= set(keys):
+            self._note_caught_up()
+        for key in keys:
+            self._ahead.pop(key, None)
+
+
+def _is_renewed(row: StepRow) -> bool:
+    """Tell whether a step had failed and somebody has retried the instance: its row holds the number of its tries, and no way."""
+    return row.status == "retrying" and row.failures == 0

@@ -1,0 +1,161 @@
+"""Suspension: every durable wait of an instance, and when it gives its process back.
+
+A wait that is soon over stays in the process. The others are parked here, each with the time at which it ends. Once nothing in the
+instance works any more (`flow_tasks.py`) it suspends: what ends the waits is an `InterruptError`, a `BaseException`, so that a user's
+`except Exception` does not hold it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from ..base.clock import Clock
+from ..base.errors import InterruptError
+from ..base.probes import reach
+from ..base.records import Status
+from .flow_tasks import FlowTasks
+from .writer import JournalWriter
+
+__all__ = ["Suspension"]
+
+_LOOK_SECONDS = 0.25
+
+
+@dataclass(slots=True)
+class _Parked:
+    """One wait: until when, and since when it has not looked (None for a wait that only time ends)."""
+
+    wake_at: float | None
+    looked_at: float | None
+
+
+class Suspension:
+    """The waits of one execution.
+
+    Attributes:
+        decided: the status in which the instance suspends, and when it wakes; None while it goes on.
+        running: how many handlers run.
+    """
+
+    def __init__(self, tasks: FlowTasks, writer: JournalWriter, clock: Clock, after: float, quiet: float) -> None:
+        """Hold the parts.
+
+        `after` is the wait, in seconds, from which on the process is given back; `quiet` how long nothing must go on before.
+        """
+        self._tasks = tasks
+        self._writer = writer
+        self._clock = clock
+        self._after = after
+        self._quiet = quiet
+        self._pause = quiet
+        self._parked: dict[asyncio.Future[None], _Parked] = {}
+        self._check: asyncio.TimerHandle | None = None
+        self._told: set[asyncio.Task[Any] | None] = set()
+        self._brief = 0
+        self.running = 0
+        self.decided: tuple[Status, float | None] | None = None
+
+    async def park(self, wake_at: float | None, *, look: bool = False) -> None:
+        """Wait until `wake_at` (wall-clock seconds), within the process while that is soon, else by suspending the instance.
+
+        With `look` it also returns when something may have come for the instance, and now and then: the caller looks and parks again.
+
+        Raises:
+            InterruptError: the instance suspends; its next execution comes back to this place.
+        """
+        if self.decided is not None:
+            self.refuse(wake_at)
+        if wake_at is not None and wake_at - self._clock.now() <= self._after and not look:
+            await self._wait_briefly(wake_at)
+            return
+        loop = asyncio.get_running_loop()
+        ticket: asyncio.Future[None] = loop.create_future()
+        self._parked[ticket] = _Parked(wake_at, loop.time() if look else None)
+        self.watch()
+        try:
+            with self._tasks.waiting():
+                await ticket
+        except InterruptError:
+            self.told()
+            raise
+        finally:
+            self._parked.pop(ticket, None)
+
+    def told(self) -> None:
+        """Note that the running task knows of the suspension: what it still asks for on its way out wakes nobody."""
+        self._told.add(asyncio.current_task())
+
+    def refuse(self, wake_at: float | None) -> NoReturn:
+        """Stop code that comes to a durable call while the instance suspends.
+
+        It was busy without our knowledge, so the instance must come back for it.
+
+        Raises:
+            InterruptError: always.
+        """
+        if asyncio.current_task() not in self._told and self.decided is not None and wake_at is not None:
+            status, nearest = self.decided
+            self.decided = (status, wake_at if nearest is None else min(nearest, wake_at))
+        raise InterruptError
+
+    async def _wait_briefly(self, wake_at: float) -> None:
+        self._brief += 1
+        try:
+            await self._writer.flush()
+            reach("child.waiting")
+            while (left := wake_at - self._clock.now()) > 0:
+                await self._clock.sleep(left)
+        finally:
+            self._brief -= 1
+            self.watch()
+
+    def nudge(self) -> None:
+        """Let every wait look again: something may have come for the instance."""
+        for ticket, parked in self._parked.items():
+            if parked.looked_at is not None and not ticket.done():
+                ticket.set_result(None)
+
+    def watch(self) -> None:
+        """Suspend once nothing in this instance works; until then look again."""
+        self._pause = self._quiet
+        self._look_later()
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
+
+    def _look_later(self) -> None:
+        self.close()
+        if self._parked:
+            self._check = asyncio.get_running_loop().call_later(self._pause, self._suspend_if_quiet)
+            self._pause = min(max(self._pause * 2, 0.001), _LOOK_SECONDS)  # each look goes through all tasks
+
+    def _suspend_if_quiet(self) -> None:
+        self._check = None
+        if not self._parked or self.decided is not None:
+            return
+        now = self._clock.now()
+        self._wake_due(now)
+        times = [parked.wake_at for parked in self._parked.values() if parked.wake_at is not None]
+        nearest = min(times, default=None)
+        soon = nearest is not None and nearest - now <= self._after
+        busy = self.running or self._brief or soon or any(ticket.done() for ticket in self._parked)
+        if busy or self._tasks.busy():
+            self._look_later()
+            return
+        timed = all(parked.looked_at is None for parked in self._parked.values())
+        self.decided = (Status.SLEEPING if timed else Status.WAITING, nearest)
+        for ticket in self._parked:
+            ticket.set_exception(InterruptError())
+
+    def _wake_due(self, now: float) -> None:
+        moment = asyncio.get_running_loop().time()
+        for ticket, parked in self._parked.items():
+            due = parked.wake_at is not None and parked.wake_at <= now
+            stale = parked.looked_at is not None and moment - parked.looked_at >= _LOOK_SECONDS
+            if (due or stale) and not ticket.done():
+                ticket.set_result(None)

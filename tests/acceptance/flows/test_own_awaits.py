@@ -1,0 +1,164 @@
+"""Awaits of the user's own beside durable waits: they are work, so nothing suspends under them; and nothing else holds a process."""
+
+import asyncio
+import threading
+
+import pytest
+from flowkit import ended, run, suspended, until
+
+import paddock.testing
+from paddock import flow
+
+
+def value(x):
+    return x
+
+
+async def in_task_group(*work):
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one) for one in work]
+    return [task.result() for task in tasks]
+
+
+async def by_wait(*work):
+    tasks = [asyncio.ensure_future(one) for one in work]
+    await asyncio.wait(tasks)
+    return [task.result() for task in tasks]
+
+
+async def one_by_one(*work):
+    tasks = [asyncio.create_task(one) for one in work]
+    return [await task for task in tasks]
+
+
+async def shielded(*work):
+    return await asyncio.shield(asyncio.gather(*work))
+
+
+async def as_they_come(*work):
+    return sorted([await one for one in asyncio.as_completed(work)])
+
+
+async def with_limit(*work):
+    return await asyncio.wait_for(in_task_group(*work), 60)
+
+
+WAYS = [in_task_group, by_wait, one_by_one, shielded, as_they_come, with_limit, asyncio.gather]
+
+
+@pytest.mark.parametrize("together", WAYS, ids=lambda way: way.__name__)
+async def test_an_own_await_beside_a_durable_wait_is_never_cut_off(together):
+    begun = []
+
+    async def own(ctx):
+        begun.append(1)
+        await asyncio.sleep(0.3)  # a request, say; longer than any look of the runtime's
+        return await ctx.step("own", value, 2)
+
+    @flow("beside")
+    async def beside(ctx):
+        async def slow():
+            await ctx.sleep("long", "30d")
+            return 1
+
+        return await together(slow(), own(ctx))
+
+    async with paddock.testing.server(register=[beside]) as server:
+        ident = await server.workflows.start(beside)
+        stands = await suspended(server, ident, "sleeping", "long")
+        assert stands.step_results["own"].output == 2
+        assert begun == [1], "it ran to its end before the instance gave its process back"
+        instance = await ended(server, ident)
+    assert list(instance.output) == [1, 2]
+    assert instance.executions == 2
+
+
+async def test_a_thread_of_a_plain_flow_beside_a_durable_wait_is_work():
+    begun = []
+
+    @flow("plain-part")
+    def plain_part(ctx):
+        begun.append(1)
+        threading.Event().wait(0.3)
+        return ctx.step("own", value, 2)
+
+    @flow("around")
+    async def around(ctx):
+        return await ctx.gather(plain_part(None), ctx.sleep("long", "30d"))
+
+    instance = await run(around)
+    assert instance.output == [2, None]
+    assert begun == [1, 1], "once, and once more on the replay"
+    assert instance.executions == 2
+
+
+async def test_what_a_handler_left_running_holds_no_process():
+    """A client's background task, begun in a step, is not part of the flow."""
+    left = []
+
+    async def connect():
+        left.append(asyncio.create_task(asyncio.sleep(3600)))
+
+    @flow("leaves")
+    async def leaves(ctx):
+        await ctx.step("connect", connect)
+        await ctx.wait_event("go")
+        return "gone on"
+
+    async with paddock.testing.server(register=[leaves]) as server:
+        ident = await server.workflows.start(leaves)
+        await suspended(server, ident, "waiting", "go")
+        await server.workflows.signal(ident, "go")
+        instance = await ended(server, ident)
+        left[0].cancel()
+    assert instance.output == "gone on"
+
+
+async def test_a_replay_waits_for_an_own_await_before_it_calls_a_step_missing():
+    """One strand comes to a new step while another is still on its way to what the journal holds."""
+    gate = asyncio.Event()
+
+    async def first(ctx):
+        await asyncio.sleep(0.1)
+        return await ctx.step("first", value, 1)
+
+    async def second(ctx):
+        await ctx.wait_event("go")
+        return await ctx.step("second", value, 2)
+
+    @flow("uneven")
+    async def uneven(ctx):
+        found = await in_task_group(first(ctx), second(ctx))
+        gate.set()
+        return found
+
+    async with paddock.testing.server(register=[uneven]) as server:
+        ident = await server.workflows.start(uneven)
+        await suspended(server, ident, "waiting", "go")
+        await server.workflows.signal(ident, "go")
+        instance = await ended(server, ident)
+    assert instance.output == [1, 2], instance.error
+    assert gate.is_set()
+
+
+async def test_an_await_of_its_own_in_a_wait_with_a_signal_goes_on_when_the_signal_comes():
+    """While one strand works, another takes its signal in the same process."""
+    release = asyncio.Event()
+
+    @flow("mixed")
+    async def mixed(ctx):
+        async def own():
+            await release.wait()
+            return "released"
+
+        return await in_task_group(ctx.wait_event("go"), own())
+
+    async with paddock.testing.server(register=[mixed]) as server:
+        ident = await server.workflows.start(mixed)
+        await until(server, "workflow.step.started", ident)
+        await server.workflows.signal(ident, "go", 1)
+        await until(server, "workflow.step.completed", ident)
+        release.set()
+        instance = await ended(server, ident)
+    assert instance.output == [1, "released"]
+    assert instance.executions == 1
