@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from paddock.runtime.authoring.waiting import Poll
     from paddock.runtime.base.config import SqlitePragmas, WatchdogConfig, WorkflowsConfig
     from paddock.runtime.base.errors import (
+        AddressUnavailable,
         ConcurrencyLimitReached,
         ConfigError,
         DatabaseDamaged,
@@ -68,6 +69,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Action",
+    "AddressUnavailable",
     "AppServer",
     "BlockingContext",
     "ChildHandle",
@@ -168,6 +170,7 @@ _HOME = {
         "WorkflowsConfig",
     ),
     "paddock.runtime.base.errors": (
+        "AddressUnavailable",
         "ConcurrencyLimitReached",
         "ConfigError",
         "DatabaseDamaged",

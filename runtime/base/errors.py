@@ -35,6 +35,7 @@ PaddockError
     ├── ServerAlreadyRunning
     ├── ServerNotRunning
     ├── RunDirectoryError
+    ├── AddressUnavailable        the address to listen on is in use, or not ours
     ├── DatabaseTooNew
     ├── DatabaseDamaged
     └── DatabaseUnavailable
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .records import ErrorInfo
 
 __all__ = [
+    "AddressUnavailable",
     "ConcurrencyLimitReached",
     "ConfigError",
     "DatabaseDamaged",
@@ -317,6 +319,10 @@ class ServerNotRunning(MachineError):
 
 class RunDirectoryError(MachineError):
     """The run directory cannot hold our sockets: its path is too long, or it is not ours alone."""
+
+
+class AddressUnavailable(MachineError):
+    """The HTTP server cannot listen where it was told to; the message names the address."""
 
 
 class DatabaseTooNew(MachineError):

@@ -5,12 +5,25 @@ structlog's default would print them to stdout, into the output of whoever embed
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
 import structlog
 
 __all__ = ["Logger", "get_logger"]
+
+
+class _Stderr:
+    """Standard error, whose reader may be gone: what a server says is then lost, and nothing else."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 class Logger:
@@ -23,7 +36,7 @@ class Logger:
     def _bound(self) -> Any:
         if structlog.is_configured():
             return structlog.get_logger(self._name)
-        return structlog.wrap_logger(structlog.PrintLogger(sys.stderr))
+        return structlog.wrap_logger(structlog.PrintLogger(_Stderr()))
 
     def debug(self, event: str, **data: Any) -> None:
         """Log at level debug."""

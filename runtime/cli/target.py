@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 import traceback
 from types import ModuleType
 from typing import Any
 
+from ..authoring.action import ActionWorkflow
 from ..base.errors import UsageError
-from ..engine.definition import Definition
+from ..engine.definition import Definition, definition_of
+from ..server.app import AppServer
 
-__all__ = ["BadTarget", "load_workflow"]
+__all__ = ["BadTarget", "load_server", "load_workflow"]
 
 
 class BadTarget(UsageError):
@@ -34,12 +37,7 @@ def load_workflow(target: str) -> tuple[Definition, str]:
         )
     _put_first(os.getcwd())
     module = _load_file(where) if where.endswith(".py") or os.sep in where else _load_module(where)
-    found: Any = module
-    try:
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except AttributeError:
-        raise BadTarget(f"module {where!r} has no {attribute!r}; {_offer(module)}") from None
+    found = definition_of(_follow(module, where, attribute))
     if not isinstance(found, Definition):
         raise BadTarget(
             f"{target!r} is no workflow but of type {type(found).__name__}; {_offer(module)}. "
@@ -48,8 +46,69 @@ def load_workflow(target: str) -> tuple[Definition, str]:
     return found, module.__name__
 
 
+def load_server(target: str, db: str | None) -> AppServer:
+    """Import a server by `module:server`; or make one on `db` for the workflows of a module, or for the one that is named.
+
+    A function that takes nothing is called, and returns the server.
+
+    Raises:
+        BadTarget: there is no such thing, or it is neither a server nor a workflow.
+        UsageError: workflows need a database, and a server has its own.
+    """
+    where, colon, attribute = target.rpartition(":")
+    if not colon:
+        where, attribute = target, ""
+    if not where:
+        raise BadTarget(f"{target!r} names no server: write module:server or path/to/file.py:server")
+    _put_first(os.getcwd())
+    module = _load_file(where) if where.endswith(".py") or os.sep in where else _load_module(where)
+    found = _follow(module, where, attribute) if attribute else _only_server(module)
+    if inspect.isfunction(found):
+        found = found()
+    if isinstance(found, AppServer):
+        if db is not None and os.environ.get("PADDOCK_DB") != db:
+            raise UsageError(f"{target} is a server with a database of its own; leave --db out")
+        return found
+    definitions = [definition_of(found)] if found is not None else _workflows(module)
+    if not definitions or not all(isinstance(one, Definition) for one in definitions):
+        raise BadTarget(f"{target!r} is neither a server nor a workflow; {_offer(module)}")
+    if db is None:
+        raise UsageError(f"{target} holds workflows and no server; name their database with --db")
+    server = AppServer(db)
+    for one in definitions:
+        server.workflows.register(one)
+    return server
+
+
+def _follow(module: ModuleType, where: str, attribute: str) -> Any:
+    found: Any = module
+    try:
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        raise BadTarget(f"module {where!r} has no {attribute!r}; {_offer(module)}") from None
+    return found
+
+
+def _only_server(module: ModuleType) -> AppServer | None:
+    found = {id(value): value for value in vars(module).values() if isinstance(value, AppServer)}
+    if len(found) > 1:
+        raise BadTarget(f"module {module.__name__!r} holds {len(found)} servers; name one: {module.__name__}:server")
+    return next(iter(found.values()), None)
+
+
+def _workflows(module: ModuleType) -> list[Any]:
+    """Return the workflows that a module holds, each once; actions are known without being registered."""
+    found = {
+        id(one): one
+        for value in vars(module).values()
+        if isinstance(one := definition_of(value), Definition) and not isinstance(one, ActionWorkflow)
+    }
+    return list(found.values())
+
+
 def _offer(module: ModuleType) -> str:
-    names = sorted(name for name, value in vars(module).items() if isinstance(value, Definition))
+    names = sorted(name for name, value in vars(module).items() if isinstance(definition_of(value), Definition))
     return f"its workflows are: {', '.join(names)}" if names else "it holds no workflow at module level"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -11,7 +10,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from . import instance_routes, machine_routes, session_routes, steering_routes, stream_routes, workflow_routes
 from .access import Access
@@ -41,7 +39,7 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 
 def create_app(
     served: Served, *, token: str | None = None, hosts: Iterable[str] = (), lifespan: Lifespan | None = None
-) -> ASGIApp:
+) -> Gate:
     """Return the application.
 
     Args:
@@ -54,13 +52,15 @@ def create_app(
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
-        served.closing = asyncio.Event()
+        gate.open()
         if lifespan is None:
             yield
             return
         async with lifespan(app):
-            yield
-            served.closing.set()
+            try:
+                yield
+            finally:
+                gate.let_go()
 
     async def openapi(request: Request) -> Response:
         served.workflows.registry.add_actions()
@@ -85,4 +85,5 @@ def create_app(
     app.state.access = access
     app.state.readers = Readers(served)
     app.state.frames = Frames()
-    return Gate(app, access)
+    gate = Gate(app, access, served)
+    return gate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from http.cookies import CookieError, SimpleCookie
 
@@ -10,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .access import Access, Asking
 from .problems import Problem, answer
+from .served import Served
 
 __all__ = ["Gate", "asking_of"]
 
@@ -61,10 +63,19 @@ def _cookies(text: str) -> dict[str, str]:
 class Gate:
     """An ASGI application in front of another."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access, served: Served) -> None:
         """Guard `app` by the rules of `access`."""
         self._app = app
         self._access = access
+        self._served = served
+
+    def open(self) -> None:
+        """Answer, again after a `let_go`."""
+        self._served.closing = asyncio.Event()
+
+    def let_go(self) -> None:
+        """End streams and long waits: the server is about to stop."""
+        self._served.closing.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand on."""

@@ -134,7 +134,8 @@ async def _paced(frames: AsyncIterator[bytes], closing: asyncio.Future[Any]) -> 
         while not closing.done():
             await asyncio.wait({coming, closing}, timeout=KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED)
             if not coming.done():
-                yield _IDLE
+                if not closing.done():
+                    yield _IDLE
                 continue
             if (found := coming.result()) is None:
                 return

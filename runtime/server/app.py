@@ -26,8 +26,7 @@ from .signalled import Farewell, reexecute, serve_until_signalled
 from .workflows import Workflows
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
+    from ..http.gate import Gate
     from ..http.served import Served
 
 __all__ = ["AppServer"]
@@ -203,7 +202,7 @@ class AppServer:
 
     # --- over HTTP ---
 
-    def asgi(self, *, token: str | None = None, allowed_hosts: Iterable[str] = ()) -> ASGIApp:
+    def asgi(self, *, token: str | None = None, allowed_hosts: Iterable[str] = ()) -> Gate:
         """Return the HTTP API, the page and the metrics as an ASGI application, to mount under a prefix or to serve by itself.
 
         Mounted, it answers while the server is started: `lifespan` does that with the application. By itself it starts and stops the

@@ -35,7 +35,7 @@ class Verdict(BaseModel):
 
 
 def is_large(ctx: Context) -> bool:
-    return ctx.input["size"] == "large"
+    return ctx.input.get("size") == "large"
 
 
 def count(order: Order) -> int:
