@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -36,7 +36,7 @@ class Logger:
     def _bound(self) -> Any:
         if structlog.is_configured():
             return structlog.get_logger(self._name)
-        return structlog.wrap_logger(structlog.PrintLogger(_Stderr()))
+        return structlog.wrap_logger(structlog.PrintLogger(cast("TextIO", _Stderr())))
 
     def debug(self, event: str, **data: Any) -> None:
         """Log at level debug."""
