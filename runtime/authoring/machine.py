@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args
 
 from pydantic import BaseModel
@@ -85,6 +86,7 @@ class StateMachine(Generic[DataT]):
         isolated: bool = True,
         timeout: DurationLike | None = None,
         description: str | None = None,
+        tags: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         """Check the class and make it a workflow.
@@ -109,7 +111,7 @@ class StateMachine(Generic[DataT]):
         doc = inspect.getdoc(cls)
         text = description or (doc.splitlines()[0] if doc and cls.__doc__ else None)
         cls.__paddock_definition__ = MachineDefinition(
-            cls, module, isolated=isolated, timeout=seconds, description=text
+            cls, module, isolated=isolated, timeout=seconds, description=text, tags=tuple(tags)
         )
         BUILT[module, known] = cls.__paddock_definition__
 
@@ -130,7 +132,7 @@ class StateMachine(Generic[DataT]):
     async def action(self, name: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Run `function(*args)` once in this visit of the state; a resume takes its result from the journal.
 
-        `retry`, `timeout` and `at_most_once` are those of `ctx.step`; alone they are ignored.
+        `retry`, `timeout` and `output` are those of `ctx.step`, and so is `at_most_once`, which has no meaning alone.
         """
         return await self._hosted().action(check_step_name(name), function, args, options)
 
@@ -153,9 +155,35 @@ class StateMachine(Generic[DataT]):
 
     # --- alone ---
 
-    def run(self) -> AsyncIterator[Transition]:
-        """Run alone: yield each transition; return when the machine ends, or waits for a signal that was not sent."""
-        return self._standalone().run()
+    def run(self, *, wait: bool = True) -> AsyncIterator[Transition]:
+        """Run alone: yield each transition; return when the machine ends, or waits for a signal that was not sent.
+
+        Args:
+            wait: wait here for sleeps and between tries. With False they end the run too, and `wake_at` says when to run again:
+                meanwhile the machine may be saved.
+        """
+        return self._standalone().run(wait=wait)
+
+    @property
+    def wake_at(self) -> datetime | None:
+        """When a machine that runs alone goes on by itself (UTC); None where it waits for no time."""
+        seconds = self._standalone().wake_at
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+    @property
+    def waits_for(self) -> str | None:
+        """The signal that a machine that runs alone waits for."""
+        return self._standalone().waits_for
+
+    def update_state(self, changes: Mapping[str, Any]) -> None:
+        """Change the data of a machine that runs alone from outside: top-level keys, validated by the model.
+
+        What is assigned to `machine.data` while it does not run counts too, and is validated when it runs again.
+
+        Raises:
+            InvalidState: it has ended, or a value does not fit; the field is named.
+        """
+        self._standalone().update(changes)
 
     def send(self, name: str, payload: Any = None) -> None:
         """Answer a wait of a machine that runs alone; kept until a wait takes it."""
@@ -200,8 +228,8 @@ def _data_type(cls: type, name: str) -> type[BaseModel]:
 class MachineDefinition:
     """A state class as the runtime sees it."""
 
-    tags: tuple[str, ...] = ()
     total_steps = None
+    begins_with: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -211,8 +239,10 @@ class MachineDefinition:
         isolated: bool,
         timeout: float | None,
         description: str | None,
+        tags: tuple[str, ...] = (),
     ) -> None:
         """Wrap a class."""
+        self.tags = tags
         self.machine = machine
         self.name = machine.name
         self.module = module

@@ -12,7 +12,7 @@ from ..base.values import describe_validation
 if TYPE_CHECKING:
     from .machine import StateMachine
 
-__all__ = ["merge_data", "next_state"]
+__all__ = ["change_data", "merge_data", "next_state"]
 
 
 def next_state(machine: type[StateMachine[Any]], found: Any) -> str | None:
@@ -40,3 +40,20 @@ def merge_data(machine: type[StateMachine[Any]], data: BaseModel, patch: dict[st
         return kind.model_validate({**data.model_dump(mode="json", by_alias=True), **changed})
     except ValidationError as error:
         raise InvalidState(f"the update does not fit {kind.__name__}: {describe_validation(error)}") from None
+
+
+def change_data(machine: type[StateMachine[Any]], data: BaseModel, patch: dict[str, Any]) -> None:
+    """Replace top-level keys of data in place, validated by the model.
+
+    In place, because a state's code may hold on to what it has read: in ``self.data.sent.append(await self.action(…))`` the list is
+    looked up before the wait in which an update comes.
+
+    Raises:
+        InvalidState: see `merge_data`; nothing was changed.
+    """
+    merged = merge_data(machine, data, patch)
+    for name in machine.data_type.model_fields:
+        value = getattr(merged, name)
+        if name in patch or value != getattr(data, name):
+            data.__dict__[name] = value
+    data.__pydantic_fields_set__.update(patch)

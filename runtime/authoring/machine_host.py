@@ -16,7 +16,7 @@ from ..engine.waits import sleep
 from ..store.journal import StepRow
 from ..store.ops import SignalTaken
 from .flow_context import FlowContext
-from .machine_data import merge_data, next_state
+from .machine_data import change_data, next_state
 
 if TYPE_CHECKING:
     from .machine import StateMachine
@@ -132,6 +132,6 @@ class _VisitHost:
                 return
         for patch in plain_json(row.output or "[]"):
             try:
-                self._machine.data = merge_data(type(self._machine), self._machine.data, patch)
+                change_data(type(self._machine), self._machine.data, patch)
             except InvalidState as error:  # it fitted the data that were known when it was accepted
                 self.log(f"an update from outside was dropped: {error}", {}, level="warning")

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from ..base.errors import InvalidInput, InvalidState, InvalidWorkflow, StepFailed, WaitTimeout
+from ..base.ids import new_id
 from ..base.values import ANY, Schema, describe_validation, plain_json
 from ..engine.failure import describe_error
-from .flow_context import look_at
-from .machine_data import next_state
+from ..engine.retry import next_delay
+from .machine_data import change_data, next_state
+from .standalone_action import ActionCall, AloneContext
 
 if TYPE_CHECKING:
     from .machine import StateMachine
@@ -36,53 +38,120 @@ class Transition:
     target: str | None
 
 
-class _NotSent(BaseException):
-    """The machine waits for a signal that was not sent."""
+class _Pause(BaseException):
+    """The machine waits for a signal that was not sent, or for a time that its caller does not want to wait for."""
 
 
 class Standalone:
-    """The host of a machine that runs alone."""
+    """The host of a machine that runs alone.
+
+    Attributes:
+        wake_at: when the machine goes on by itself, in seconds since the epoch; None where it does not wait for a time.
+        waits_for: the signal that it waits for.
+    """
 
     def __init__(self, machine: StateMachine[Any]) -> None:
         """Begin at the machine's start."""
         self._machine = machine
         self._model = Schema(type(machine).data_type)
+        self._id = new_id()
+        self._visits: dict[str, int] = {}
         self._cache: dict[str, Any] = {}
         self._counts: dict[str, int] = {}
-        self._failures: dict[str, list[str]] = {}
+        self._tries: dict[str, list[float]] = {}
+        self._failures: dict[str, list[Any]] = {}
         self._inbox: list[list[Any]] = []
         self.log_entries: list[dict[str, Any]] = []
         self._logged = 0
         self._replayed = 0
+        self._running = False
+        self._patient = True
+        self.wake_at: float | None = None
+        self.waits_for: str | None = None
         self._data_at_entry = self._text()
+        self._seen = self._fields()
 
     def send(self, name: str, payload: Any) -> None:
         """Keep a signal."""
         self._inbox.append([name, plain_json(ANY.encode(payload, f"signal {name!r}"))])
 
-    async def run(self) -> AsyncIterator[Transition]:
+    async def run(self, *, wait: bool) -> AsyncIterator[Transition]:
         """Go on from the current state; a state that was left in the middle is entered again, with what it had done from the cache."""
         machine = self._machine
         while machine.state is not None:
             source = machine.state
-            self._counts.clear()
-            self._replayed = 0
-            machine.data = self._model.decode(self._data_at_entry, _DATA)
-            machine._host = self  # noqa: SLF001  the machine is ours
+            self._enter(wait=wait)
             try:
                 target = next_state(type(machine), await getattr(machine, source)())
-            except _NotSent:
+                machine.data = self._model.decode(self._text(), _DATA)
+            except _Pause:
                 return
             except Exception:
+                self._tries.clear()
                 self._failures.clear()  # what the state has not caught is tried again when it runs again
                 raise
-            machine.data = self._model.decode(self._text(), _DATA)
-            machine.state = target
-            self._cache.clear()
-            self._failures.clear()
-            self._logged = 0
-            self._data_at_entry = self._text()
+            finally:
+                self._running = False
+                self._seen = self._fields()
+            self._leave(target)
             yield Transition(source, target)
+
+    def _enter(self, *, wait: bool) -> None:
+        self._take_changes()
+        self._running, self._patient = True, wait
+        self.wake_at = self.waits_for = None
+        self._counts.clear()
+        self._replayed = 0
+        self._machine.data = self._model.decode(self._data_at_entry, _DATA)
+        self._machine._host = self  # noqa: SLF001  the machine is ours
+
+    def _leave(self, target: str | None) -> None:
+        machine = self._machine
+        self._visits[machine.state or ""] = self._visits.get(machine.state or "", 0) + 1
+        machine.state = target
+        self._cache.clear()
+        self._tries.clear()
+        self._failures.clear()
+        self._logged = 0
+        self._data_at_entry = self._text()
+
+    # --- changes from outside ---
+
+    def update(self, changes: Mapping[str, Any]) -> None:
+        """Change the data from outside, at once.
+
+        Raises:
+            InvalidState: the machine has ended, or a value does not fit; nothing was changed.
+        """
+        machine, patch = self._machine, dict(changes)
+        if machine.state is None:
+            raise InvalidState(f"state machine {machine.name!r} has ended; its data are final")
+        if not self._running:
+            self._take_changes()
+        entry = self._model.decode(self._data_at_entry, _DATA)
+        change_data(type(machine), entry, patch)
+        change_data(type(machine), machine.data, patch)
+        self._data_at_entry = self._model.encode(entry, _DATA)
+        if not self._running:
+            self._seen = self._fields()
+
+    def _take_changes(self) -> None:
+        """Take what others have assigned to the data while the machine did not run, so that the state that is entered again sees it."""
+        now, seen = self._fields(), self._seen
+        if now is None or seen is None or now == seen:
+            return
+        entry = self._model.decode(self._data_at_entry, _DATA)
+        changed = {name: value for name, value in now.items() if name not in seen or seen[name] != value}
+        change_data(type(self._machine), entry, changed)
+        self._data_at_entry = self._model.encode(entry, _DATA)
+        self._seen = now
+
+    def _fields(self) -> dict[str, Any] | None:
+        """Return the data as they are, None where a state was left with something in them that has no JSON form."""
+        try:
+            return dict(self._machine.data.model_dump(mode="json"))
+        except PydanticSerializationError:
+            return None
 
     def _text(self) -> str:
         return self._model.encode(self._machine.data, _DATA)
@@ -94,26 +163,53 @@ class Standalone:
     # --- what a state asks for ---
 
     async def action(
-        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], _options: dict[str, Any]
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]
     ) -> Any:
-        """Run a function once per visit."""
+        """Run a function once per visit, tried as the options say."""
         key = self._key(name)
-        handler, _ = look_at(function)
+        call = ActionCall(name, function, args, options)
         if key in self._failures:
-            raise StepFailed(key, self._failures[key][0], self._failures[key][1], 1)
-        if key not in self._cache:
-            try:
-                if handler.is_async:
-                    found = await function(*args)
-                else:
-                    found = await asyncio.to_thread(function, *args)
-                    found = await found if inspect.isawaitable(found) else found
-                self._cache[key] = plain_json(handler.output.encode(found, f"the result of action {name!r}"))
-            except Exception as error:
-                info = describe_error(error, key)
-                self._failures[key] = [info.type, info.message]
-                raise StepFailed(key, info.type, info.message, 1, info.traceback) from error
-        return handler.output.decode(json.dumps(self._cache[key]), f"the result of action {name!r}")
+            kind, message, *attempts = self._failures[key]
+            raise StepFailed(key, kind, message, *attempts or [1])
+        while key not in self._cache:
+            await self._try(key, call)
+        return call.output.decode(json.dumps(self._cache[key]), f"the result of action {name!r}")
+
+    async def _try(self, key: str, call: ActionCall) -> None:
+        """Try an action once more, when its time has come.
+
+        Raises:
+            StepFailed: that was its last try.
+        """
+        failures, wake_at = self._tries.get(key, (0, 0.0))
+        await self._until(wake_at)
+        try:
+            found = await call.run(AloneContext(int(failures) + 1, f"{self._id}:{self._visit()}/{key}"))
+            self._cache[key] = plain_json(call.output.encode(found, f"the result of action {call.name!r}"))
+        except Exception as error:
+            failures = int(failures) + 1
+            delay = next_delay(call.policy, failures, error)
+            if delay is not None:
+                self._tries[key] = [failures, time.time() + delay]
+                return
+            info = describe_error(error, key)
+            self._failures[key] = [info.type, info.message, failures]
+            raise StepFailed(key, info.type, info.message, failures, info.traceback) from error
+
+    def _visit(self) -> str:
+        """Return the name of the current visit, as a server's journal would have it."""
+        state = self._machine.state or ""
+        count = self._visits.get(state, 0)
+        return state if not count else f"{state}#{count + 1}"
+
+    async def _until(self, wake_at: float) -> None:
+        """Wait until a moment; or stop running, where the caller does not want to wait."""
+        if wake_at <= time.time():
+            return
+        if not self._patient:
+            self.wake_at = wake_at
+            raise _Pause
+        await asyncio.sleep(max(0.0, wake_at - time.time()))
 
     async def wait_event(self, name: str, schema: Schema, timeout: float | None) -> Any:
         """Take a signal that was sent, or stop running until it is."""
@@ -126,7 +222,8 @@ class Standalone:
                     break
             else:
                 self._time_out(key, name, timeout)
-                raise _NotSent
+                self.waits_for = name
+                raise _Pause
         return schema.decode(json.dumps(self._cache[key]), f"signal {name!r}")
 
     def _take(self, payload: list[Any], key: str, schema: Schema) -> bool:
@@ -148,11 +245,11 @@ class Standalone:
         if time.time() >= deadline:
             self._failures[key] = [WaitTimeout.__name__, f"no signal {name!r} came in time"]
             raise WaitTimeout(self._failures[key][1])
+        self.wake_at = deadline
 
     async def sleep(self, name: str, seconds: float) -> None:
         """Wait in real time, until a moment that was fixed when the wait began."""
-        wake_at = self._cache.setdefault(self._key(name), time.time() + seconds)
-        await asyncio.sleep(max(0.0, wake_at - time.time()))
+        await self._until(self._cache.setdefault(self._key(name), time.time() + seconds))
 
     def log(self, message: str, data: dict[str, Any]) -> None:
         """Write to the audit log; a state that is entered again repeats no line."""
@@ -175,14 +272,21 @@ class Standalone:
 
     def to_json(self) -> str:
         """Return everything as JSON text."""
+        if not self._running:
+            self._take_changes()
         saved = {
             "version": _VERSION,
+            "id": self._id,
             "machine": self._machine.name,
             "state": self._machine.state,
             "data": json.loads(self._data_at_entry),
+            "visits": self._visits,
             "cache": self._cache,
+            "tries": self._tries,
             "failures": self._failures,
             "inbox": self._inbox,
+            "wake_at": self.wake_at,
+            "waits_for": self.waits_for,
             "logged": self._logged,
             "log": self.log_entries,
         }
@@ -208,6 +312,9 @@ class Standalone:
             made = cls(machine)
             made._cache, made._inbox, made.log_entries = saved["cache"], saved["inbox"], saved["log"]
             made._logged, made._failures = saved["logged"], saved["failures"]
+            made._id, made._visits = saved.get("id", made._id), saved.get("visits", {})
+            made._tries = saved.get("tries", {})
+            made.wake_at, made.waits_for = saved.get("wake_at"), saved.get("waits_for")
         except (ValueError, KeyError, TypeError, AttributeError, InvalidWorkflow) as error:
             if isinstance(error, ValidationError):
                 raise InvalidState(f"the saved data does not fit: {describe_validation(error)}") from None

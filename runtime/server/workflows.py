@@ -185,6 +185,8 @@ class Workflows(Steering):
     ) -> NewInstance:
         name = known.definition.name
         limit = self._config.max_payload
+        if value is None:  # a state class begins with its model's defaults, here as alone
+            value = getattr(known.definition, "begins_with", None)
         text = ANY.encode(value, f"the input of workflow {name!r}", limit)
         check_input(known.definition, text)
         return NewInstance(
