@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-oldest chaos check format bench clean
+.PHONY: help demo test test-oldest chaos mutation check format bench recovery clean
 
 WORKERS ?= 2
 PYTEST_ARGS ?=
@@ -33,6 +33,9 @@ test-oldest: .venv-oldest/.app  ## run the tests with the oldest release of ever
 chaos: .venv-test/.app  ## 200 kills while 50 instances run; CHAOS_ARGS="--seed 7 --kills 1000 --cancels"
 	@PADDOCK_TEST_INSTALLED=1 .venv-test/bin/python -P tests/chaos/loop.py $(CHAOS_ARGS)
 
+mutation: .venv-test/.app  ## take out one line of each guarantee; a test must fail; MUTATION_ARGS="G2 G11"
+	@PADDOCK_TEST_INSTALLED=1 .venv-test/bin/python -P tests/mutation/run.py $(MUTATION_ARGS)
+
 check: .venv/.dev  ## lint, format, strict types
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
@@ -44,6 +47,9 @@ format: .venv/.dev  ## format the code, and repair what the linter can
 
 bench: .venv/.app  ## print the benchmarks; BENCH_ARGS="..."
 	@.venv/bin/python benchmarks/run.py $(BENCH_ARGS)
+
+recovery: .venv/.app  ## print how long recovery takes; RECOVERY_ARGS="--rounds 20"
+	@.venv/bin/python benchmarks/recovery.py $(RECOVERY_ARGS)
 
 clean:  ## remove environments, builds and caches
 	rm -rf .venv .venv-test .venv-oldest build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -57,6 +57,22 @@ def test_quick_run_prints_and_writes_every_figure(tmp_path):
     assert {"name", "cores", "architecture", "system", "python", "sqlite", "paddock"} == found["machine"].keys()
 
 
+@pytest.mark.slow
+def test_recovery_prints_every_figure(tmp_path):
+    path = tmp_path / "recovery.json"
+    done = subprocess.run(
+        [sys.executable, str(RUN.with_name("recovery.py")), "--rounds", "1", "--json", str(path)],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode in (0, 1), (
+        done.stderr
+    )  # 1: a bound was not kept, on a machine that is busy with other things
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["rounds"][0].keys() == found["bounds"].keys()
+    assert all(value >= 0 for value in found["rounds"][0].values())
+    assert len(re.findall(r"\d s +\d+\.\d{3} s +\d+ s", done.stdout)) == len(found["bounds"])
+
+
 def test_wrong_options_are_refused():
     done = run("--rounds", "0")
     assert done.returncode == 2

@@ -25,8 +25,8 @@ async def test_the_fork_server_killed_at_work(stage: Stage, monkeypatch: pytest.
         instances = [await server.workflows.start("everything", {"n": n}) for n in (2, 3)]
         for n, instance in zip((2, 3), instances, strict=True):
             await proven(server, instance, result_of(n))
-        assert faults.fired(point)
-        assert await pid_of(server, "fork-server") != before
+        await until(lambda: faults.fired(point), point)
+        await pid_of(server, "fork-server", other_than=before)
 
 
 async def test_the_fork_server_killed_while_it_is_idle_and_while_children_run(stage: Stage):
@@ -40,6 +40,21 @@ async def test_the_fork_server_killed_while_it_is_idle_and_while_children_run(st
         stage.let_go()
         found = await proven(server, instance, THREE)
         assert found.executions == 1
+        assert {entry["pid"] for entry in read("begin", instance=instance)} == {child}
+
+
+async def test_a_child_that_was_born_unseen(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    """The fork server stands still after the fork, and dies for it: nobody was told of the child, but its lease names it."""
+    faults = Faults(stage, monkeypatch, {"forkserver.forked": "stop"})
+    async with stage.server() as server:
+        before = await pid_of(server, "fork-server")
+        faults.arm("forkserver.forked")
+        instance = await server.workflows.start("held", {"until": str(stage.flag)})
+        child = (await line("begin", key="hold"))["pid"]
+        await pid_of(server, "fork-server", other_than=before)
+        await proven(server, await server.workflows.start("everything", {"n": 2}), result_of(2))
+        stage.let_go()
+        assert (await proven(server, instance, THREE)).executions == 1
         assert {entry["pid"] for entry in read("begin", instance=instance)} == {child}
 
 

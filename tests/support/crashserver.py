@@ -8,7 +8,7 @@ from typing import Any
 
 from crashkit import Stage
 
-from paddock import AppServer
+from paddock import AppServer, PaddockError
 
 
 def say(**facts: Any) -> None:
@@ -23,6 +23,14 @@ async def pids(server: AppServer) -> dict[str, int]:
 
 
 async def obey(server: AppServer, command: dict[str, Any]) -> None:
+    """Do what is asked and answer; what is refused is an answer too."""
+    try:
+        await do_it(server, command)
+    except PaddockError as error:
+        say(refused=type(error).__name__, message=str(error))
+
+
+async def do_it(server: AppServer, command: dict[str, Any]) -> None:
     """Do what is asked and answer."""
     do = command.pop("do")
     if do == "start":
