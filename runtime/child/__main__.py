@@ -15,13 +15,14 @@ def main() -> None:
         orders = json.load(file)
     sys.path[:] = orders["sys_path"] + (sys.path if orders["foreign"] else [])
     sys.argv[:] = orders["argv"]
-    from .birth import become_child
+    from .birth import become_child, mark
     from .main_module import load_main
     from .process import run_child
     from .spec import ChildSpec
 
     spec = ChildSpec.model_validate(orders["spec"])
-    become_child(spec.marker, foreign=[])
+    become_child(foreign=[])
+    mark(spec.marker)
     code = 1
     try:
         if spec.needs_main:

@@ -17,8 +17,9 @@ import sys
 
 from .spec import MARKER
 
-__all__ = ["become_child", "become_subreaper", "catch_output"]
+__all__ = ["become_child", "become_subreaper", "catch_output", "die_with_parent", "mark"]
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 #: Asked once, before any fork: the answer is made anew at each call, of sixty enum members.
 _SIGNALS = frozenset(signal.valid_signals())
@@ -29,6 +30,16 @@ def become_subreaper() -> bool:
     if not sys.platform.startswith("linux"):
         return False
     return int(_libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0
+
+
+def die_with_parent(parent: int | None) -> bool:
+    """Have the kernel kill this process when its parent ends (prctl(2), PR_SET_PDEATHSIG, Linux), or no more with None.
+
+    Returns False when the parent was gone before: the kernel tells only of later deaths.
+    """
+    if sys.platform.startswith("linux"):
+        _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if parent is not None else 0, 0, 0, 0)
+    return parent is None or os.getppid() == parent
 
 
 @functools.cache
@@ -58,11 +69,16 @@ def catch_output(out_path: str, err_path: str) -> None:
             )  # a file is block-buffered, and a crash would take the last lines along
 
 
-def become_child(marker: str, *, foreign: list[int]) -> None:
+def mark(marker: str) -> None:
+    """Mark every program that this process will start as one of its instance's tree."""
+    os.environ[MARKER] = marker
+
+
+def become_child(*, foreign: list[int]) -> None:
     """Turn a fresh fork into a child; `foreign` are descriptors of the parent's to close.
 
-    `PR_SET_PDEATHSIG` is not used: it is bound to the parent's thread and would end children that are to outlive their fork server.
-    The lifeline is the connection to the server.
+    `PR_SET_PDEATHSIG` is not used for a child at work: it is bound to the parent's thread and would end children that are to outlive
+    their fork server. The lifeline is the connection to the server.
     """
     signal.set_wakeup_fd(-1)
     for number in _SIGNALS:
@@ -79,4 +95,4 @@ def become_child(marker: str, *, foreign: list[int]) -> None:
     for descriptor in foreign:
         with contextlib.suppress(OSError):
             os.close(descriptor)
-    os.environ[MARKER] = marker  # no random.seed(): the random module sees to that itself after a fork
+    # no random.seed(): the random module sees to that itself after a fork

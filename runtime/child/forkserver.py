@@ -4,6 +4,8 @@ No event loop, no database handle and no thread exists here when it forks: a loc
 for ever, and an inherited SQLite handle would commit into nothing. An audit after the warm-up says whether that is so; where imported
 code has left threads behind, children get a fresh interpreter instead (`posix_spawn`), and the server warns with their names.
 
+One child is forked ahead of its order while the machine has a core to spare (`standby.py`), so that a start need not wait for it.
+
 It is the subreaper of its children's trees: what a dead child leaves behind becomes a child of this process, which it did not make, and
 which therefore belongs to nobody alive; it is ended on sight. Without a server it makes no more children, stays for those that live
 (they outlive a server for a while), and then ends.
@@ -24,7 +26,9 @@ import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 from ...ipc.client import Channel
 from ...ipc.errors import IpcError
@@ -35,16 +39,18 @@ from ...watchdog.tree import end_tree, marker_of
 from ..base.limits import environment
 from ..base.probes import reach, silence
 from . import process as _warm
-from .birth import become_child, become_subreaper, catch_output
+from .birth import become_child, become_subreaper, catch_output, mark
 from .interpreter import path_for
 from .main_module import load_main
 from .rehearsal import build_schemas, rehearse
 from .spec import MARKER, ChildSpec
+from .standby import Standby, await_order
 
 __all__ = ["main"]
 
 _BOOT_TIMEOUT = 30.0
 _ENDING = 0.1
+_CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,9 @@ class ForkServer:
         self._children: dict[int, _Child] = {}
         self._table = BeatTable.open(boot.beats_path)
         self._main_loaded = False
-        self._closing = False
+        self._standby: Standby | None = None
+        self._retired: set[int] = set()  # were a standby once, and are about to end
+        self._warmed = False
         with contextlib.suppress(OSError):
             os.chdir(boot.cwd)
         sys.path[:] = boot.sys_path
@@ -82,6 +90,7 @@ class ForkServer:
     def warm(self, modules: list[str]) -> None:
         """Import modules, look for threads they left, freeze what is there, and report."""
         failures: dict[str, str] = {}
+        self._dismiss_standby()  # it has not imported these
         for name in modules:
             try:
                 if name == "__main__":
@@ -94,6 +103,7 @@ class ForkServer:
         threads = _other_threads()
         gc.collect()
         gc.freeze()  # what is here is shared for good: collections in children leave it alone
+        self._warmed = bool(modules) or self._warmed
         self._send(Warmed(ok=not threads, threads=threads, failures=failures))
 
     def _load_main(self) -> None:
@@ -105,24 +115,36 @@ class ForkServer:
 
     def run(self) -> None:
         """Serve requests and deaths until there is neither a server nor a child."""
-        poll = select.poll()
-        poll.register(self._bell, select.POLLIN)
-        if self._channel is not None and self._channel.fileno() < 0:
-            self._channel = None  # its server has gone while it warmed up
-        if self._channel is not None:
-            poll.register(self._channel.fileno(), select.POLLIN)
         if self._channel is not None and not self._serve():  # what came together with the first message
-            self._channel = None
+            self._hang_up()
         while self._channel is not None or self._children:
-            for descriptor, _ in poll.poll():
-                if descriptor == self._bell:
-                    with contextlib.suppress(BlockingIOError):
-                        os.read(self._bell, 4096)
-                elif self._channel is not None and not self._serve():
-                    poll.unregister(descriptor)
-                    self._channel.close()
-                    self._channel = None
+            if self._channel is not None and self._channel.fileno() < 0:
+                self._hang_up()  # the server went while something was told to it
+                continue
+            watched = [self._bell]
+            if self._channel is not None:
+                watched.append(self._channel.fileno())
+            if self._standby is not None and not self._standby.ready:
+                watched.append(self._standby.line.fileno())
+            found, _, _ = select.select(watched, [], [], 0 if self._wants_standby() else None)
+            if not found:
+                self._make_standby()
+            if self._bell in found:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._bell, 4096)
+            if self._standby is not None and not self._standby.ready and self._standby.line.fileno() in found:
+                self._standby.hear()
+            if self._channel is not None and self._channel.fileno() in found and not self._serve():
+                self._hang_up()
             self._reap()
+        self._dismiss_standby()
+
+    def _hang_up(self) -> None:
+        """The server is gone: nobody will ask for a child."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        self._dismiss_standby()
 
     def _serve(self) -> bool:
         """Handle what has arrived; return whether the server is still there."""
@@ -167,20 +189,67 @@ class ForkServer:
         reach("forkserver.forked")
         self._send(Forked(request_id=order.request_id, pid=pid, start_time=start_time))
 
+    # --- the standby ---
+
+    def _wants_standby(self) -> bool:
+        """Tell whether a child is to be forked ahead: not beside as many at work as there are cores, which have better things to do."""
+        return (
+            self._standby is None
+            and self._warmed
+            and self._channel is not None
+            and len(self._children) < _CORES
+            and _thread_count() == 1
+        )
+
+    def _make_standby(self) -> None:
+        ours, theirs = socket.socketpair()
+        me = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            self._warmed = False  # no process to spare; a start that needs one will tell
+            return
+        if pid == 0:
+            self._be_child(lambda: await_order(theirs, me), foreign=[ours.fileno()])
+        theirs.close()
+        self._standby = Standby(pid, identify(pid).start_time, ours)
+
+    def _dismiss_standby(self) -> None:
+        standby, self._standby = self._standby, None
+        if standby is not None:
+            standby.dismiss()
+            self._retired.add(standby.pid)
+
     def _marker(self, order: Fork) -> str:
         return marker_of(self._boot.beats_path, order.instance_id, order.epoch).removeprefix(f"{MARKER}=")
 
     def _copy(self, order: Fork) -> int:
-        """Fork; the child never comes back from here."""
+        """Return the pid of a copy of this process that works on the order: the standby, or one that is forked now."""
+        standby = self._standby
+        if standby is not None and standby.ready:
+            self._standby = None
+            if standby.hand(order):
+                return standby.pid
+            self._retired.add(standby.pid)
         pid = os.fork()
-        if pid:
-            return pid
+        if pid == 0:
+            self._be_child(lambda: order, foreign=[standby.line.fileno()] if standby is not None else [])
+        return pid
+
+    def _be_child(self, ordered: Callable[[], Fork | None], *, foreign: list[int]) -> NoReturn:
+        """Work on an order in a fresh fork; it never comes back from here."""
         code = 1
         try:
-            foreign = [self._bell, self._ringer]
+            foreign += [self._bell, self._ringer]
             if self._channel is not None:
                 foreign.append(self._channel.fileno())
-            become_child(self._marker(order), foreign=foreign)
+            become_child(foreign=foreign)
+            order = ordered()
+            if order is None:
+                os._exit(0)
+            mark(self._marker(order))
             catch_output(order.out_path, order.err_path)
             code = _warm.run_child(ChildSpec.model_validate_json(order.spec))
         except BaseException:  # noqa: BLE001  nothing may come back into the fork server's code
@@ -237,6 +306,7 @@ class ForkServer:
                 break
             child = self._children.pop(pid, None)
             if child is None:
+                self._note_idle_death(pid)
                 continue
             self._end_orphans()
             code = os.waitstatus_to_exitcode(status)
@@ -272,10 +342,20 @@ class ForkServer:
             )
         self._end_orphans()
 
+    def _note_idle_death(self, pid: int) -> None:
+        self._retired.discard(pid)
+        if self._is_standby(pid):  # nothing of ours ends it; where something else does, children are forked when they are asked for
+            self._dismiss_standby()
+            self._retired.discard(pid)
+            self._warmed = False
+
+    def _is_standby(self, pid: int) -> bool:
+        return self._standby is not None and self._standby.pid == pid
+
     def _end_orphans(self) -> None:
         """End children that were not made here: what dead instances left behind."""
         for pid in _own_children():
-            if pid not in self._children:
+            if pid not in self._children and pid not in self._retired and not self._is_standby(pid):
                 with contextlib.suppress(ProcessLookupError):
                     end_tree(identify(pid), deadline=1.0)
 

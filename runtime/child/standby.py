@@ -1,0 +1,95 @@
+"""A child that was forked ahead of its order: what every child does first is done before anybody waits for it.
+
+A fork copies page tables, not pages: a child pays for each page at its first write to it, and it writes to most pages of the
+interpreter as soon as it calls what lies there, for the counts of references. That is half of what a short instance costs. The standby
+pays it while nobody waits: it becomes a child, rehearses, says that it is ready and blocks until its order comes. It serves one order,
+as every child does; nothing of one instance ever reaches another.
+
+Until the order is there the standby belongs to its fork server: it dies with it (PR_SET_PDEATHSIG, prctl(2); the end of file on its
+socket where there is no such thing), and holds no database, no slot and no lease. With the order it becomes a child like any other, and outlives both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from dataclasses import dataclass, field
+
+from ...ipc.messages import Fork
+from ..base.probes import silence
+from .birth import die_with_parent
+from .rehearsal import rehearse
+
+__all__ = ["Standby", "await_order"]
+
+_LENGTH = struct.Struct("!I")
+_READY = b"r"
+_HANDING_OVER = 1.0
+
+
+@dataclass(slots=True)
+class Standby:
+    """The standby as the fork server holds it. `start_time` is the kernel's, as in `ProcessIdentity`."""
+
+    pid: int
+    start_time: int
+    line: socket.socket = field(repr=False)
+    ready: bool = False
+
+    def hear(self) -> bool:
+        """Take its word that it is ready; return False when it is gone."""
+        try:
+            self.ready = self.line.recv(1) == _READY
+        except OSError:
+            self.ready = False
+        return self.ready
+
+    def hand(self, order: Fork) -> bool:
+        """Give it its order; where that fails, it will not act on a part of it."""
+        text = order.model_dump_json().encode()
+        try:
+            self.line.settimeout(_HANDING_OVER)
+            self.line.sendall(_LENGTH.pack(len(text)) + text)
+        except OSError:
+            return False
+        finally:
+            self.line.close()
+        return True
+
+    def dismiss(self) -> None:
+        """Let it go: it ends at the end of its line."""
+        self.line.close()
+
+
+def await_order(line: socket.socket, parent: int) -> Fork | None:
+    """Rehearse, say so, and return the order; None when this process is not needed any more. For the standby itself.
+
+    Args:
+        line: to the fork server.
+        parent: the fork server's pid.
+    """
+    if not die_with_parent(parent):
+        return None
+    with silence():
+        rehearse()
+    with contextlib.suppress(OSError):
+        line.sendall(_READY)
+        header = _read(line, _LENGTH.size)
+        text = _read(line, _LENGTH.unpack(header)[0]) if header else None
+        if text:
+            die_with_parent(None)
+            return Fork.model_validate_json(text)
+    return None
+
+
+def _read(line: socket.socket, size: int) -> bytes | None:
+    """Return exactly `size` bytes; None where the line ends before."""
+    held = bytearray()
+    while len(held) < size:
+        piece = line.recv(min(size - len(held), 2**20))
+        if not piece:
+            return None
+        held += piece
+    return bytes(held)
+
