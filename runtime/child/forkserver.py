@@ -140,7 +140,7 @@ class ForkServer:
         self._dismiss_standby()
 
     def _hang_up(self) -> None:
-        """The server is gone: nobody will ask for a child."""
+        """Let go of a server that is gone: nobody will ask for a child."""
         if self._channel is not None:
             self._channel.close()
             self._channel = None
