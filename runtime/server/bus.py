@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import blinker
 
-from ..base.errors import ConfigError, DatabaseUnavailable, InstanceNotFound, ServerNotRunning
+from ..base.errors import ConfigError, InstanceNotFound, MachineError, ServerNotRunning
 from ..base.log import get_logger
 from ..base.records import Event
 from ..store.protocol import Store
@@ -138,6 +138,7 @@ class EventBus:
         self._listeners: list[_Listener] = []
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._wake = asyncio.Event()
+        self.trouble: str | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -156,7 +157,7 @@ class EventBus:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         self._task = None
-        with contextlib.suppress(DatabaseUnavailable):
+        with contextlib.suppress(MachineError):
             while await self._publish():
                 pass
         for feed in list(self._feeds):
@@ -190,8 +191,11 @@ class EventBus:
             try:
                 while await self._publish():  # noqa: ASYNC110  a turn for the others between two batches, not a wait
                     await asyncio.sleep(0)
-            except DatabaseUnavailable as error:
-                _log.error("events cannot be read", error=str(error))
+                self.trouble = None
+            except MachineError as error:
+                if self.trouble is None:
+                    _log.error("events cannot be read; they come when they can", error=str(error))
+                self.trouble = str(error)
                 await asyncio.sleep(_LOOK_AT_LEAST)
 
     async def _publish(self) -> bool:

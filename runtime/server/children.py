@@ -49,6 +49,7 @@ class Child:
     draining: bool = False
     at_rest: bool = False
     ending: str | None = None
+    ending_since: float | None = None
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     exited: asyncio.Future[Exited] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     killed: asyncio.Future[Killed] = field(default_factory=lambda: asyncio.get_running_loop().create_future())

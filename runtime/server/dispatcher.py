@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from ..base.clock import Clock
-from ..base.errors import DatabaseUnavailable
+from ..base.errors import MachineError
 from ..base.log import get_logger
 from ..base.probes import reach
 from ..store.admission import Claim, Wanted
@@ -82,7 +82,7 @@ class Dispatcher:
             try:
                 pause = await self._round()
                 self.trouble = None
-            except DatabaseUnavailable as error:
+            except MachineError as error:
                 if self.trouble is None:
                     _log.error("nothing can be claimed now", error=str(error))
                 self.trouble = str(error)

@@ -50,6 +50,7 @@ class WatchdogKeeper:
         }
         self._last = _in_charge(table)
         self._process: subprocess.Popen[bytes] | None = None
+        self._failure: str | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -57,6 +58,13 @@ class WatchdogKeeper:
     def pid(self) -> int | None:
         """Return the watchdog's pid."""
         return self._process.pid if self._process is not None else None
+
+    @property
+    def trouble(self) -> str | None:
+        """Say that no watchdog looks at the children just now, where that is so."""
+        if self._process is not None and self._process.poll() is None:
+            return None
+        return f"it is not there, and is being replaced{f' ({self._failure})' if self._failure else ''}"
 
     async def start(self) -> None:
         """Start a watchdog, where one is wanted; the last server's goes."""
@@ -105,7 +113,7 @@ class WatchdogKeeper:
             try:
                 self._launch()
             except OSError as error:
-                self._process = None
+                self._process, self._failure = None, str(error)
                 _log.error("the watchdog cannot be started", error=str(error))
 
     async def stop(self, *, handover: bool = False) -> None:

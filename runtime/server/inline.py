@@ -11,7 +11,7 @@ from traceback import format_exc
 from ...watchdog.identity import identify
 from ..base.clock import Clock
 from ..base.config import WorkflowsConfig
-from ..base.errors import DatabaseUnavailable, LeaseLost
+from ..base.errors import LeaseLost, MachineError
 from ..base.log import get_logger
 from ..base.records import ErrorInfo
 from ..engine.context import Frame
@@ -77,7 +77,7 @@ class InlineRunner:
             planned = True
         except LeaseLost:
             pass
-        except DatabaseUnavailable as trouble:
+        except MachineError as trouble:
             _log.error(
                 "an inline instance lost the database and is queued again", instance_id=claim.id, error=str(trouble)
             )
@@ -125,7 +125,7 @@ class InlineRunner:
             try:
                 await self._parts.store.settle(lease, death, self._parts.config.max_resumes, self._parts.clock.now())
                 break
-            except DatabaseUnavailable:
+            except MachineError:
                 if self._stopping:  # the next server finds the lease, and nobody behind it
                     break
                 await asyncio.sleep(pause)

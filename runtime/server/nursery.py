@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -28,6 +29,7 @@ __all__ = ["ForkOrder", "LauncherGone", "Nursery"]
 
 _RESTART_FIRST, _RESTART_LAST = 0.05, 5.0
 _WARM_TIMEOUT = 60.0
+_SLOW_WARM_UP = 15.0
 _log = get_logger("paddock.nursery")
 
 
@@ -82,6 +84,8 @@ class Nursery:
         self._stopping = asyncio.Event()
         self._refusing = False
         self._warned = False
+        self._failure: str | None = None
+        self._born = 0.0
         self.failures: dict[str, str] = {}
         self.unfit: list[str] = []
 
@@ -94,6 +98,22 @@ class Nursery:
     def alive(self) -> bool:
         """Tell whether a fork server is there to report deaths."""
         return self._connection is not None and not self._connection.closed
+
+    @property
+    def trouble(self) -> str | None:
+        """Say why no child can be forked just now, where that is so."""
+        if self._process is None or self._process.poll() is not None:
+            return f"it is not there, and is being replaced{f' ({self._failure})' if self._failure else ''}"
+        if self._warmed is not None and not self._warmed.done():
+            waited = time.monotonic() - self._born
+            return (
+                f"it has been importing modules for {waited:.0f}s; no child can start"
+                if waited > _SLOW_WARM_UP
+                else None
+            )
+        if self.unfit and self._mode == "fork":
+            return f"imported modules left threads behind ({', '.join(self.unfit)}); children are spawned"
+        return None
 
     async def start(self) -> None:
         """Start the first fork server; it warms up in the background."""
@@ -109,6 +129,7 @@ class Nursery:
             try:
                 await self._serve()
             except (OSError, IpcError) as error:
+                self._failure = str(error)
                 _log.error("the fork server cannot be started", error=str(error))
             await self._gone()
             pause = _RESTART_FIRST if loop.time() - born > _RESTART_LAST else min(pause * 2, _RESTART_LAST)
@@ -119,6 +140,7 @@ class Nursery:
                         await self._stopping.wait()
 
     async def _serve(self) -> None:
+        self._born = time.monotonic()
         ours, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(  # noqa: ASYNC220  our own interpreter and module; starting it takes a millisecond

@@ -33,6 +33,7 @@ class RunDirectory:
         """Hold a directory that `open` has checked."""
         self.path = path
         self.token = token
+        self._made: dict[str, tuple[int, int] | None] = {}
 
     @classmethod
     def open(cls, database: str, given: str | Path | None) -> RunDirectory:
@@ -90,6 +91,27 @@ class RunDirectory:
         """Return the directory of the children's stacks."""
         return os.path.join(self.path, "trace")
 
+    def settled(self) -> None:
+        """Note that everything is in place: what is missing from now on was taken away."""
+        self._made = {name: _inode(os.path.join(self.path, name)) for name in _OURS}
+
+    def trouble(self) -> str | None:
+        """Say what was taken away from under the server, where anything was."""
+        gone = [name for name, made in self._made.items() if made and _inode(os.path.join(self.path, name)) != made]
+        if not gone:
+            return None
+        return (
+            f"{', '.join(gone)} in {self.path} was removed or replaced, so no child can start or come back. Restart the server, and name "
+            "a folder with AppServer(run_dir=…) that nothing cleans up"
+        )
+
+    def keep(self) -> None:
+        """Touch everything in it: what cleans temporary folders up (systemd-tmpfiles, after ten days) goes by age."""
+        for folder, _, names in os.walk(self.path):
+            for path in (folder, *(os.path.join(folder, name) for name in names)):
+                with contextlib.suppress(OSError):
+                    os.utime(path, follow_symlinks=False)
+
     def remove(self) -> None:
         """Remove what is ours, and the directory once nothing else is in it: one that the user named may hold more."""
         for name in _OURS:
@@ -105,6 +127,14 @@ class RunDirectory:
         if os.path.basename(parent) == f"paddock-{os.geteuid()}":
             with contextlib.suppress(OSError):
                 os.rmdir(parent)
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _make_private(path: str) -> None:

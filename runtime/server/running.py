@@ -39,6 +39,7 @@ from .census import census
 from .core import ServerCore
 from .dispatcher import Dispatcher
 from .guard import WatchdogKeeper
+from .health import Health
 from .heirs import Heirs
 from .housekeeper import Housekeeper
 from .inline import InlineParts, InlineRunner
@@ -157,6 +158,7 @@ class RunningServer:
         self._wire()
         self._address = format_address(await self._listen())
         stack.push_async_callback(self.listener.stop)
+        self.run_dir.settled()
         reach("server.listening")
         self._start_guard()
         if settings.launcher != "inline":  # nothing is forked, and nobody beats
@@ -247,6 +249,7 @@ class RunningServer:
             self._clock,
             settings,
             Checkpointer(server.path, settings.sqlite_pragmas, LockFile.of(server.path)),
+            self.run_dir,
         )
 
     async def _listen(self) -> TcpAddress | UnixAddress:
@@ -441,20 +444,19 @@ class RunningServer:
 
     def problems(self) -> dict[str, Any]:
         """Return what is wrong, by part."""
-        found: dict[str, Any] = dict(self.store.health())
-        if self.dispatcher.trouble:
-            found["dispatcher"] = self.dispatcher.trouble
-        if self.housekeeper.trouble:
-            found["housekeeper"] = self.housekeeper.trouble
-        if self.nursery.unfit and self._settings.launcher == "fork":
-            found["fork-server"] = (
-                f"imported modules left threads behind ({', '.join(self.nursery.unfit)}); children are spawned"
-            )
-        if self.nursery.failures:
-            found["imports"] = dict(self.nursery.failures)
-        if not self._server.watchdog_config.enabled:
-            found["watchdog"] = "switched off"
-        return found
+        return Health(
+            store=self.store,
+            bus=self.bus,
+            dispatcher=self.dispatcher,
+            housekeeper=self.housekeeper,
+            nursery=self.nursery,
+            guard=self.guard,
+            supervisor=self.supervisor,
+            table=self.table,
+            run_dir=self.run_dir,
+            workflows=self._settings,
+            watchdog=self._server.watchdog_config,
+        ).problems()
 
     def processes(self) -> list[dict[str, Any]]:
         """Return what runs for this server; blocking, for it asks the kernel about each process."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,7 +36,7 @@ from ...watchdog.identity import ProcessIdentity, boot_id, is_alive
 from ...watchdog.tree import end_tree, marker_of
 from ..base.clock import Clock
 from ..base.config import WorkflowsConfig
-from ..base.errors import DatabaseUnavailable, PluginSetupError
+from ..base.errors import MachineError, PluginSetupError
 from ..base.log import get_logger
 from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
@@ -52,7 +53,7 @@ from .nursery import ForkOrder, LauncherGone, Nursery
 __all__ = ["Supervisor"]
 
 _EXIT_REPORT, _KILL_REPORT, _RETRY, _RETRY_BIRTH, _INSIST = 1.0, 3.0, 0.5, 0.1, 0.5
-_STOP_TIMEOUT, _RECORD, _LOOK, _ASK = 30.0, 0.3, 0.01, 0.5
+_STOP_TIMEOUT, _RECORD, _LOOK, _ASK, _LAST_WORDS, _PAUSE_FIRST = 30.0, 0.3, 0.01, 0.5, 3.0, 0.1
 _log = get_logger("paddock.supervisor")
 
 SpecOf = Callable[[Claim, int], ChildSpec]
@@ -292,12 +293,13 @@ class Supervisor:
 
     async def _insist(self, call: Callable[[], Any]) -> Any:
         """Repeat a transaction that must happen until the database takes it: a lease that is not settled holds a slot."""
-        pause = 0.1
+        pause = _PAUSE_FIRST
         while True:
             try:
                 return await call()
-            except DatabaseUnavailable as error:
-                _log.error("the database does not take a settlement; trying again", error=str(error), pause=pause)
+            except MachineError as error:
+                if pause == _PAUSE_FIRST:  # said once: health goes on saying it
+                    _log.error("the database does not take a settlement; it is tried until it does", error=str(error))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
 
@@ -361,7 +363,7 @@ class Supervisor:
                 "silent_for": message.silent_for,
                 "timeout": message.timeout,
             }
-            with contextlib.suppress(DatabaseUnavailable):
+            with contextlib.suppress(MachineError):
                 await self._parts.store.record(
                     child.lease, "workflow.watchdog.stale", dict(child.stale), self._parts.clock.now()
                 )
@@ -402,7 +404,7 @@ class Supervisor:
         if child is None:
             return
         if child.ending is None:
-            child.ending = reason
+            child.ending, child.ending_since = reason, time.monotonic()
             # a task of its own: the caller may be cancelled, the end may not
             self._spawn(self._end(child, reason), f"paddock-end-{child.instance_id}")
         await child.settled.wait()
@@ -438,8 +440,12 @@ class Supervisor:
         reach("server.drain")
         await self._drained(grace)
         nursery.give_up("the server stops")
-        until = asyncio.get_running_loop().time() + _STOP_TIMEOUT
-        while self._tasks and asyncio.get_running_loop().time() < until:
+        loop = asyncio.get_running_loop()
+        until, all_dead = loop.time() + _STOP_TIMEOUT, False
+        while self._tasks and loop.time() < until:
+            if not all_dead and not any(child.identity and is_alive(child.identity) for child in self.children):
+                all_dead = True  # a database that takes no settlement is the next server's business
+                until = loop.time() + _LAST_WORDS
             await asyncio.gather(*(self._end_process(child) for child in self.children))
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=_INSIST)

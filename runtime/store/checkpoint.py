@@ -11,7 +11,10 @@ import os
 import sqlite3
 
 from ..base.config import SqlitePragmas
+from ..base.errors import DatabaseDamaged
 from ..base.probes import reach
+from .ground import Ground
+from .openers import openers
 from .turn import LockFile
 from .worker import open_connection
 
@@ -29,6 +32,8 @@ class Checkpointer:
         self._turn = turn
         self._holder = open_connection(path, pragmas)
         self._mover = open_connection(path, pragmas)
+        self._ground = Ground(path)
+        self._least = os.stat(path).st_size
         self.alarm: str | None = None
 
     def run(self, least_bytes: int = 2**20) -> bool:
@@ -36,6 +41,7 @@ class Checkpointer:
 
         Raises:
             sqlite3.Error: the disk or a stranger's lock is in the way; the next run tries again.
+            DatabaseDamaged: the file is another or a shorter one now; moving pages into it would ruin what is left.
         """
         size = self.wal_bytes()
         if size < least_bytes:
@@ -43,13 +49,36 @@ class Checkpointer:
         with self._turn:
             self._holder.execute("BEGIN IMMEDIATE")
             try:
+                self._ground.check()
+                self._check_length()
                 reach("server.checkpoint")
                 _busy, frames, moved = self._mover.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             finally:
                 self._holder.execute("ROLLBACK")
+        self._least = os.stat(self._path).st_size
         starved = frames > moved and size > _ALARM_BYTES
-        self.alarm = f"the WAL has grown to {size >> 20} MiB: a reader holds an old snapshot" if starved else None
+        self.alarm = self._complaint(size) if starved else None
         return True
+
+    def _check_length(self) -> None:
+        """Refuse a file that was cut. One that a VACUUM has shortened has fewer pages too."""
+        size = os.stat(self._path).st_size
+        if size < self._least:
+            pages, page_size = (
+                self._holder.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
+            )
+            if size < min(self._least, pages * page_size):
+                raise DatabaseDamaged(
+                    f"{self._path} was cut to {size:,} bytes while it is in use; stop the server, restore a backup and start it again."
+                )
+
+    def _complaint(self, size: int) -> str:
+        others = {pid: command for pid, command in openers(self._path).items() if pid != os.getpid()}
+        named = "; ".join(f"{pid} ({command})" for pid, command in others.items()) or "nobody else that we may see"
+        return (
+            f"the WAL has grown to {size >> 20} MiB: a reader holds an old snapshot, so it cannot be written back. "
+            f"The database is open in: {named}. End the reading transaction, or the process"
+        )
 
     def wal_bytes(self) -> int:
         """Return the size of the WAL file in bytes, by its name: only SQLite may open it (fcntl locks would be lost)."""

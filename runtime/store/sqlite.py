@@ -119,7 +119,8 @@ class SqliteStore:
 
     def health(self) -> dict[str, Any]:
         """Return what is wrong with the store now; `{}` when nothing is."""
-        return {"database": self._writer.trouble} if self._writer.trouble else {}
+        trouble = self._writer.damage or self._reader.damage or self._writer.trouble or self._reader.trouble
+        return {"database": trouble} if trouble else {}
 
     async def _write(self, function: Callable[..., Any], *values: Any) -> Any:
         return await self._writer.call(lambda tx: function(tx, *values))

@@ -91,6 +91,7 @@ class LockFile:
 
         Raises:
             ServerAlreadyRunning: another server holds it, in this process or another; its pid is named.
+            DatabaseUnavailable: the note cannot be written; the lock is free again.
         """
         with self._registry:
             if self._serving:
@@ -105,9 +106,15 @@ class LockFile:
                 # the server before us removed its file between our opening and our locking it
                 os.close(self._descriptor)
                 self._descriptor = _open(self._database)
+            try:
+                os.ftruncate(self._descriptor, _TEXT_AT)
+                os.pwrite(self._descriptor, json.dumps({"pid": pid, **facts}).encode(), _TEXT_AT)
+            except OSError as error:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _SERVER_BYTE)
+                raise DatabaseUnavailable(
+                    f"{self._database} cannot be used: its lock file cannot be written: {error.strerror}. Make room on its disk."
+                ) from None
             self._serving = True
-            os.ftruncate(self._descriptor, _TEXT_AT)
-            os.pwrite(self._descriptor, json.dumps({"pid": pid, **facts}).encode(), _TEXT_AT)
 
     def _is_current(self) -> bool:
         try:
@@ -140,7 +147,7 @@ class LockFile:
             if self._serving:
                 self._serving = False
                 if remove:
-                    with contextlib.suppress(FileNotFoundError):
+                    with contextlib.suppress(OSError):  # gone, or the disk is read-only now
                         os.unlink(self._database + _SUFFIX)
                 fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _SERVER_BYTE)
                 if remove:

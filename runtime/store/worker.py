@@ -15,13 +15,15 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 from ..base.config import SqlitePragmas
-from ..base.errors import DatabaseDamaged, DatabaseUnavailable, PaddockError
+from ..base.errors import DatabaseDamaged, DatabaseUnavailable, MachineError, PaddockError
 from ..base.probes import reach
+from .ground import Ground
 from .turn import LockFile
 
-__all__ = ["Worker", "open_connection"]
+__all__ = ["Worker", "explain", "open_connection"]
 
 _JOIN_AT_MOST = 64
 _RETRY_FIRST, _RETRY_LAST = 0.05, 1.0
@@ -42,7 +44,15 @@ def open_connection(path: str, pragmas: SqlitePragmas, *, read_only: bool = Fals
     """
     connection: sqlite3.Connection | None = None
     try:
-        connection = sqlite3.connect(path, timeout=pragmas.busy_timeout, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path
+            if path == ":memory:"
+            else f"file:{quote(path)}?mode=rw",  # never make one: a deleted database stays deleted
+            uri=path != ":memory:",
+            timeout=pragmas.busy_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
         connection.execute(f"PRAGMA busy_timeout = {int(pragmas.busy_timeout * 1000)}")
         if path != ":memory:" and not read_only:
             mode = connection.execute(f"PRAGMA journal_mode = {pragmas.journal_mode}").fetchone()[0]
@@ -69,7 +79,18 @@ def explain(error: sqlite3.Error, path: str) -> PaddockError:
             f"{path} is not a database, or it is damaged ({error}). It was left as it is: restore a backup, "
             "or name another file."
         )
-    return DatabaseUnavailable(f"{path} cannot be used now: {error}")
+    advice = _ADVICE.get(code)
+    return DatabaseUnavailable(f"{path} cannot be used now: {error}" + (f" ({advice})" if advice else ""))
+
+
+#: What a person can do about it, by SQLite's code.
+_ADVICE = {
+    sqlite3.SQLITE_FULL: "make room on its disk; all goes on by itself then",
+    sqlite3.SQLITE_READONLY: "its disk or file is read-only, or belongs to another user; all goes on when it can be written",
+    sqlite3.SQLITE_IOERR: "its disk fails, is full, or a limit on the size of files was reached; see the system's log",
+    sqlite3.SQLITE_CANTOPEN: "the file or its folder is gone, may not be entered, or there are no file descriptors left",
+    sqlite3.SQLITE_BUSY: "another program holds its lock",
+}
 
 
 #: What SQLite refuses because of what it was asked, not because of the state of the disk: an error of one caller.
@@ -104,6 +125,10 @@ class Worker:
         path: for messages.
         turn: the writers' turn; None for a reader or a database in memory.
         patient: wait while the disk is full instead of raising (a child has nobody to tell).
+
+    Attributes:
+        trouble: what the last call failed of, when it was the disk's or the database's doing.
+        damage: the first damage that SQLite has found; it stays.
     """
 
     def __init__(
@@ -118,8 +143,10 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._in_use = threading.Lock()
         self._closed = False
+        self._ground = Ground(path) if path != ":memory:" else None
         self.trouble: str | None = None
         self.committed: Callable[[float], None] | None = None
+        self.damage: str | None = None
 
     async def call(self, function: Callable[[sqlite3.Connection], Any]) -> Any:
         """Run `function(connection)` in the thread, in a transaction where this is a writer, and return its result.
@@ -198,16 +225,31 @@ class Worker:
     def _run_alone(self, batch: list[Call]) -> list[Any]:
         try:
             results = self._read(batch) if self._reads_only else self._write(batch)
-        except (sqlite3.Error, OSError) as error:
-            failure = (
-                explain(error, self._path) if isinstance(error, sqlite3.Error) else DatabaseUnavailable(str(error))
-            )
+            self.trouble = None
+        except (sqlite3.Error, OSError, MachineError) as error:
+            failure = self._explain(error)
+            self.trouble = str(failure)
             results = [_Error(failure)] * len(batch)
         except Exception as error:  # noqa: BLE001  whatever it is, this thread must live: every caller waits for it
             results = [_Error(error)] * len(batch)
         if batch[0][1] is None and isinstance(results[0], _Error):
             raise results[0].error
         return results
+
+    def _explain(self, error: Exception) -> Exception:
+        if isinstance(error, OSError):
+            return DatabaseUnavailable(f"{self._path} cannot be used now: {error}")
+        if not isinstance(error, sqlite3.Error):
+            return error
+        if self._ground is not None:
+            try:
+                self._ground.check()
+            except DatabaseDamaged as cause:  # SQLite stumbles over what was done to the file; say what was done
+                return cause
+        found = explain(error, self._path)
+        if isinstance(found, DatabaseDamaged) and self.damage is None:
+            self.damage = str(found)
+        return found
 
     def _read(self, batch: list[Call]) -> list[Any]:
         return [_outcome(function, self._connection) for function, _, _ in batch]
@@ -223,7 +265,7 @@ class Worker:
             except sqlite3.Error as error:
                 if not (_is_passing(error) or (self._patient and _is_full(error))) or self._closed:
                     raise
-                self.trouble = str(error)
+                self.trouble = str(explain(error, self._path))
             time.sleep(pause)
             pause = min(pause * 2, _RETRY_LAST)
 
@@ -232,6 +274,8 @@ class Worker:
         began = time.monotonic()
         connection.execute("BEGIN IMMEDIATE")
         try:
+            if self._ground is not None:
+                self._ground.check()
             if len(batch) == 1:
                 results = [batch[0][0](connection)]
             else:
@@ -243,10 +287,9 @@ class Worker:
         except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            if len(batch) > 1 or isinstance(error, OSError) or _is_disks(error):
+            if len(batch) > 1 or isinstance(error, OSError | MachineError) or _is_disks(error):
                 raise
             return [_Error(error)]
-        self.trouble = None
         return results
 
     def _savepoint(self, function: Callable[[sqlite3.Connection], Any]) -> Any:

@@ -216,6 +216,7 @@ def test_a_failed_migration_leaves_the_old_version(path, monkeypatch):
 
 
 def test_a_migration_runs_once(path):
+    Path(path).touch()
     connection = open_connection(path, PRAGMAS)
     assert migrate(connection, path) == 0
     assert migrate(connection, path) == SCHEMA_VERSION

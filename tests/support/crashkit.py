@@ -81,6 +81,7 @@ class Stage:
         watchdog: dict[str, Any] | None = None,
         only: str | None = None,
         limits: dict[str, int] | None = None,
+        run_dir: Path | None = None,
         **workflows: Any,
     ) -> AppServer:
         """Return a server with all workflows registered."""
@@ -88,6 +89,7 @@ class Stage:
             self.db,
             workflows=WorkflowsConfig(**{**QUICK, **workflows}, concurrent_workflows_by_name=limits or {}),
             watchdog=WatchdogConfig(**(watchdog or {})),
+            run_dir=run_dir,
         )
         for name in [only] if only else FLOWS:
             server.workflows.register(getattr(crashflows, name))

@@ -35,6 +35,13 @@ async def do_it(server: AppServer, command: dict[str, Any]) -> None:
     do = command.pop("do")
     if do == "start":
         say(id=await server.workflows.start(command.pop("name"), command.pop("input", None), **command))
+    elif do == "try":
+        try:
+            say(id=await server.workflows.start(command.pop("name"), command.pop("input", None), **command))
+        except PaddockError as error:
+            say(error=type(error).__name__, message=str(error))
+    elif do == "health":
+        say(**(await server.health())["problems"])
     elif do == "wait":
         say(status=(await server.workflows.wait(command["id"], timeout=60)).status)
     elif do == "cancel":
