@@ -344,7 +344,9 @@ class ForkServer:
 
     def _note_idle_death(self, pid: int) -> None:
         self._retired.discard(pid)
-        if self._is_standby(pid):  # nothing of ours ends it; where something else does, children are forked when they are asked for
+        if self._is_standby(
+            pid
+        ):  # nothing of ours ends it; where something else does, children are forked when they are asked for
             self._dismiss_standby()
             self._retired.discard(pid)
             self._warmed = False

@@ -92,4 +92,3 @@ def _read(line: socket.socket, size: int) -> bytes | None:
             return None
         held += piece
     return bytes(held)
-

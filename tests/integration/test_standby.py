@@ -34,7 +34,9 @@ async def standby_of(server: AppServer) -> int:
 
 async def waiting(pid: int) -> None:
     """Wait until a process sleeps: most often for its order, now and then in the middle of its rehearsal."""
-    await until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S", "a standby that waits")
+    await until(
+        lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S", "a standby that waits"
+    )
 
 
 async def test_the_instance_runs_in_the_process_that_was_there_before(stage: Stage):
