@@ -363,7 +363,9 @@ class ParallelNode(Node):
         message = "; ".join([first.message, *(f"{info.step}: {info.type}: {info.message}" for info in infos[1:])])
         attempts = getattr(errors[0], "attempts", 1)
         row.failures += 1
-        await execution.fail(row, StepFailed(first.step or row.key, first.type, message, attempts, first.traceback))
+        await execution.fail(
+            row, StepFailed(first.step or row.key, first.type, message, attempts, first.traceback, first.facts)
+        )
 
 
 def count_steps(node: Node) -> int:

@@ -46,7 +46,9 @@ PaddockError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .records import ErrorInfo
@@ -249,9 +251,18 @@ class StepFailed(OutcomeError):
         type: name of the exception that the last try raised.
         message: its text.
         attempts: how often the step was begun.
+        facts: what else is known of it: the fields that `ErrorInfo` has for a process's death.
     """
 
-    def __init__(self, step: str, type: str, message: str, attempts: int, traceback: str | None = None) -> None:
+    def __init__(
+        self,
+        step: str,
+        type: str,
+        message: str,
+        attempts: int,
+        traceback: str | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         """Record the step's key, the last error's type and message, and the number of attempts."""
         super().__init__(f"step {step!r} failed after {attempts} attempt{'s' * (attempts != 1)}: {type}: {message}")
         self.step = step
@@ -259,10 +270,17 @@ class StepFailed(OutcomeError):
         self.message = message
         self.attempts = attempts
         self.traceback = traceback
+        self.facts = facts or {}
 
 
 class StepTimeout(OutcomeError, TimeoutError):
-    """One try of a step took longer than the step's `timeout`."""
+    """One try of a step took longer than the step's `timeout`.
+
+    Attributes:
+        facts: what is known of where it stood: the fields that `ErrorInfo` has for a process's death.
+    """
+
+    facts: Mapping[str, Any] = MappingProxyType({})
 
 
 class WaitTimeout(OutcomeError, TimeoutError):

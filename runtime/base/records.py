@@ -82,6 +82,11 @@ class ErrorInfo(_Record):
     user_seconds: float | None = None
     system_seconds: float | None = None
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return what is set of the fields that a process's death has."""
+        return self.model_dump(exclude={"type", "message", "step", "traceback"}, exclude_none=True)
+
 
 class StepResult(_Record):
     """One step of one instance, as its journal holds it."""

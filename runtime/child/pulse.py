@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import IO, NoReturn
 
 from ...watchdog.beats import BeatTable, SlotWriter
-from ...watchdog.stacks import STACK_SIGNAL, trace_path_of
+from ...watchdog.stacks import MAX_STACKS, STACK_SIGNAL, trace_path_of
 from .confine import trace_cpu_limit
 from .spec import EXIT_ORPHANED, EXIT_STEP_TIMEOUT, LEAVING
 
@@ -117,6 +117,14 @@ class Pulse:
     def caught_up(self) -> None:
         """Read what was printed so far, while it is still known to be a repetition."""
         self.drain(None)
+
+    def stacks(self) -> str | None:
+        """Return the stacks of all threads as they are now, at most 64 KB."""
+        begin = os.fstat(self._trace.fileno()).st_size
+        faulthandler.dump_traceback(self._trace, all_threads=True)
+        with open(self._trace.name, "rb") as file:
+            file.seek(begin)
+            return file.read(MAX_STACKS).decode("utf-8", "replace")
 
     def _show(self) -> None:
         text = next(reversed(self._steps), "")

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
+from ..base.causes import Cause
 from ..base.clock import Clock
 from ..base.errors import PaddockError, StepFailed, StepTimeout, WaitTimeout
 from ..base.probes import reach
@@ -28,7 +29,7 @@ from ..store.journal import Journal, StepRow
 from ..store.ops import Progress, StepBegun, StepCompleted, StepRetrying
 from ..store.ops import StepFailed as StepFailedOp
 from .chunks import Chunks
-from .failure import STOPPED, cannot_get_better, contain, describe_error, recorded_failure
+from .failure import STOPPED, cannot_get_better, contain, describe_error, recorded_error, recorded_failure
 from .flow_tasks import FlowTasks
 from .replay import VALUE_KINDS, Replay
 from .retry import next_delay
@@ -160,7 +161,8 @@ class Execution:
             await self.fail(row, PaddockError("its process died while it ran, and it may run at most once"))
         elif row.failures and row.deadline_at is None and call.timeout is not None:
             # its process was ended because it outran its timeout (see `admission.py`): that was a try like any other
-            await self._after_failure(call, row, StepTimeout(f"step {call.key!r} took longer than {call.timeout:g}s"))
+            facts = {**recorded_error(row).facts, "attempt": row.attempts}
+            await self._after_failure(call, row, _Overtime(call, facts=facts))
 
     def recorded(self, row: StepRow, output: Schema) -> Any:
         """Return a completed step's result from the journal.
@@ -272,11 +274,12 @@ class Execution:
             raise
         if task.done():
             return task.result()
+        stack = None if call.stoppable else self.monitor.stacks()
         self.monitor.step_begun(
             call.key, call.name, attempt, None
         )  # the cancel's grace counts from here, not the deadline
         stopped = await self._stop(task) if call.stoppable else False
-        raise _Overtime(call, stopped=stopped)
+        raise _Overtime(call, stopped=stopped, facts={"cause": Cause.STEP_TIMEOUT, "attempt": attempt, "stack": stack})
 
     async def _stop(self, task: asyncio.Future[Any]) -> bool:
         """Cancel a handler and give it `cancel_grace` to clean up; tell whether it ended."""
@@ -326,7 +329,7 @@ class Execution:
         if isinstance(error, WaitTimeout):
             error.paddock_step = row.key
             raise error
-        raise StepFailed(info.step or row.key, info.type, info.message, row.attempts, info.traceback) from error
+        raise StepFailed(info.step or row.key, info.type, info.message, row.attempts, info.traceback, info.facts) from error
 
     def stop(self, row: StepRow, why: str) -> None:
         """Note that an open step was ended because another one beside it had failed."""
@@ -374,9 +377,10 @@ async def _computed(compute: Callable[[], Any]) -> Any:
 
 
 class _Overtime(StepTimeout):
-    def __init__(self, call: StepCall, *, stopped: bool) -> None:
+    def __init__(self, call: StepCall, *, facts: dict[str, Any], stopped: bool = True) -> None:
         super().__init__(f"step {call.key!r} took longer than {call.timeout:g}s")
         self.stopped = stopped
+        self.facts = facts
 
 
 _AGAIN = object()

@@ -21,6 +21,7 @@ __all__ = [
     "error_name",
     "error_text",
     "given",
+    "recorded_error",
     "recorded_failure",
     "was_stopped",
 ]
@@ -109,29 +110,33 @@ def cannot_get_better(error: BaseException) -> bool:
 
 def was_stopped(row: StepRow) -> bool:
     """Tell whether a step was ended because another one beside it had failed."""
-    return row.status == "failed" and _info(row).type == STOPPED
+    return row.status == "failed" and recorded_error(row).type == STOPPED
 
 
 def recorded_failure(row: StepRow) -> OutcomeError:
     """Return the failure that the journal holds: the same at every replay."""
-    info = _info(row)
+    info = recorded_error(row)
     if info.type == WaitTimeout.__name__:
         error = WaitTimeout(info.message)
         error.paddock_step = row.key
         return error
-    return StepFailed(info.step or row.key, info.type, info.message, row.attempts, info.traceback)
+    return StepFailed(info.step or row.key, info.type, info.message, row.attempts, info.traceback, info.facts)
 
 
-def _info(row: StepRow) -> ErrorInfo:
+def recorded_error(row: StepRow) -> ErrorInfo:
+    """Return the error that the journal holds for a step."""
     return ErrorInfo.model_validate_json(row.error or '{"type": "Unknown", "message": ""}')
 
 
 def describe_error(error: BaseException, step: str | None = None) -> ErrorInfo:
     """Return the structured form of an exception; a `StepFailed` keeps the type and message of what its step raised."""
     if isinstance(error, StepFailed):
-        return ErrorInfo(type=error.type, message=error.message, step=error.step, traceback=error.traceback)
+        return ErrorInfo(
+            type=error.type, message=error.message, step=error.step, traceback=error.traceback, **error.facts
+        )
     if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         return describe_error(error.exceptions[0], step)
     text = "".join(traceback.format_exception(error)).encode(errors="backslashreplace").decode()
     message = error_text(error)[:_MESSAGE_LIMIT]
-    return ErrorInfo(type=error_name(error), message=message, step=step, traceback=text[-_TRACEBACK_LIMIT:])
+    facts = error.facts if isinstance(error, StepTimeout) else {}
+    return ErrorInfo(type=error_name(error), message=message, step=step, traceback=text[-_TRACEBACK_LIMIT:], **facts)

@@ -44,6 +44,10 @@ class Monitor(Protocol):
         """Note that the code is about to leave behind what the journal holds; up to here it has done nothing new."""
         ...
 
+    def stacks(self) -> str | None:
+        """Return the stacks of all threads as they are now."""
+        ...
+
 
 class Unwatched:
     """A monitor that nobody reads."""
@@ -56,6 +60,10 @@ class Unwatched:
 
     def caught_up(self) -> None:
         """Ignore it."""
+
+    def stacks(self) -> str | None:
+        """Return nothing: the process is not the instance's own."""
+        return None
 
 
 @dataclass(slots=True)

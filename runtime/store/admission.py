@@ -285,7 +285,7 @@ def _tell_crash(
 
 def _as_timeout(death: ErrorInfo | None) -> ErrorInfo:
     """Return the error of a step whose timeout its process did not survive, with what is known of that."""
-    facts = death.model_dump(exclude={"type", "message"}) if death is not None else {}
+    facts = death.model_dump(exclude={"type", "message", "step", "attempt"}) if death is not None else {}
     return ErrorInfo(type="StepTimeout", message="the step outran its timeout and its process was ended", **facts)
 
 
@@ -294,7 +294,10 @@ def _crash_loop(last: ErrorInfo | None, step: str | None, count: int) -> ErrorIn
     facts = last.model_dump(exclude={"type", "message", "step"}) if last is not None else {}
     where = f"at step {step!r}" if step else "before its first step"
     return ErrorInfo(
-        type="CrashLoop", message=f"the process died {count} times {where} without progress{how}", step=step, **facts
+        type="CrashLoop",
+        message=f"the process died {'once' if count == 1 else f'{count} times'} {where} without progress{how}",
+        step=step,
+        **facts,
     )
 
 

@@ -18,10 +18,14 @@ from typer.main import get_command
 
 import paddock
 from paddock.runtime.base import errors
+from paddock.runtime.base.causes import Cause
 from paddock.runtime.base.config import SqlitePragmas, WatchdogConfig, WorkflowsConfig
+from paddock.runtime.base.limits import ALWAYS_PASSED, ProcessLimits
 from paddock.runtime.base.records import Status, StepStatus
 from paddock.runtime.cli.main import app
 from paddock.runtime.server.workflows import Workflows
+from paddock.watchdog import policy
+from paddock.watchdog.beats import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -152,6 +156,31 @@ def events_in_code() -> set[str]:
 def test_the_table_of_events_is_that_of_the_code():
     names = {re.sub(r"<[^>]+>", "<>", quoted(row[0])[0]) for row in cells("events.md", "Every event")}
     assert names == events_in_code()
+
+
+# --- supervision ---
+
+
+def test_the_table_of_the_watchdog_is_that_of_its_policy():
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (policy.__doc__ or "").splitlines()
+        if line.startswith("|")
+    ]
+    assert cells("supervision.md", "Who is ended") == rows[2:]
+    verdicts = {name for row in rows[2:] for name in quoted(row[2])}
+    assert verdicts == {verdict.name for verdict in Verdict} - {"NONE"}
+
+
+def test_the_table_of_deaths_is_the_code():
+    assert [quoted(row[0])[0] for row in cells("supervision.md", "How a death reads")] == list(Cause)
+
+
+def test_the_table_of_limits_is_the_code():
+    rows = cells("guide.md", "What a process may use")
+    assert {quoted(row[0])[0].partition("=")[0] for row in rows} == set(ProcessLimits.model_fields)
+    text = (DOCS / "guide.md").read_text()
+    assert all(f"`{name}`" in text for name in ALWAYS_PASSED)
 
 
 # --- configuration and errors ---

@@ -188,3 +188,17 @@ def test_nobody_who_beat_within_the_timeout_is_silent(history: list[tuple[str, b
         elif verdict is Verdict.STALE_STOPPED:
             assert state in "Tt"
             assert now - running >= 5
+
+
+@pytest.mark.parametrize(
+    ("memory", "verdict"), [(1600, None), (1700, None), (1701, Verdict.MEMORY_LIMIT), (9999, Verdict.MEMORY_LIMIT)]
+)
+def test_too_much_memory_needs_no_grace(memory: int, verdict: Verdict | None):
+    """A sixteenth over the limit passes: the kernel, which refuses what is over, counts a little differently."""
+    sample = Sample(1, 1, 0, "S", 0, memory=memory, memory_limit=1600)
+    assert decide(begin(sample, 0.0, grace=3.0), sample, 0.1, LIMITS) is verdict
+
+
+def test_without_a_limit_any_memory_will_do():
+    sample = Sample(1, 1, 0, "S", 0)
+    assert decide(begin(sample, 0.0), sample, 0.1, LIMITS) is None
