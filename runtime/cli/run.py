@@ -146,6 +146,6 @@ def _complain_of(instance: Instance) -> None:
         complain(sentence)
         return
     complain(f"{sentence}{f' at step {error.step!r}' if error.step else ''}: {error.type}: {error.message}")
-    for text in (own_frames(error.traceback), error.stack, error.output):
+    for text in (own_frames(error.traceback), error.stack, error.output, error.error_output):
         if text:
             console(stderr=True).print(text.rstrip(), style="dim", markup=False, soft_wrap=True)

@@ -128,7 +128,8 @@ def _error(error: ErrorInfo) -> Iterator[Text]:
     facts = [
         f"signal {error.signal}" if error.signal else "",
         f"exit code {error.exit_code}" if error.exit_code is not None else "",
-        f"{error.max_rss / 2**20:.0f} MB at most" if error.max_rss else "",
+        f"try {error.attempt}" if error.attempt else "",
+        f"{(error.peak_memory or error.max_rss or 0) / 2**20:.0f} MB at most" if error.max_rss else "",
         f"{error.cpu_seconds:.1f} s of CPU time" if error.cpu_seconds else "",
     ]
     if any(facts):
@@ -137,6 +138,7 @@ def _error(error: ErrorInfo) -> Iterator[Text]:
         ("traceback", own_frames(error.traceback)),
         ("stack", error.stack),
         ("end of its output", error.output),
+        ("end of its error output", error.error_output),
     ):
         if text:
             yield Text(f"\n{title}", style="dim")

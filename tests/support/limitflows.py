@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from paddock import Context, FlowContext, action, flow, workflow
@@ -235,7 +236,7 @@ def found(end: str, ctx: Context) -> str:
         for forks in ("0", "1", "2"):
             command = [sys.executable, "-S", "-c", ESCAPE, pids, "-", forks]
             subprocess.Popen(command, env=environ, close_fds=False, start_new_session=forks == "1")
-    while not os.path.exists(pids) or len(open(pids).read().split()) < 6:
+    while not os.path.exists(pids) or len(Path(pids).read_text().split()) < 6:
         time.sleep(0.01)
     if ctx.attempt == 1 and end != "normal":
         if end == "crash":
