@@ -329,7 +329,9 @@ class Execution:
         if isinstance(error, WaitTimeout):
             error.paddock_step = row.key
             raise error
-        raise StepFailed(info.step or row.key, info.type, info.message, row.attempts, info.traceback, info.facts) from error
+        raise StepFailed(
+            info.step or row.key, info.type, info.message, row.attempts, info.traceback, info.facts
+        ) from error
 
     def stop(self, row: StepRow, why: str) -> None:
         """Note that an open step was ended because another one beside it had failed."""

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Awaitable
 from typing import Any
 
-from ..base.errors import InterruptError, InvalidInput, OutcomeError, PaddockError, StepFailed, WaitTimeout
+from ..base.errors import InterruptError, InvalidInput, OutcomeError, PaddockError, StepFailed, StepTimeout, WaitTimeout
 from ..base.records import ErrorInfo
 from ..base.values import Schema
 from ..store.journal import StepRow
