@@ -12,6 +12,7 @@ import importlib
 import inspect
 import re
 import sys
+import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
@@ -27,7 +28,7 @@ from ..engine.handler import Handler, handler_of
 from ..engine.retry import ONCE, Retry
 from ..engine.step_call import StepCall
 
-__all__ = ["ACTIONS", "Action", "Tries", "action", "action_workflow", "as_action"]
+__all__ = ["ACTIONS", "Action", "Tries", "action", "action_workflow", "as_action", "stands_in_module"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -234,3 +235,13 @@ def as_action(function: Callable[..., Any], name: str | None = None) -> Action[A
 
 def _origin(function: Any) -> str:
     return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', '?')}"
+
+
+@functools.lru_cache(maxsize=1024)
+def stands_in_module(wanted: Action[Any, Any]) -> bool:
+    """Tell whether an action is an attribute of a module that is loaded here: its own, or one that has imported it."""
+    own = sys.modules.get(getattr(wanted.function, "__module__", ""))
+    for module in (own, *list(sys.modules.values())):
+        if isinstance(module, types.ModuleType) and any(held is wanted for held in list(vars(module).values())):
+            return True
+    return False

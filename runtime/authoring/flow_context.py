@@ -32,7 +32,7 @@ from ..engine.step_call import StepCall
 from ..engine.strands import StrandsFailed, run_together
 from ..engine.waits import PollCall, poll, sleep
 from ..store.journal import StepRow
-from .action import ACTIONS, Action, Tries, action_workflow
+from .action import ACTIONS, Action, Tries, action_workflow, stands_in_module
 from .waiting import Poll, polled_type
 
 __all__ = ["ChildHandle", "FlowContext", "look_at"]
@@ -144,7 +144,7 @@ class FlowContext(Context):
         """Run an action as a step under its own name; with `isolated=True` in a process of its own, while this one is given back.
 
         Raises:
-            InvalidInput: there is no such action, or the input does not fit its schema.
+            InvalidInput: there is no such action, or the input does not fit its schema, or another process could not find the action.
             StepFailed: its tries are spent.
         """
         found = ACTIONS.get(action) if isinstance(action, str) else action
@@ -159,6 +159,7 @@ class FlowContext(Context):
         policy = Retry.of(retry) if retry is not None else ONCE
         seconds = None if timeout is None else parse_duration(timeout)
         if isolated:
+            self._check_elsewhere(found)
             tries = Tries.of(policy, seconds, at_most_once=at_most_once)
             call = ChildCall(action_workflow(name), functools.partial(_ready, text), metadata=tries.metadata())
             return run_child_workflow(self.execution, key, name, "action", call, handler.output)
@@ -171,6 +172,20 @@ class FlowContext(Context):
             key, name, "action", run, handler.output, text, policy, seconds, at_most_once, stoppable=handler.is_async
         )
         return self.execution.step(step)
+
+    def _check_elsewhere(self, wanted: Action[Any, Any]) -> None:
+        """Refuse an action that another process would not find, or would take for another one: nobody would ever run it.
+
+        Raises:
+            InvalidInput: it was made within a function, by itself or by a factory.
+        """
+        brought = getattr(self.core, "definitions", {}).get(action_workflow(wanted.name))  # by a plugin
+        there = self.core.role != "child" or brought is not None or stands_in_module(wanted)
+        if ACTIONS.get(wanted.name) is not wanted or not there:
+            raise InvalidInput(
+                f"action {wanted.name!r} was made within a function, so another process cannot find it; "
+                "assign it to a name at module level, or run it here, without isolated=True"
+            )
 
     # --- waiting ---
 

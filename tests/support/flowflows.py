@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from paddock import Context, Retry, StateMachine, StepFailed, action, flow, state, workflow
+from paddock import Context, InvalidInput, Retry, StateMachine, StepFailed, action, flow, state, workflow
 
 
 class Order(BaseModel):
@@ -236,6 +236,26 @@ async def everything_flow(name: str, ctx: Context) -> dict[str, Any]:
     }
 
 
+def greeter(greeting: str):
+    @action("greet-so")
+    def greet_so(name: str) -> str:
+        return f"{greeting}, {name}"
+
+    return greet_so
+
+
+@flow("greets-by-factory")
+async def greets_by_factory(name: str, ctx: Context) -> list[str]:
+    bonjour, hello = greeter("Bonjour"), greeter("Hello")
+    here = [await ctx.run_action(one, name) for one in (bonjour, hello)]
+    for made in (bonjour, hello):
+        try:
+            await ctx.run_action(made, name, isolated=True)
+        except InvalidInput as error:
+            here.append(str(error)[:39])
+    return here
+
+
 @flow("plain-child")
 def plain_child(x: int, ctx: Context) -> list[Any]:
     a = ctx.step("double", lambda: x * 2)
@@ -304,4 +324,14 @@ class Guess(StateMachine[GuessData], name="guess-game", start="begin"):
         self.log("won", tries=self.data.tries)
 
 
-CHILDREN = (everything_flow, family_child, plain_child, waits_forever, waits_for_child, ticks, holds_on, Guess)
+CHILDREN = (
+    greets_by_factory,
+    everything_flow,
+    family_child,
+    plain_child,
+    waits_forever,
+    waits_for_child,
+    ticks,
+    holds_on,
+    Guess,
+)

@@ -78,6 +78,12 @@ async def test_a_flow_with_everything_in_processes_of_its_own(server):
     assert found["before"][0] < instance.completed_at.isoformat()
 
 
+async def test_an_action_of_a_factory_runs_here_and_is_refused_elsewhere(server):
+    found = await server.workflows.run("greets-by-factory", "Ada", timeout=PATIENCE)
+    assert found[:2] == ["Bonjour, Ada", "Hello, Ada"]
+    assert found[2:] == ["action 'greet-so' was made within a fun"] * 2
+
+
 async def test_a_plain_function_as_a_flow(server):
     stream = server.workflows.stream("plain-child", 21)
     ident = await stream.id()
