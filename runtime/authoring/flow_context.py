@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar, get_origin, overload
 
 from ..base.duration import DurationLike, parse_duration
 from ..base.errors import InvalidInput, NotSerializable
@@ -83,6 +83,46 @@ class FlowContext(Context):
 
     # --- steps ---
 
+    @overload
+    def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *args: Any,
+        output: type[T],
+        retry: RetryLike = None,
+        timeout: DurationLike | None = None,
+        at_most_once: bool = False,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def step(
+        self,
+        name: str,
+        function: Callable[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        output: None = None,
+        retry: RetryLike = None,
+        timeout: DurationLike | None = None,
+        at_most_once: bool = False,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def step(
+        self,
+        name: str,
+        function: Callable[..., T],
+        *args: Any,
+        output: None = None,
+        retry: RetryLike = None,
+        timeout: DurationLike | None = None,
+        at_most_once: bool = False,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def step(
+        self, name: str, function: Callable[..., Any], *args: Any, output: Any, **kwargs: Any
+    ) -> Coroutine[Any, Any, Any]: ...
     def step(
         self,
         name: str,
@@ -131,6 +171,39 @@ class FlowContext(Context):
     def _inner(self, key: str, attempt: int) -> Context:
         return Context(replace(self._frame, key=key, attempt=attempt))
 
+    @overload
+    def run_action(
+        self,
+        action: Action[..., Coroutine[Any, Any, T]],
+        input: Any = None,
+        *,
+        isolated: bool = False,
+        retry: RetryLike = None,
+        timeout: DurationLike | None = None,
+        at_most_once: bool = False,
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def run_action(
+        self,
+        action: Action[..., T],
+        input: Any = None,
+        *,
+        isolated: bool = False,
+        retry: RetryLike = None,
+        timeout: DurationLike | None = None,
+        at_most_once: bool = False,
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def run_action(
+        self,
+        action: str,
+        input: Any = None,
+        *,
+        isolated: bool = False,
+        retry: RetryLike = None,
+        timeout: DurationLike | None = None,
+        at_most_once: bool = False,
+    ) -> Coroutine[Any, Any, Any]: ...
     def run_action(
         self,
         action: Action[Any, Any] | str,
@@ -194,6 +267,14 @@ class FlowContext(Context):
         key = self._key(name)
         return sleep(self.execution, key, name, parse_duration(duration))
 
+    @overload
+    def wait_event(
+        self, name: str, schema: type[T], *, timeout: DurationLike | None = None
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def wait_event(
+        self, name: str, schema: Any = None, *, timeout: DurationLike | None = None
+    ) -> Coroutine[Any, Any, Any]: ...
     def wait_event(
         self, name: str, schema: Any = None, *, timeout: DurationLike | None = None
     ) -> Coroutine[Any, Any, Any]:

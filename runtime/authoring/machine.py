@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args, overload
 
 from pydantic import BaseModel
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Host", "MachineDefinition", "StateMachine", "state"]
 
 DataT = TypeVar("DataT", bound=BaseModel)
+T = TypeVar("T")
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
 _MARK = "__paddock_state__"
@@ -129,6 +130,12 @@ class StateMachine(Generic[DataT]):
             raise InvalidState(f"state machine {self.name!r} does not run; iterate over run(), or start it on a server")
         return self._host
 
+    @overload
+    async def action(
+        self, name: str, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **options: Any
+    ) -> T: ...
+    @overload
+    async def action(self, name: str, function: Callable[..., T], *args: Any, **options: Any) -> T: ...
     async def action(self, name: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Run `function(*args)` once in this visit of the state; a resume takes its result from the journal.
 
@@ -136,6 +143,10 @@ class StateMachine(Generic[DataT]):
         """
         return await self._hosted().action(check_step_name(name), function, args, options)
 
+    @overload
+    async def wait_event(self, name: str, schema: type[T], *, timeout: DurationLike | None = None) -> T: ...
+    @overload
+    async def wait_event(self, name: str, schema: Any = None, *, timeout: DurationLike | None = None) -> Any: ...
     async def wait_event(self, name: str, schema: Any = None, *, timeout: DurationLike | None = None) -> Any:
         """Wait for a signal and return its payload, as `schema` has it.
 

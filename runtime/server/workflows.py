@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from pydantic import BaseModel
 
 from ..base.config import WorkflowsConfig
 from ..base.duration import DurationLike, parse_duration
@@ -32,7 +34,14 @@ from .scheduler import Schedule, first_tick
 from .steering import Steering, WorkflowsParts, metadata_texts
 from .streams import Stream
 
+if TYPE_CHECKING:
+    from ..authoring.flow import Flow
+    from ..authoring.machine import StateMachine
+
 __all__ = ["Workflows"]
+
+T = TypeVar("T")
+DataT = TypeVar("DataT", bound=BaseModel)
 
 _ENDS = {
     Status.FAILED: WorkflowFailed,
@@ -200,6 +209,20 @@ class Workflows(Steering):
             reject_at=known.limit if known.on_limit == "reject" and known.limit else None,
         )
 
+    @overload
+    async def run(
+        self, workflow: Flow[..., Coroutine[Any, Any, T]], input: Any = None, *, timeout: DurationLike | None = None
+    ) -> T: ...
+    @overload
+    async def run(self, workflow: Flow[..., T], input: Any = None, *, timeout: DurationLike | None = None) -> T: ...
+    @overload
+    async def run(
+        self, workflow: type[StateMachine[DataT]], input: Any = None, *, timeout: DurationLike | None = None
+    ) -> DataT: ...
+    @overload
+    async def run(
+        self, workflow: str | WorkflowLike, input: Any = None, *, timeout: DurationLike | None = None
+    ) -> Any: ...
     async def run(self, workflow: str | WorkflowLike, input: Any = None, *, timeout: DurationLike | None = None) -> Any:
         """Start an instance and return its output.
 
