@@ -1,7 +1,17 @@
-"""Test workflows without processes and without waiting: a server in memory, a clock that jumps, a crash at every commit."""
+"""Test workflows without processes or waiting: a server in memory, a clock that jumps, crashes, replays of what is on its way."""
 
+from paddock.runtime.authoring.replays import ReplayCheck, check_replays
 from paddock.runtime.testing.clock import ManualClock
 from paddock.runtime.testing.crashes import CrashReport, Difference, crash_everywhere
 from paddock.runtime.testing.server import MemoryServer, server
 
-__all__ = ["CrashReport", "Difference", "ManualClock", "MemoryServer", "crash_everywhere", "server"]
+__all__ = [
+    "CrashReport",
+    "Difference",
+    "ManualClock",
+    "MemoryServer",
+    "ReplayCheck",
+    "check_replays",
+    "crash_everywhere",
+    "server",
+]

@@ -15,7 +15,7 @@ from ..base.errors import UsageError
 from ..engine.definition import Definition, definition_of
 from ..server.app import AppServer
 
-__all__ = ["BadTarget", "load_server", "load_workflow"]
+__all__ = ["BadTarget", "load_module", "load_server", "load_workflow"]
 
 
 class BadTarget(UsageError):
@@ -35,8 +35,7 @@ def load_workflow(target: str) -> tuple[Definition, str]:
         raise BadTarget(
             f"{target!r} names no workflow: write module:workflow or path/to/file.py:workflow, such as shop.orders:process_order"
         )
-    _put_first(os.getcwd())
-    module = _load_file(where) if where.endswith(".py") or os.sep in where else _load_module(where)
+    module = load_module(where)
     found = definition_of(_follow(module, where, attribute))
     if not isinstance(found, Definition):
         raise BadTarget(
@@ -44,6 +43,16 @@ def load_workflow(target: str) -> tuple[Definition, str]:
             "A workflow is what workflow(…)…build() returns."
         )
     return found, module.__name__
+
+
+def load_module(where: str) -> ModuleType:
+    """Import a module by its name or by its file, `path/to/file.py`.
+
+    Raises:
+        BadTarget: there is no such module, or it cannot be imported.
+    """
+    _put_first(os.getcwd())
+    return _load_file(where) if where.endswith(".py") or os.sep in where else _load_module(where)
 
 
 def load_server(target: str, db: str | None) -> AppServer:
@@ -60,8 +69,7 @@ def load_server(target: str, db: str | None) -> AppServer:
         where, attribute = target, ""
     if not where:
         raise BadTarget(f"{target!r} names no server: write module:server or path/to/file.py:server")
-    _put_first(os.getcwd())
-    module = _load_file(where) if where.endswith(".py") or os.sep in where else _load_module(where)
+    module = load_module(where)
     found = _follow(module, where, attribute) if attribute else _only_server(module)
     if inspect.isfunction(found):
         found = found()

@@ -14,7 +14,7 @@ from . import events
 from .apply import TAKE, apply
 from .ops import Lease, Op
 
-__all__ = ["Journal", "StepRow", "commit", "load"]
+__all__ = ["Journal", "StepRow", "commit", "load", "read"]
 
 _LEASE = """
 SELECT l.epoch, i.status FROM paddock_leases l JOIN paddock_instances i ON i.seq = l.instance WHERE l.instance = ?
@@ -23,6 +23,10 @@ _LOAD = """
 SELECT i.id, i.workflow_name, i.status, i.priority, i.created_at, i.started_at, i.deadline_at, i.executions, i.parent_id, i.version,
        l.epoch, l.out_position, l.err_position
 FROM paddock_instances i JOIN paddock_leases l ON l.instance = i.seq WHERE i.seq = ?
+"""
+_READ = """
+SELECT id, workflow_name, status, priority, created_at, started_at, deadline_at, executions, parent_id, version, epoch
+FROM paddock_instances WHERE seq = ?
 """
 _LOAD_STEPS = """
 SELECT key, name, kind, status, attempts, failures, output, error, started_at, wake_at, deadline_at, poll_count, loop_count,
@@ -86,6 +90,16 @@ def load(tx: sqlite3.Connection, lease: Lease, holder: tuple[int, int, str] | No
         raise LeaseLost(f"epoch {lease.epoch} does not hold this instance any more")
     if holder is not None:
         tx.execute(TAKE, (*holder, lease.instance))
+    return _journal(tx, lease, row)
+
+
+def read(tx: sqlite3.Connection, instance: int) -> Journal | None:
+    """Return an instance's journal for a look: there is no right to write it. None where the instance is gone."""
+    row = tx.execute(_READ, (instance,)).fetchone()
+    return None if row is None else _journal(tx, Lease(instance, row[10]), row)
+
+
+def _journal(tx: sqlite3.Connection, lease: Lease, row: tuple[Any, ...]) -> Journal:
     held = tx.execute(
         "SELECT value FROM paddock_payloads WHERE instance = ? AND kind = 'input'", (lease.instance,)
     ).fetchone()

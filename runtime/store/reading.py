@@ -8,19 +8,25 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from ..base.errors import DatabaseDamaged, DatabaseTooNew, DatabaseUnavailable
 from ..base.records import Instance, Status
-from . import instances
+from . import instances, journal
+from .journal import Journal
 from .migrations import SCHEMA_VERSION, read_version
 from .worker import explain
 
 __all__ = ["Reader", "open_reader"]
 
 _BUSY_MS = 5000
+_UNFINISHED = """
+SELECT seq, status FROM paddock_instances WHERE completed_at IS NULL AND (?1 IS NULL OR id = ?1) ORDER BY seq
+"""
+
+T = TypeVar("T")
 
 
 class Reader:
@@ -45,11 +51,23 @@ class Reader:
                 values.append(value)
         return self._load(f"WHERE {' AND '.join(clauses)} ORDER BY i.seq DESC LIMIT ?", (*values, limit))
 
+    def unfinished(self, instance_id: str | None = None) -> list[tuple[int, Status]]:
+        """Return row and status of every instance that has not ended, the oldest first; or of one, where it has not."""
+        found = self._read(lambda tx: tx.execute(_UNFINISHED, (instance_id,)).fetchall())
+        return [(row[0], Status(row[1])) for row in found]
+
+    def journal(self, seq: int) -> Journal | None:
+        """Return the journal of an instance by its row, None where it is gone."""
+        return self._read(lambda tx: journal.read(tx, seq))
+
     def _load(self, where: str, values: tuple[Any, ...]) -> list[Instance]:
+        return self._read(lambda tx: instances.load_instances(tx, where, values))
+
+    def _read(self, look: Callable[[sqlite3.Connection], T]) -> T:
         try:
             self._connection.execute("BEGIN")  # several tables as of one moment
             try:
-                return instances.load_instances(self._connection, where, values)
+                return look(self._connection)
             finally:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:

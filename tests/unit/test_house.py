@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "runtime.server.app": _BELOW_CHILD | {"runtime.server", "runtime.http", "runtime.child.main_module", ""},
     "runtime.testing": _BELOW_CHILD | {"runtime.server", "runtime.child.core"},
     "runtime.cli": _RUNTIME | {""},
-    "testing": {"runtime.testing"},  # the public face of what users test with
+    "testing": {"runtime.testing", "runtime.authoring.replays"},  # the public face of what users test with
     "": _RUNTIME | {"runtime.cli", "runtime.testing"},  # paddock itself, the public face
     "examples": {""},  # like any user: the public face and nothing behind it
 }
