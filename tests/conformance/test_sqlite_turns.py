@@ -341,6 +341,16 @@ def test_threads_take_turns(path):
     assert len(most) == 200
 
 
+async def test_a_writer_waits_for_its_turn(store, path):
+    """Not at SQLite's lock, which starves whom it likes: that one is free here, and the turn is another's."""
+    with LockFile.of(path):
+        writing = asyncio.create_task(store.create(new("a"), NOW))
+        await asyncio.wait({writing}, timeout=0.3)
+        assert not writing.done()
+        assert await store.get("a") is None
+    assert await writing is True
+
+
 async def test_an_emitted_flood_is_joined(store):
     lease = await claimed(store)
     await asyncio.gather(*(store.commit(lease, [Emitted("e", {"n": n})], NOW) for n in range(500)))

@@ -65,7 +65,9 @@ MUTANTS = [
     ),
     Mutant(
         "a crash spends no retry", "G1", "runtime/engine/execution.py",
-        "        if call.at_most_once:\n", "        row.failures += 1\n        if call.at_most_once:\n",
+        "        elif call.at_most_once:\n            await self.fail(row, PaddockError",
+        "        elif row.attempts and setattr(row, 'failures', row.failures + 1):\n            pass\n"
+        "        elif call.at_most_once:\n            await self.fail(row, PaddockError",
         "unit/engine/test_steps.py::test_the_count_of_tries_outlives_a_crash",
     ),
     # --- G2 ---
@@ -92,7 +94,7 @@ MUTANTS = [
     ),
     Mutant(
         "the end of a dead child's family before its successor", "G2", "runtime/child/forkserver.py",
-        "            if pid not in self._children:\n", "            if False:\n",
+        "            if pid not in self._children and pid not in self._retired and", "            if False and",
         f"{_INTEGRATION}test_ending.py::test_the_family_is_gone_before_the_instance_is_resumed",
     ),
     Mutant(
@@ -212,15 +214,14 @@ MUTANTS = [
     # --- G10 ---
     Mutant(
         "a sleep's end that is fixed when it begins", "G10", "runtime/engine/waits.py",
-        '    await execution.park(row.wake_at)\n    execution.complete(row, "null")',
-        '    await execution.park(execution.clock.now() + seconds)\n    execution.complete(row, "null")',
-        "acceptance/contract/test_life.py::test_a_sleep_is_not_begun_again_by_a_restart",
+        'await execution.suspension.park(row.wake_at)\n    execution.complete(row, "null")',
+        'await execution.suspension.park(execution.clock.now() + seconds)\n    execution.complete(row, "null")',
+        "unit/engine/test_graph.py::test_a_sleeps_time_of_waking_is_fixed_when_it_begins",
     ),
     Mutant(
         "a retry's delay that is kept", "G10", "runtime/engine/execution.py",
-        '        elif row.status == "retrying" and row.wake_at is not None:\n            await self._catch_up()\n            await self.park(row.wake_at)\n',
-        '        elif row.status == "retrying" and row.wake_at is not None:\n            await self._catch_up()\n',
-        "unit/engine/test_steps.py::test_a_crash_during_the_delay_waits_only_for_the_rest",
+        "            if row.wake_at is not None:\n                await self.suspension.park(row.wake_at)\n", "            pass\n",
+        "unit/engine/test_steps.py::test_a_short_delay_is_waited_for_again_only_for_the_rest",
     ),
     # --- G11 ---
     Mutant(
@@ -290,7 +291,7 @@ MUTANTS = [
     Mutant(
         "writers take turns", "G14", "runtime/store/worker.py",
         "                with self._turn:\n                    return self._transaction(batch)", "                return self._transaction(batch)",
-        f"{_TURNS}test_turns_go_on_while_a_server_comes_and_goes",
+        f"{_TURNS}test_a_writer_waits_for_its_turn",
     ),
     Mutant(
         "one server for a database", "G14", "runtime/server/running.py",
