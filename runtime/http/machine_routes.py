@@ -9,7 +9,7 @@ from typing import Any
 from starlette.responses import Response
 
 from ..base.clock import as_datetime
-from ..base.errors import ConfigError, MachineError
+from ..base.errors import ConfigError, MachineError, WorkflowNotFound
 from ..base.records import Status
 from ..server.registry import Registered
 from ..server.scheduler import Schedule
@@ -128,17 +128,16 @@ async def list_schedules(call: Call) -> Response:
 
 async def create_schedule(call: Call) -> Response:
     """Start instances by the clock from now on."""
-    body, workflows = call.body, call.served.workflows
+    body, workflows = call.body.root, call.served.workflows
     known = registered(call.served, body.workflow)
-    if known is not None:
-        check_strictly(known, body.input)
+    if known is None:
+        raise WorkflowNotFound(f"no workflow {body.workflow!r:.150} is registered")
+    check_strictly(known, body.input)
     taken = {one.id for one in await workflows.get_schedules()}
     if (body.id or body.workflow.replace(":", ".")) in taken:
         raise Problem(
             409, "ScheduleExists", "a schedule of this id is there already; delete it first, or give another id"
         )
-    if (body.cron is None) == (body.every is None):
-        raise Problem(422, "InvalidRequest", "body: give exactly one of cron and every")
     ident = await workflows.schedule(
         body.workflow,
         cron=body.cron,

@@ -28,6 +28,7 @@ _LOCAL = "#/$defs/"
 _TYPED = frozenset({"start", "run"})
 _ALWAYS = (400, 401, 403, 422, 500, 503)
 _WITH_BODY = (408, 413, 415)
+_ANY_OBJECT = {"type": "object", "propertyNames": {"minLength": 1, "maxLength": 1000}}
 _PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "code"],
@@ -88,7 +89,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "responses": dict(_responses(operation)),
     }
     if operation.takes_body:
-        schema = {"type": "object"} if operation.body is None else {"$ref": _REF + operation.body.__name__}
+        schema = _ANY_OBJECT if operation.body is None else {"$ref": _REF + operation.body.__name__}
         found["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     if operation.path == "/api/session":
         found["security"] = []
@@ -124,10 +125,10 @@ def _responses(operation: Operation) -> Iterator[tuple[str, dict[str, Any]]]:
         elif model is not None:
             content["application/json"] = {"schema": {}}
         if operation.stream and status == 200:  # noqa: PLR2004
-            content["text/event-stream"] = {"schema": {"type": "string"}}
+            content["text/event-stream"] = {}
         yield str(status), {"description": "done", **({"content": content} if content else {})}
     if operation.stream and not operation.answers:
-        yield "200", {"description": "events", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+        yield "200", {"description": "events", "content": {"text/event-stream": {}}}
     bodies = _WITH_BODY if operation.method != "GET" else ()
     for status in sorted({*_ALWAYS, *bodies, *operation.errors} - set(operation.answers)):
         problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": _REF + "Problem"}}}}
@@ -158,7 +159,7 @@ def _typed(operation: Operation, known: Registered, schemas: dict[str, Any]) -> 
             "name": "Idempotency-Key",
             "in": "header",
             "required": False,
-            "schema": {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$"},
+            "schema": {"type": "string", "minLength": 1},
         }
     ]
     found["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}

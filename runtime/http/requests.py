@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pydantic_core
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, ValidationError, WithJsonSchema
 from starlette.requests import Request
 
 from ..base.duration import parse_duration
@@ -38,7 +39,9 @@ __all__ = [
 _SLACK = 64 * 1024
 _BODY_TIMEOUT = 60.0
 _LARGEST = 2**62
-_DURATION_PATTERN = r"^\s*(\d{1,9}(\.\d{1,9})?\s*(ms|s|sec|m|min|h|d|w)\s*)+$"
+_PART = r"[0-9]{1,9}(\.[0-9]{1,9})?(ms|s|sec|m|min|h|d|w)"
+_DURATION_PATTERN = f"^{_PART}( ?{_PART})*$"
+_LONGEST = 1e9
 
 
 def _digits(value: object) -> object:
@@ -51,21 +54,37 @@ def _digits(value: object) -> object:
 
 
 def _duration(value: object) -> object:
+    """Read a duration: seconds, or text of the pattern that is described."""
+    if isinstance(value, str) and not re.fullmatch(_DURATION_PATTERN, value):
+        raise ValueError('it must be a duration, such as 30 (seconds), "5min" or "1h 30min"')
+    if isinstance(value, int | float) and value > _LONGEST:
+        raise ValueError(f"it must be at most {_LONGEST:.0f} seconds")
     try:
         return parse_duration(value)  # type: ignore[arg-type]
     except ConfigError as error:
         raise ValueError(str(error)) from None
 
 
-Whole = Annotated[int, BeforeValidator(_digits)]
-Cursor = Annotated[Whole, Field(ge=0, le=_LARGEST)]
+def _integral(value: object) -> object:
+    """Take 5.0 for 5: JSON does not tell them apart."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# The bounds stand before the validator, for what stands behind it is not described.
+Cursor = Annotated[int, Field(ge=0, le=_LARGEST), BeforeValidator(_digits)]
+Count = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_digits)]
+PageSize = Annotated[int, Field(ge=1, le=500), BeforeValidator(_digits)]
+Key = Annotated[str, Field(min_length=1, max_length=1000)]
 Flag = Literal["0", "1", "true", "false"]
 _DURATION_SCHEMA = {
-    "anyOf": [{"type": "number", "minimum": 0, "maximum": 1e9}, {"type": "string", "pattern": _DURATION_PATTERN}],
+    "anyOf": [{"type": "number", "minimum": 0, "maximum": _LONGEST}, {"type": "string", "pattern": _DURATION_PATTERN}],
     "description": 'seconds, or text such as "5min" or "1h 30min"',
 }
 #: Seconds, or text such as "5min"; seconds once it is read.
-DurationText = Annotated[float, BeforeValidator(_duration), Field(ge=0, le=1e9), WithJsonSchema(_DURATION_SCHEMA)]
+DurationText = Annotated[float, BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)]
+
+#: Only described here: `check_instance_id` judges, and says what may stand in an id.
+InstanceId = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._:@+=~-]{0,127}$"})]
 
 
 class Query(BaseModel):
@@ -81,7 +100,6 @@ class ResultQuery(Query):
         Annotated[
             float,
             BeforeValidator(_duration),
-            Field(ge=0, le=1e9),
             WithJsonSchema({"type": "string", "pattern": _DURATION_PATTERN}),
         ]
         | None
@@ -95,7 +113,7 @@ class InstancesQuery(Query):
     status: list[str] = Field(default_factory=list)
     q: str | None = Field(default=None, max_length=200)
     parent: str | None = Field(default=None, max_length=200)
-    limit: Whole = Field(default=50, ge=1, le=500)
+    limit: PageSize = 50
     before: Cursor | None = None
     after: Cursor | None = None
 
@@ -119,7 +137,7 @@ class StreamQuery(Query):
     pattern: str = Field(default="*", min_length=1, max_length=300)
     instance_id: str | None = Field(default=None, max_length=200)
     after: Cursor | None = None
-    limit: Whole = Field(default=100, ge=1, le=1000)
+    limit: Count = 100
     short: Flag = "0"
     follow: Flag = "true"
     until: Literal["end"] | None = None
@@ -131,8 +149,8 @@ class LogsQuery(Query):
     level: Literal["debug", "info", "warning", "error", "critical"] | None = None
     after: Cursor | None = None
     before: Cursor | None = None
-    limit: Whole = Field(default=100, ge=1, le=1000)
-    tail: Annotated[Whole, Field(ge=1, le=1000)] | None = None
+    limit: Count = 100
+    tail: Count | None = None
     follow: Flag = "true"
     until: Literal["end"] | None = None
 
@@ -140,7 +158,7 @@ class LogsQuery(Query):
 class KillsQuery(Query):
     """Which kills."""
 
-    limit: Whole = Field(default=50, ge=1, le=200)
+    limit: PageSize = 50
     before: Cursor | None = None
     instance_id: str | None = Field(default=None, max_length=200)
 
@@ -155,10 +173,10 @@ class StartBody(Body):
     """What to start."""
 
     input: Any = None
-    id: str | None = None
+    id: InstanceId | None = None
     delay: DurationText | None = None
-    priority: int = Field(default=0, ge=-(2**31), le=2**31)
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    priority: Annotated[int, Field(ge=-(2**31), le=2**31), BeforeValidator(_integral)] = 0
+    metadata: dict[Key, Any] = Field(default_factory=dict)
 
 
 class RunBody(StartBody):
@@ -172,7 +190,7 @@ class ForkBody(Body):
 
     from_step: str | None = None
     input: Any = None
-    id: str | None = None
+    id: InstanceId | None = None
 
 
 class SignalBody(Body):
@@ -182,26 +200,73 @@ class SignalBody(Body):
     payload: Any = None
 
 
-class BulkBody(Body):
-    """What to do with many instances: those that are named, or those of a workflow and a status."""
+class BulkNamed(Body):
+    """One thing to do to each of some instances."""
 
     action: Literal["cancel", "retry", "cleanup", "pause", "unpause"]
-    ids: list[str] | None = Field(default=None, max_length=1000)
+    ids: list[str] = Field(max_length=1000)
+    workflow: None = None
+    status: None = None
+    older_than: None = None
+
+
+class _BulkFound(Body):
+    ids: None = None
     workflow: str | None = None
-    status: str | None = None
+
+
+class BulkCancel(_BulkFound):
+    """Cancel unfinished instances, of a workflow or a status."""
+
+    action: Literal["cancel"]
+    status: Literal["pending", "running", "sleeping", "waiting", "paused", "blocked"] | None = None
+    older_than: None = None
+
+
+class BulkRetry(_BulkFound):
+    """Retry failed instances, of a workflow."""
+
+    action: Literal["retry"]
+    status: Literal["failed"] | None = None
+    older_than: None = None
+
+
+class BulkCleanup(_BulkFound):
+    """Delete instances that have ended, of a workflow or a status, some time ago."""
+
+    action: Literal["cleanup"]
+    status: Literal["completed", "failed", "cancelled", "timed_out"] | None = None
     older_than: DurationText | None = None
 
 
-class ScheduleBody(Body):
-    """When to start what; exactly one of `cron` and `every`."""
+class BulkBody(RootModel[BulkNamed | BulkCancel | BulkRetry | BulkCleanup]):
+    """What to do with many instances: those that are named, or those of a workflow and a status."""
 
+
+class _Scheduled(Body):
     workflow: str
-    cron: str | None = Field(default=None, max_length=200)
-    every: DurationText | None = None
     input: Any = None
-    id: str | None = None
+    id: InstanceId | None = None
     tz: str = Field(default="UTC", max_length=100)
     catch_up: Literal["one", "all", "skip"] = "one"
+
+
+class ScheduleCron(_Scheduled):
+    """Start instances at the times of five fields: minute, hour, day, month, weekday."""
+
+    cron: str = Field(max_length=200)
+    every: None = None
+
+
+class ScheduleEvery(_Scheduled):
+    """Start instances with a pause between them."""
+
+    every: DurationText
+    cron: None = None
+
+
+class ScheduleBody(RootModel[ScheduleCron | ScheduleEvery]):
+    """When to start what; exactly one of `cron` and `every`."""
 
 
 class SessionBody(Body):

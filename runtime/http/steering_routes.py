@@ -8,14 +8,15 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ..base.errors import InvalidInput, PaddockError
+from ..authoring.machine import MachineDefinition
+from ..base.errors import PaddockError
 from ..base.ids import check_instance_id
-from ..base.records import Status
+from ..base.records import TERMINAL, Status
 from ..store import browse
 from . import answers
 from .operation import Operation, reply
 from .problems import Problem, problem_of
-from .requests import BulkBody, Call, ForkBody, SignalBody
+from .requests import BulkBody, BulkCancel, BulkNamed, BulkRetry, Call, ForkBody, SignalBody
 from .workflow_routes import check_strictly, registered
 
 __all__ = ["OPERATIONS"]
@@ -79,8 +80,21 @@ async def _exists(call: Call, ident: str) -> bool:
 
 async def signal(call: Call) -> Response:
     """Answer a wait."""
+    await _alive(call, "InvalidSignal")
     await call.served.workflows.signal(call.id, call.body.name, call.body.payload)
     return reply(answers.Signalled(id=call.id, name=call.body.name, status=await _status(call, call.id)))
+
+
+async def _alive(call: Call, code: str) -> browse.Row:
+    """Return an instance that has not ended.
+
+    Raises:
+        Problem: it has; the call comes too late, whatever it says.
+    """
+    row: browse.Row = await call.served.store().view(browse.instance, call.id)
+    if row["status"] in TERMINAL:
+        raise Problem(409, code, f"instance {call.id} has ended as {row['status']}")
+    return row
 
 
 def _members(call: Call) -> dict[str, Any]:
@@ -98,6 +112,12 @@ async def metadata(call: Call) -> Response:
 
 async def state(call: Call) -> Response:
     """Change the data of a state machine."""
+    row = await _alive(call, "InvalidState")
+    known = registered(call.served, row["workflow_name"])
+    if known is None or not isinstance(known.definition, MachineDefinition):
+        raise Problem(
+            409, "InvalidState", f"workflow {row['workflow_name']!r} is no state machine; it has no data to update"
+        )
     await call.served.workflows.update_state(call.id, _members(call))
     return await _steered(call)
 
@@ -107,25 +127,15 @@ async def state(call: Call) -> Response:
 
 async def bulk(call: Call) -> Response:
     """Cancel, retry, hold, release or delete many instances."""
-    body, workflows = call.body, call.served.workflows
-    if body.ids is not None:
-        if body.workflow is not None or body.status is not None or body.older_than is not None:
-            raise Problem(422, "InvalidRequest", "body: `ids` stands alone, without workflow, status and older_than")
+    body, workflows = call.body.root, call.served.workflows
+    if isinstance(body, BulkNamed):
         return reply(await _each(body.action, _one(call, body.action), body.ids))
-    if body.status is not None and body.status not in list(Status):
-        raise Problem(422, "InvalidRequest", f"body.status: there is no such status; there are {', '.join(Status)}")
-    if body.older_than is not None and body.action != "cleanup":
-        raise Problem(422, "InvalidRequest", "body.older_than is for cleanup")
-    if body.action == "cancel":
+    if isinstance(body, BulkCancel):
         count = await workflows.cancel_all(name=body.workflow, status=body.status)
-    elif body.action == "retry":
-        if body.status not in (None, Status.FAILED):
-            raise Problem(422, "InvalidRequest", "body.status: retry is for failed instances")
+    elif isinstance(body, BulkRetry):
         count = await workflows.retry_all(name=body.workflow)
-    elif body.action == "cleanup":
-        count = await workflows.cleanup_all(name=body.workflow, status=body.status, older_than=body.older_than or 0)
     else:
-        raise InvalidInput(f"{body.action} needs `ids`")
+        count = await workflows.cleanup_all(name=body.workflow, status=body.status, older_than=body.older_than or 0)
     return reply(answers.Bulk(action=body.action, count=count, failed=[]))
 
 
@@ -193,7 +203,7 @@ OPERATIONS = (
         signal,
         body=SignalBody,
         answers={200: answers.Signalled},
-        errors=(404, 413),
+        errors=(404, 409, 413),
     ),
     Operation(
         "POST",
@@ -203,7 +213,7 @@ OPERATIONS = (
         metadata,
         raw_body=True,
         answers={200: answers.Metadata},
-        errors=(404, 413),
+        errors=(404, 409, 413),
     ),
     Operation(
         "POST",
@@ -213,7 +223,7 @@ OPERATIONS = (
         state,
         raw_body=True,
         answers={200: answers.Steered},
-        errors=(404, 413),
+        errors=(404, 409, 413),
     ),
     Operation(
         "POST",

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..authoring.outline import json_schema, outline, signals_of, style_of
-from ..base.errors import InstanceNotFound, InvalidInstanceId, WorkflowNotFound
+from ..base.errors import InstanceNotFound, InvalidInput, InvalidInstanceId, WorkflowNotFound
 from ..base.ids import check_instance_id
 from ..base.records import Status
 from ..base.values import ANY
@@ -103,20 +103,19 @@ def _known(call: Call) -> Registered:
 
 
 def key_of(request: Request, ident: str | None) -> str | None:
-    """Return the id that a call names: in its body, or as `Idempotency-Key`, which need not look like an id."""
+    """Return the id that a call names: in its body, else as `Idempotency-Key`, which need not look like an id."""
     key = request.headers.get("idempotency-key")
     if key is None:
         return ident
     key = key.strip().strip('"')
     if not key:
         raise Problem(422, "InvalidRequest", "Idempotency-Key is empty")
+    if ident is not None:
+        return ident
     try:
-        key = check_instance_id(key)
+        return check_instance_id(key)
     except InvalidInstanceId:
-        key = f"key-{hashlib.sha256(key.encode()).hexdigest()[:40]}"
-    if ident is not None and ident != key:
-        raise Problem(422, "InvalidRequest", "body.id and Idempotency-Key name two different instances")
-    return key
+        return f"key-{hashlib.sha256(key.encode()).hexdigest()[:40]}"
 
 
 def check_strictly(known: Registered, value: Any) -> None:
@@ -126,11 +125,25 @@ def check_strictly(known: Registered, value: Any) -> None:
         InvalidInput: it does not fit; the fields are named.
     """
     schema = known.definition.input_schema
-    if schema.typed:
-        name = known.definition.name
-        schema.decode(
-            ANY.encode(value, f"the input of workflow {name!r}"), f"the input of workflow {name!r}", strict=True
-        )
+    if not schema.typed:
+        return
+    what = f"the input of workflow {known.definition.name!r}"
+    try:
+        schema.decode(ANY.encode(value, what), what, strict=True)
+    except InvalidInput:
+        whole = _whole(value)
+        if whole == value and repr(whole) == repr(value):
+            raise
+        schema.decode(ANY.encode(whole, what), what, strict=True)
+
+
+def _whole(value: Any) -> Any:
+    """Return a value with 5 for 5.0: JSON does not tell them apart, and an integer may be written so."""
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 async def _begin(call: Call, known: Registered) -> tuple[str, bool]:
