@@ -22,7 +22,7 @@ class Tick(BaseModel):
     count: int
 
 
-@flow("counter", description="Counts, and tells each number as it comes.", tags=["streaming"])
+@flow("counter", description="Counts, and tells each number as it comes.", tags=["streaming"], stream=Tick)
 async def counter(count: int, ctx: FlowContext) -> str:
     """Count with a pause before each number."""
     for number in range(count):
@@ -48,9 +48,9 @@ async def count(server: AppServer, upto: int) -> None:
     """Run the counter with a reader, then read its chunks again from the beginning."""
     stream = server.workflows.stream(counter, upto)
     async for chunk in stream:
-        print("chunk", chunk)
+        print("chunk", chunk.count)
     print(await stream.result(timeout="1min"))
-    again = [chunk["count"] async for chunk in server.workflows.follow(await stream.id())]
+    again = [chunk.count async for chunk in server.workflows.follow(await stream.id())]
     print("read again:", again)
 
 

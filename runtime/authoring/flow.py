@@ -45,6 +45,7 @@ class Flow(Generic[P, R]):
     timeout: float | None = None
     description: str | None = None
     tags: tuple[str, ...] = ()
+    chunk_schema: Schema = ANY
 
     @property
     def input_schema(self) -> Schema:
@@ -66,13 +67,13 @@ class Flow(Generic[P, R]):
         return source_hash(self.function, self.name)
 
     def schemas(self) -> Iterable[tuple[str, Schema]]:
-        """Return the schemas of input and output."""
-        return (("its input", self.input_schema), ("its output", self.output_schema))
+        """Return the schemas of input, output and chunks."""
+        return (("its input", self.input_schema), ("its output", self.output_schema), ("its chunks", self.chunk_schema))
 
     async def run(self, frame: Frame) -> tuple[Any, Schema]:
         """Run the function from the top."""
         value = frame.execution.replay.decode_input(self.input_schema, f"the input of workflow {self.name!r}")
-        frame.input = value
+        frame.input, frame.chunk = value, self.chunk_schema
         return await self.run_in(FlowContext(frame), value), self.handler.output
 
     async def run_in(self, context: FlowContext, value: Any) -> Any:
@@ -140,6 +141,7 @@ def flow(
     isolated: bool = True,
     description: str | None = None,
     tags: Sequence[str] = (),
+    stream: Any = None,
 ) -> Callable[[Callable[P, R]], Flow[P, R]]:
     """Make a function a workflow.
 
@@ -152,6 +154,7 @@ def flow(
         isolated: run instances in a process of their own.
         description: what it is for; the docstring's first line by default.
         tags: words to find it by.
+        stream: the type of what it streams: another chunk is refused, and readers get the type.
 
     Raises:
         InvalidWorkflow: the name cannot be one, or the function's signature cannot work.
@@ -172,6 +175,7 @@ def flow(
             None if timeout is None else parse_duration(timeout),
             description or (doc.splitlines()[0] if doc else None),
             tuple(tags),
+            Schema(stream),
         )
         BUILT[module, known] = made
         return made

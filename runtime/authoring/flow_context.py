@@ -412,7 +412,7 @@ class FlowContext(Context):
 
     async def stream(self, chunk: Any) -> None:
         """Send a chunk to whoever reads the instance's stream; durable once this returns. A replay sends it no second time."""
-        value = plain_json(ANY.encode(chunk, "a stream chunk", self.execution.max_payload))
+        value = self._plain_chunk(chunk)
         await self.execution.chunks.send(self.scope, value)
 
     def _first_time(self, name: str, kind: str) -> bool:

@@ -15,7 +15,7 @@ from ..base.clock import as_datetime
 from ..base.errors import ConfigError
 from ..base.ids import check_key
 from ..base.records import ErrorInfo, Instance, Status, StepResult
-from ..base.values import Schema, plain_json, to_json
+from ..base.values import ANY, Schema, plain_json, to_json
 from ..store.ops import Emitted, MetadataSet
 from .execution import Execution
 from .logs import StepLogger
@@ -31,7 +31,10 @@ _IMMUTABLE = (str, int, float, bool, bytes)
 
 @dataclass(slots=True)
 class Frame:
-    """Where a piece of code stands: the path of its branch, the workflow's input, the outputs so far, the previous output."""
+    """Where a piece of code stands: the path of its branch, the workflow's input, the outputs so far, the previous output.
+
+    `chunk` is the schema of what is streamed.
+    """
 
     execution: Execution
     core: Core
@@ -43,6 +46,7 @@ class Frame:
     scope: str = ""
     key: str = ""
     attempt: int = 1
+    chunk: Schema = ANY
 
 
 class _Steps(Mapping[str, Any]):
@@ -237,12 +241,17 @@ class Context:
         no chunk twice: the first so many are taken as sent.
 
         Raises:
+            InvalidInput: the chunk is not of the type that the flow has named (`stream=`).
             NotSerializable: the chunk has no JSON form.
             PayloadTooLarge: its JSON is longer than `max_payload`.
         """
-        execution = self._frame.execution
-        value = plain_json(Schema().encode(chunk, "a stream chunk", execution.max_payload))
-        await execution.chunks.send(self._frame.key, value)
+        await self._frame.execution.chunks.send(self._frame.key, self._plain_chunk(chunk))
+
+    def _plain_chunk(self, chunk: Any) -> Any:
+        schema = self._frame.chunk
+        text = schema.encode(chunk, "a stream chunk", self._frame.execution.max_payload)
+        schema.decode(text, "a stream chunk")
+        return plain_json(text)
 
     def log(self, level: str, message: str, **data: Any) -> None:
         """Keep a log record with the instance.

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from ..base.records import TERMINAL, Event
+from ..base.values import ANY
 from .bus import EventBus
 
 if TYPE_CHECKING:
@@ -37,9 +38,15 @@ class Stream:
         ident = await self.id()
         async for event in self._bus.subscribe("workflow.*", instance_id=ident, after=0):
             if event.name == "workflow.stream":
-                yield event.data["chunk"]
+                yield self._typed(event)
             elif _may_end(event) and await self._over(ident):
                 return
+
+    def _typed(self, event: Event) -> Any:
+        """Return a chunk as the type that its flow names, plain JSON where it names none."""
+        registry, name, chunk = self._workflows.registry, event.workflow_name, event.data["chunk"]
+        schema = getattr(registry.get(name).definition, "chunk_schema", ANY) if name in registry else ANY
+        return schema.decode(ANY.encode(chunk, "a chunk"), f"a chunk of {name!r}") if schema.typed else chunk
 
     async def _over(self, ident: str) -> bool:
         """Tell whether the end that was read is the last word: a retry opens an instance again."""

@@ -578,3 +578,32 @@ async def test_crashes_of_a_plain_flow_change_nothing():
     report = await paddock.testing.crash_everywhere(plain)
     assert report.outcome == [2, [4, 6], "y"]
     assert report, report.differences
+
+
+async def test_chunks_have_the_type_that_the_flow_names():
+    async def talk(ctx: Context):
+        await ctx.stream(Verdict(ok=False))
+
+    @flow("inner")
+    async def inner(ctx):
+        await ctx.stream({"ok": True, "by": "inner"})
+
+    @flow("typed", stream=Verdict)
+    async def typed(ctx):
+        await ctx.stream({"ok": True, "by": "eve"})
+        await ctx.step("talk", talk)
+        await inner()
+        for wrong in ({"ok": "perhaps"}, "text", None):
+            try:
+                await ctx.stream(wrong)
+            except InvalidInput as error:
+                ctx.log("info", str(error))
+        return "done"
+
+    async with paddock.testing.server(register=[typed]) as server:
+        stream = server.workflows.stream(typed)
+        chunks = await _read(stream)
+        logs = await server.logs.query(instance_id=await stream.id())
+        followed = await _read(server.workflows.follow(await stream.id()))
+    assert chunks == followed == [Verdict(ok=True, by="eve"), Verdict(ok=False), Verdict(ok=True, by="inner")]
+    assert [line.message.partition(":")[0] for line in logs] == ["a stream chunk does not fit Verdict"] * 3
