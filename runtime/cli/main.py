@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..base.errors import OutcomeError, PaddockError
-from . import check, demo, list_, run, serve, show
+from . import check, demo, doctor, list_, run, serve, show
 from .output import FAILED, USAGE, complain
 
 __all__ = ["app", "main"]
@@ -30,6 +30,7 @@ app.command("serve")(serve.serve)
 app.command("list")(list_.list_instances)
 app.command("show")(show.show)
 app.command("check")(check.check)
+app.command("doctor")(doctor.doctor)
 app.command("demo", context_settings={"allow_extra_args": False})(demo.demo)
 
 

@@ -42,22 +42,34 @@ class RunDirectory:
         Raises:
             RunDirectoryError: its path is too long for a socket, it is no directory, it belongs to somebody else, or others may enter it.
         """
-        if given is not None:
-            path = os.path.abspath(os.fspath(given))
-        else:
-            parent = os.path.join(tempfile.gettempdir(), f"paddock-{os.geteuid()}")
-            _make_private(parent)
-            path = os.path.join(parent, hashlib.sha256(os.fsencode(database)).hexdigest()[:12])
+        path = os.path.abspath(os.fspath(given)) if given is not None else cls.place(database)
+        if given is None:
+            _make_private(os.path.dirname(path))
+        cls.check_length(path)
+        _make_private(path)
+        for name in ("out", "trace"):
+            _make_private(os.path.join(path, name))
+        return cls(path, _token(os.path.join(path, "token")))
+
+    @staticmethod
+    def place(database: str) -> str:
+        """Return where the run directory of a database (its real path) lies, where the user names none."""
+        parent = os.path.join(tempfile.gettempdir(), f"paddock-{os.geteuid()}")
+        return os.path.join(parent, hashlib.sha256(os.fsencode(database)).hexdigest()[:12])
+
+    @staticmethod
+    def check_length(path: str) -> None:
+        """Refuse a directory whose socket would have too long a path.
+
+        Raises:
+            RunDirectoryError: it has.
+        """
         try:
             check_socket_path(os.path.join(path, "hub.sock"))
         except SocketPathTooLong as error:
             raise RunDirectoryError(
                 f"run directory {path}: {error}. Give AppServer(run_dir=…) a shorter path."
             ) from None
-        _make_private(path)
-        for name in ("out", "trace"):
-            _make_private(os.path.join(path, name))
-        return cls(path, _token(os.path.join(path, "token")))
 
     @property
     def socket_path(self) -> str:

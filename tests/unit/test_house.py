@@ -41,7 +41,8 @@ ALLOWED: dict[str, set[str]] = {
     # AppServer hands its services to the HTTP side, which knows nothing of AppServer
     "runtime.server.app": _BELOW_CHILD | {"runtime.server", "runtime.http", "runtime.child.main_module", ""},
     "runtime.testing": _BELOW_CHILD | {"runtime.server", "runtime.child.core"},
-    "runtime.cli": _RUNTIME | {""},
+    "runtime.doctor": _BELOW_CHILD | {"runtime.server"},
+    "runtime.cli": _RUNTIME | {"runtime.doctor", ""},
     "testing": {"runtime.testing", "runtime.authoring.replays"},  # the public face of what users test with
     "": _RUNTIME | {"runtime.cli", "runtime.testing"},  # paddock itself, the public face
     "examples": {""},  # like any user: the public face and nothing behind it

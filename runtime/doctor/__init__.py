@@ -1,0 +1,1 @@
+"""What `paddock doctor` looks at: the machine, a database, a run directory. It changes nothing."""
