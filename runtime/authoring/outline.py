@@ -23,9 +23,9 @@ from .flow import Flow
 from .graph import Graph
 from .machine import MachineDefinition
 from .nodes import ChoiceNode, Node, ParallelNode, TaskNode
-from .waiting import ChildNode, LoopNode, PollNode, SleepNode, WaitEventNode
+from .waiting import ChildNode, JobNode, LoopNode, PollNode, SleepNode, WaitEventNode
 
-__all__ = ["json_schema", "outline", "signals_of", "style_of"]
+__all__ = ["describe", "json_schema", "outline", "signals_of", "style_of"]
 
 _LABEL_AT_MOST = 80
 #: Methods of a flow's context, and of a state class, that make a step whose name is their first argument.
@@ -47,6 +47,24 @@ def style_of(definition: Definition) -> str:
     if isinstance(definition, Flow):
         return "flow"
     return "machine" if isinstance(definition, MachineDefinition) else "action"
+
+
+def describe(definition: Definition) -> dict[str, Any]:
+    """Return what there is to know of a workflow before it runs; schemas are JSON schemas, `{}` for plain JSON."""
+    return {
+        "name": definition.name,
+        "style": style_of(definition),
+        "description": definition.description,
+        "tags": list(definition.tags),
+        "version": definition.fingerprint(),
+        "isolated": definition.isolated,
+        "timeout": definition.timeout,
+        "total_steps": definition.total_steps,
+        "input": json_schema(definition.input_schema),
+        "output": json_schema(getattr(definition, "output_schema", None), output=True),
+        "stream": json_schema(getattr(definition, "chunk_schema", None), output=True),
+        "signals": signals_of(definition),
+    }
 
 
 def outline(definition: Definition) -> dict[str, Any]:
@@ -152,6 +170,7 @@ _DETAILS: dict[type[Node], tuple[str, ...]] = {
     LoopNode: ("interval", "timeout", "max_iterations"),
     WaitEventNode: ("timeout", "schema"),
     ChildNode: ("workflow",),
+    JobNode: ("workflow", "timeout", "retry"),
     ParallelNode: ("on_error",),
 }
 

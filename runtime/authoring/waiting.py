@@ -186,16 +186,21 @@ class JobNode(TriedNode):
     transform: Callable[..., Any] | None = None
     kind: str = field(default="task", init=False)
 
+    @property
+    def workflow(self) -> str:
+        """The name of the action's workflow."""
+        return action_workflow(self.action)
+
     def shape(self) -> list[Any]:
         """Return the action's workflow with the rest."""
-        return [self.kind, self.name, action_workflow(self.action), self.next, self.end]
+        return [self.kind, self.name, self.workflow, self.next, self.end]
 
     async def run(self, place: Place) -> Arrival:
         """Start it with what is said of its tries, wait without a process, hand on its output or what `transform` makes of it."""
         key = place.key(self.name)
         given = child_input(self.mapper, place, key)
         tries = Tries.of(self.retry, self.timeout)
-        call = ChildCall(action_workflow(self.action), given, metadata=tries.metadata())
+        call = ChildCall(self.workflow, given, metadata=tries.metadata())
         return Arrival(
             await run_child_workflow(
                 place.frame.execution, key, self.name, self.kind, call, self.output, transform=self._output(place, key)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from pydantic import BaseModel
 
+from ..authoring.outline import describe
 from ..base.config import WorkflowsConfig
 from ..base.duration import DurationLike, parse_duration
 from ..base.errors import (
@@ -135,6 +136,15 @@ class Workflows(Steering):
         )
         if self._parts is not None:
             self._parts.queued()
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return what there is to know of each workflow and action, by name, before it runs.
+
+        Each has `name, style, description, tags, version, isolated, timeout, total_steps`, the JSON schemas `input, output, stream`
+        (`{}` for plain JSON), and the `signals` that it is known to wait for.
+        """
+        self.registry.add_actions()
+        return [describe(known.definition) for known in sorted(self.registry, key=lambda one: one.definition.name)]
 
     # --- starting ---
 
