@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..base.errors import ConfigError
+from ..base.records import Status
 
-__all__ = ["event_cursor", "instance_cursor", "page_size"]
+__all__ = ["event_cursor", "instance_cursor", "page_size", "status_wanted"]
 
 
 def page_size(limit: object) -> int:
@@ -38,3 +39,15 @@ def instance_cursor(after: object) -> str | None:
     if after is None or isinstance(after, str):
         return after
     raise ConfigError(f"after must be the id of the last instance seen, not {after!r:.100}")
+
+
+def status_wanted(value: Status | str | None) -> Status | None:
+    """Return the status that a caller names, None for all.
+
+    Raises:
+        ConfigError: there is no such status.
+    """
+    try:
+        return None if value is None else Status(value)
+    except ValueError:
+        raise ConfigError(f"no status {value!r}; there are {', '.join(Status)}") from None

@@ -29,7 +29,7 @@ from ..engine.definition import WorkflowLike
 from ..engine.executor import check_input
 from ..store.instances import NewInstance
 from ..store.schedules import ScheduleRow
-from .paging import instance_cursor, page_size
+from .paging import instance_cursor, page_size, status_wanted
 from .registry import Registered
 from .scheduler import Schedule, first_tick
 from .steering import Steering, WorkflowsParts, metadata_texts
@@ -315,7 +315,7 @@ class Workflows(Steering):
     ) -> list[Instance]:
         """Return instances of one workflow in the order of their ids; `after` is the last id of the page before."""
         return await self._live().store.find(
-            name=name, status=_status(status), limit=page_size(limit), after=instance_cursor(after)
+            name=name, status=status_wanted(status), limit=page_size(limit), after=instance_cursor(after)
         )
 
     async def get_all_instances(
@@ -323,7 +323,7 @@ class Workflows(Steering):
     ) -> list[Instance]:
         """Return instances of all workflows in the order of their ids."""
         return await self._live().store.find(
-            name=name, status=_status(status), limit=page_size(limit), after=instance_cursor(after)
+            name=name, status=status_wanted(status), limit=page_size(limit), after=instance_cursor(after)
         )
 
     # --- schedules ---
@@ -392,13 +392,6 @@ def _priority(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _PRIORITY_MOST:
         raise InvalidInput(f"priority must be a whole number up to {_PRIORITY_MOST:,}, not {value!r:.100}")
     return value
-
-
-def _status(value: Status | str | None) -> Status | None:
-    try:
-        return None if value is None else Status(value)
-    except ValueError:
-        raise ConfigError(f"no status {value!r}; there are {', '.join(Status)}") from None
 
 
 async def _known(ident: str) -> str:
