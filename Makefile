@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-oldest chaos mutation check format bench recovery clean
+.PHONY: help demo docs test test-oldest chaos mutation check format bench recovery clean
 
 WORKERS ?= 2
 PYTEST_ARGS ?=
@@ -24,7 +24,11 @@ help:  ## this list
 demo: .venv/.app  ## install Paddock into .venv and run its demo
 	@.venv/bin/paddock demo
 
-test: check .venv-test/.app  ## check, then run the tests against the installed wheel; PYTEST_ARGS="-k name", WORKERS=0
+docs: .venv/.dev .venv/.app  ## build the documents into build/docs; a warning is an error
+	@.venv/bin/python -P -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
+
+test: check docs .venv-test/.app  ## check, build the documents, then run the tests against the installed wheel; PYTEST_ARGS="-k name", WORKERS=0
 	@PADDOCK_TEST_INSTALLED=1 .venv-test/bin/python -P -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 test-oldest: .venv-oldest/.app  ## run the tests with the oldest release of every dependency

@@ -265,3 +265,17 @@ def test_every_file_is_in_the_table_of_files():
     shipped = {str(path.relative_to(ROOT)) for folder in folders for path in folder.rglob("*.py")}
     shipped -= {name for name in shipped if name.endswith("__init__.py") and name != "paddock/__init__.py"}
     assert named == shipped, "docs/architecture.md, section The files: one line for each file"
+
+
+# --- the reference ---
+
+
+def test_the_reference_has_every_public_name():
+    text = (DOCS / "api.rst").read_text()
+    listed = set(re.findall(r"^\.\. auto\w+:: (?:[\w.]+\.)?(\w+)$", text, re.MULTILINE))
+    assert set(paddock.__all__) - {"__version__"} <= listed
+
+
+def test_every_page_is_in_the_site():
+    listed = set(re.findall(r"^[\w-]+$", (DOCS / "index.md").read_text(), re.MULTILINE))
+    assert {page.stem for page in DOCS.glob("*.md")} - {"index"} <= listed
