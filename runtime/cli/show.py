@@ -129,7 +129,7 @@ def _error(error: ErrorInfo) -> Iterator[Text]:
         f"signal {error.signal}" if error.signal else "",
         f"exit code {error.exit_code}" if error.exit_code is not None else "",
         f"try {error.attempt}" if error.attempt else "",
-        f"{(error.peak_memory or error.max_rss or 0) / 2**20:.0f} MB at most" if error.max_rss else "",
+        f"{max(error.peak_memory or 0, error.max_rss) / 2**20:.0f} MB at most" if error.max_rss else "",
         f"{error.cpu_seconds:.1f} s of CPU time" if error.cpu_seconds else "",
     ]
     if any(facts):

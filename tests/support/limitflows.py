@@ -236,7 +236,14 @@ def found(end: str, ctx: Context) -> str:
         for forks in ("0", "1", "2"):
             command = [sys.executable, "-S", "-c", ESCAPE, pids, "-", forks]
             subprocess.Popen(command, env=environ, close_fds=False, start_new_session=forks == "1")
-    while not os.path.exists(pids) or len(Path(pids).read_text().split()) < 6:
+    if not os.fork():  # a copy of this process, with every connection and database handle that it has
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with open(pids, "a") as file:
+            file.write(f"{os.getpid()}\n")
+        while True:
+            time.sleep(600)
+    while not os.path.exists(pids) or len(Path(pids).read_text().split()) < 7:
         time.sleep(0.01)
     if ctx.attempt == 1 and end != "normal":
         if end == "crash":
@@ -246,4 +253,4 @@ def found(end: str, ctx: Context) -> str:
 
 
 founding = workflow("founding").task("found", found, timeout="30s").build()
-founding_timed = workflow("founding-timed").task("found", found, timeout="4s").build()
+founding_timed = workflow("founding-timed").task("found", found, timeout="6s").build()

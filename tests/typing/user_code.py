@@ -129,6 +129,18 @@ async def main() -> None:
     )
     definition = process_order.build()
     server.workflows.register(definition, max_concurrent=2, on_limit="reject")
+    server.workflows.register(
+        definition,
+        memory_limit="512MB",
+        cpu_limit=timedelta(minutes=10),
+        open_files=100,
+        processes=20,
+        env={"REGION": "eu", "HOME": None},
+        cwd="/tmp",
+        nice=5,
+        python="/usr/bin/python3",
+    )
+    server.workflows.register(definition, memory_limit=2**29, cpu_limit=60, env=["AWS_*"])
     async with server as running:
         assert_type(running, AppServer)
         unsubscribe = server.events.on("workflow.*", heard)
