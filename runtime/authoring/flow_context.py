@@ -7,38 +7,28 @@ the outside of them.
 
 from __future__ import annotations
 
-import contextvars
 import functools
-import json
-import random as random_module
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, TypeVar, get_origin, overload
 
 from ..base.duration import DurationLike, parse_duration
-from ..base.errors import InvalidInput, NotSerializable
-from ..base.ids import check_instance_id, check_key, check_step_name
-from ..base.values import ANY, Schema, plain_json, to_json
-from ..engine.context import Context, Frame
-from ..engine.execution import Execution
+from ..base.errors import InvalidInput
+from ..base.ids import check_instance_id, check_step_name
+from ..base.values import ANY, Schema
+from ..engine.context import Context
 from ..engine.failure import given
-from ..engine.handler import Handler, context_parameter, loose_handler
 from ..engine.inbox import ChildCall, run_child_workflow, start_child, wait_event, wait_for_child
 from ..engine.retry import ONCE, Retry
 from ..engine.step_call import StepCall
 from ..engine.strands import StrandsFailed, run_together
 from ..engine.waits import PollCall, poll, sleep
-from ..store.journal import StepRow
 from .action import ACTIONS, Action, Tries, action_workflow, stands_in_module
+from .function_call import FunctionCall
+from .journaled import STRAND_PATH, JournaledContext
 from .waiting import Poll, polled_type
 
-__all__ = ["ChildHandle", "FlowContext", "look_at"]
-
-#: The scope of the flow whose `gather` began the strand that runs, and the strand's path within it.
-_STRAND_PATH: contextvars.ContextVar[tuple[str, str]] = contextvars.ContextVar("paddock_strand_path", default=("", ""))
+__all__ = ["ChildHandle", "FlowContext"]
 
 T = TypeVar("T")
 RetryLike = Retry | dict[str, Any] | int | None
@@ -53,33 +43,14 @@ class ChildHandle:
     output: Schema
 
 
-class FlowContext(Context):
+class FlowContext(JournaledContext):
     """The context in a flow."""
-
-    @property
-    def frame(self) -> Frame:
-        """Where the code stands."""
-        return self._frame
-
-    @property
-    def execution(self) -> Execution:
-        """The durable core under it."""
-        return self._frame.execution
 
     def _key(self, name: str) -> str:
         """Hand out the key of a step; the code has come to it now, though it may await it later."""
         key = self.execution.key(self.scope, check_step_name(name))
         self.execution.replay.reach(key)
         return key
-
-    @property
-    def scope(self) -> str:
-        """The path that keys begin with: of the nested flow, and of the strand of a `gather` that the running code belongs to.
-
-        Strands take turns as they please, so each counts the names that it uses by itself.
-        """
-        base, path = _STRAND_PATH.get()
-        return self._frame.scope + path if base == self._frame.scope else self._frame.scope
 
     # --- steps ---
 
@@ -154,7 +125,7 @@ class FlowContext(Context):
             InvalidWorkflow: values of the result's type would not come back from JSON.
         """
         key = self._key(name)
-        call = _FunctionCall(function, args, kwargs)
+        call = FunctionCall(function, args, kwargs)
         schema = Schema(output) if output is not None else call.output
         schema.adapter()  # a type that cannot hold the result is refused before the work is done
         policy = Retry.of(retry) if retry is not None else ONCE
@@ -313,7 +284,7 @@ class FlowContext(Context):
             StepFailed: it raised, or found nothing within `timeout` or `max_attempts` checks.
         """
         key = self._key(name)
-        call = _FunctionCall(check, args, {})
+        call = FunctionCall(check, args, {})
 
         async def look(attempt: int) -> tuple[bool, Any]:
             value = await call.run(self._inner(key, attempt), self.execution)
@@ -398,145 +369,16 @@ class FlowContext(Context):
         except StrandsFailed as failed:
             raise failed.errors[0] from None
 
-    # --- told outside, once ---
-
-    async def emit(self, event: str, data: Any = None) -> None:
-        """Publish an event of the user's own; durable once this returns. A replay publishes it no second time."""
-        if self._first_time(f"emit:{check_key(event, 'an event name')}", "emit"):
-            await super().emit(event, data)
-
-    async def set_metadata(self, key: str, value: Any) -> None:
-        """Set one key of the instance's metadata; durable once this returns. A replay does not set it again."""
-        if self._first_time(f"metadata:{check_key(key, 'a metadata key')}", "metadata"):
-            await super().set_metadata(key, value)
-
-    async def stream(self, chunk: Any) -> None:
-        """Send a chunk to whoever reads the instance's stream; durable once this returns. A replay sends it no second time."""
-        value = self._plain_chunk(chunk)
-        await self.execution.chunks.send(self.scope, value)
-
-    def _first_time(self, name: str, kind: str) -> bool:
-        """Tell whether the code is here for the first time, and note that it was, with the next commit."""
-        execution = self.execution
-        key = execution.key(self.scope, name)
-        if execution.recall(key, kind) is not None:
-            return False
-        execution.complete(StepRow(key, name, kind, "new", attempts=1), "null", begin=True, quiet=True)
-        return True
-
-    # --- journaled values ---
-
-    def _recorded(self, name: str, compute: Callable[[], Any], scope: str | None = None) -> Any:
-        """Return a value that is computed once and journaled with the next commit."""
-        execution = self.execution
-        key = execution.key(self.scope if scope is None else scope, name)
-        row = execution.recall(key, name)
-        if row is None:
-            row = StepRow(key, name, name, "new", attempts=1)
-            execution.complete(row, json.dumps(compute()), begin=True, quiet=True)
-        return plain_json(row.output or "null")
-
-    def now(self) -> datetime:
-        """Return the time, timezone-aware UTC; the same on every replay."""
-        return datetime.fromtimestamp(self._recorded("now", self.execution.clock.now), UTC)
-
-    def random(self) -> float:
-        """Return a random number in [0, 1); the same on every replay."""
-        return float(self._recorded("random", random_module.random))
-
-    def uuid4(self) -> uuid.UUID:
-        """Return a random UUID; the same on every replay."""
-        return uuid.UUID(self._recorded("uuid4", lambda: str(uuid.uuid4())))
-
-    @functools.cached_property
-    def rng(self) -> random_module.Random:
-        """A generator seeded once for this instance; a replay draws the same numbers."""
-        return random_module.Random(self._recorded("rng", _seed, self._frame.scope))  # noqa: S311
-
-    def patched(self, change: str) -> bool:
-        """Tell whether this instance shall take a changed piece of code.
-
-        True for instances that come here for the first time; False for those that had passed this place before the change was made.
-        The answer is journaled.
-        """
-        execution = self.execution
-        key = f"{self._frame.scope}patched:{check_step_name(change)}"
-        row = execution.recall(key, "patched")
-        if row is None:
-            if execution.replaying:
-                return False
-            row = StepRow(key, change, "patched", "new", attempts=1)
-            execution.complete(row, "true", begin=True, quiet=True)
-        return bool(plain_json(row.output or "false"))
-
 
 def _polled_schema(returns: Schema) -> Schema:
     """Return the schema of what a check finds: the value's where it is annotated as a `Poll`."""
     return Schema(polled_type(returns)) if (get_origin(returns.annotation) or returns.annotation) is Poll else returns
 
 
-class _FunctionCall:
-    """A user's function with its arguments, and where it wants its context."""
-
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not callable(function):
-            raise InvalidInput(f"{function!r} is no function; a step is ctx.step(name, function, *arguments)")
-        self._handler, self._context_at = look_at(function)
-        self._function = function
-        self._args = args
-        self._kwargs = kwargs
-        self.is_async = self._handler.is_async
-        self.output = self._handler.output
-
-    def shown(self) -> str | None:
-        """Return the arguments as the journal shows them, None where they have no JSON form."""
-        if not self._args and not self._kwargs:
-            return None
-        value = (
-            self._args[0]
-            if len(self._args) == 1 and not self._kwargs
-            else [*self._args, *([self._kwargs] if self._kwargs else [])]
-        )
-        with suppress(NotSerializable):
-            text = to_json(value, "arguments")
-            return text if len(text) <= 64 * 1024 else None
-        return None
-
-    async def run(self, context: Context, execution: Execution) -> Any:
-        """Call it."""
-
-        def call(ctx: Any) -> Any:
-            kwargs = dict(self._kwargs)
-            if self._context_at is not None and self._context_at not in kwargs:
-                kwargs[self._context_at] = ctx
-            return self._function(*self._args, **kwargs)
-
-        async def call_async(ctx: Any) -> Any:
-            return await call(ctx)
-
-        bound = replace(
-            self._handler, function=call_async if self.is_async else call, arguments=(True,), takes_input=False
-        )
-        return await bound.call(None, context, execution.pool)
-
-
-@functools.lru_cache(maxsize=1024)
-def look_at(function: Callable[..., Any]) -> tuple[Handler, str | None]:
-    """Return what there is to know of a function that a step calls, and the name of the parameter that wants the context."""
-    if isinstance(function, Action):
-        function = function.function
-    where = f"step function {getattr(function, '__qualname__', function)!s}"
-    return loose_handler(function, where), context_parameter(function, where)
-
-
 async def _ready(text: str) -> str:
     return text
 
 
-def _seed() -> int:
-    return random_module.getrandbits(62)
-
-
 async def _strand(work: Awaitable[Any], base: str, path: str) -> Any:
-    _STRAND_PATH.set((base, path))  # a strand is a task, with a context of its own
+    STRAND_PATH.set((base, path))  # a strand is a task, with a context of its own
     return await work

@@ -13,7 +13,7 @@ from ..base.errors import ConfigError, StepTimeout
 from ..base.log import get_logger
 from ..engine.logs import StepLogger
 from ..engine.retry import ONCE, Retry
-from .flow_context import look_at
+from .function_call import look_at
 
 __all__ = ["ActionCall", "AloneContext"]
 
