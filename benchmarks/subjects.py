@@ -2,7 +2,7 @@
 
 import asyncio
 
-from paddock import Context, workflow
+from paddock import Context, FlowContext, flow, workflow
 
 
 async def work() -> dict[str, int]:
@@ -28,5 +28,14 @@ one_step = _chain(1).build()
 ten_steps = _chain(10).build()
 five_hundred_steps = _chain(500).build()
 killed = workflow("bench-killed").task("hold", hold).build()
+
+sleeper = workflow("bench-sleeper").sleep("a month", "30d").build()
+
+
+@flow("bench-nap")
+async def nap(seconds: float, ctx: FlowContext) -> None:
+    """Sleep for a while, without a process."""
+    await ctx.sleep("nap", seconds)
+
 
 ALL = (one_step, ten_steps, five_hundred_steps, killed)

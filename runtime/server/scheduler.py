@@ -86,9 +86,11 @@ def first_tick(
     try:
         return None, next(CronSim(cron or "", datetime.fromtimestamp(now, zone))).timestamp()
     except CronSimError as error:
-        raise ConfigError(f"{cron!r} is no cron expression: {error}") from None
+        raise ConfigError(
+            f'{cron!r} is no cron expression that can fire: {error}; write minute, hour, day, month and weekday, such as "30 9 * * 1-5"'
+        ) from None
     except StopIteration:
-        raise ConfigError(f"cron expression {cron!r} never fires") from None
+        raise ConfigError(f"cron expression {cron!r} never fires: no such day comes") from None
 
 
 def _zone(name: str) -> tzinfo:

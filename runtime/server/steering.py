@@ -30,6 +30,7 @@ from ..engine.inbox import check_signal
 from ..store.ops import Lease
 from ..store.sqlite import SqliteStore
 from .bus import EventBus
+from .paging import status_wanted
 from .registry import Registry
 
 __all__ = ["Steering", "WorkflowsParts", "metadata_texts"]
@@ -84,6 +85,10 @@ class Steering:
             check_key(name, "a signal's name")
         except InvalidInput as error:
             raise InvalidSignal(str(error)) from None
+        if name == UPDATES:
+            raise InvalidSignal(
+                f"the signal {name!r} is the runtime's own; use update_state(id, {{…}}), which checks the changes"
+            )
         text = ANY.encode(payload, f"signal {name!r}", self._config.max_payload)
         for wait in (await parts.store.awaited(id, name))[:1]:
             check_signal(name, wait.schema, text)
@@ -191,6 +196,7 @@ class Steering:
         Raises:
             InstanceNotFound: there is none.
             InvalidTransition: it never came to that step.
+            InstanceIdConflict: there is an instance of the new id.
             InvalidInput: the input does not fit the workflow.
         """
         parts = self._live()
@@ -237,7 +243,8 @@ class Steering:
     async def _matching(self, name: str | None, status: Status | str | None, wanted: frozenset[Status]) -> list[str]:
         """Return the ids of instances of a workflow and a status that the call concerns at all."""
         found: list[str] = []
-        for one in [Status(status)] if status is not None else sorted(wanted):
+        chosen = status_wanted(status)
+        for one in [chosen] if chosen is not None else sorted(wanted):
             after: str | None = None
             while page := await self._live().store.ids(name=name, status=one, limit=_PAGE, after=after):
                 found += page
@@ -265,13 +272,12 @@ class Steering:
         Raises:
             InvalidTransition: `status` is not one in which an instance has ended.
         """
-        if status is not None and Status(status) not in TERMINAL:
-            raise InvalidTransition(
-                f"only instances that have ended can be cleaned up, not {Status(status).value} ones"
-            )
+        chosen = status_wanted(status)
+        if chosen is not None and chosen not in TERMINAL:
+            raise InvalidTransition(f"only instances that have ended can be cleaned up, not {chosen.value} ones")
         parts = self._live()
         before = parts.clock.now() - parse_duration(older_than)
-        statuses = [Status(status)] if status is not None else sorted(TERMINAL)
+        statuses = [chosen] if chosen is not None else sorted(TERMINAL)
         return await parts.store.remove_matching(name, statuses, before)
 
 

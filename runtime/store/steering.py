@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from ..base.errors import InvalidTransition
+from ..base.errors import InstanceIdConflict, InvalidTransition
 from ..base.records import TERMINAL, Status
 from . import events, instances
 from .ops import Lease
@@ -116,6 +116,7 @@ def fork(
     Raises:
         InstanceNotFound: there is no such instance.
         InvalidTransition: the step never ran.
+        InstanceIdConflict: there is an instance of the new id.
     """
     seq, _ = instances.find(tx, instance_id)
     name, priority, limit_key, text = tx.execute(_SOURCE, (seq,)).fetchone()
@@ -129,7 +130,8 @@ def fork(
     if new_input is not None:
         text, limit_key = new_input, None  # the dispatcher asks for the key of the new input
     new = instances.NewInstance(new_id, name, text, priority, limit_key)
-    instances.create(tx, new, now)
+    if not instances.create(tx, new, now):
+        raise InstanceIdConflict(f"instance {new_id} exists already; give the fork another id")
     made, _ = instances.find(tx, new_id)
     if before is not None:
         tx.execute(_COPY_STEPS, (made, seq, before[0], before[1]))

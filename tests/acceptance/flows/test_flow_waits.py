@@ -60,6 +60,8 @@ async def test_an_interrupt_takes_a_typed_signal_and_refuses_others_at_the_door(
         instance = await ended(server, ident)
         with pytest.raises(InvalidSignal, match="ended as completed"):
             await server.workflows.signal(ident, "approve", {"ok": True})
+        with pytest.raises(InvalidSignal, match="ended as completed"):
+            await server.workflows.signal(ident, "nobody waits for this", 1)
         with pytest.raises(InstanceNotFound):
             await server.workflows.signal("nobody", "approve", {"ok": True})
     assert instance.output is True
@@ -78,6 +80,8 @@ async def test_builtin_types_and_generic_types_are_checked_at_the_door_too():
     async with paddock.testing.server(register=[kinds]) as server:
         ident = await server.workflows.start(kinds)
         await suspended(server, ident, "waiting", "number")
+        with pytest.raises(InvalidSignal, match="update_state"):
+            await server.workflows.signal(ident, "paddock.update_state", {"any": "thing"})
         with pytest.raises(InvalidSignal, match="number"):
             await server.workflows.signal(ident, "number", "many")
         await server.workflows.signal(ident, "number", 5)

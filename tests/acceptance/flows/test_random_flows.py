@@ -1,10 +1,12 @@
 """Random flows, crashed at every commit: the same result and the same journal as without a crash."""
 
+import asyncio
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import paddock.testing
-from paddock import Context, StepFailed, flow
+from paddock import Context, StepFailed, WorkflowFailed, action, flow
 
 
 def give(value):
@@ -31,12 +33,14 @@ LEAVES = st.one_of(
     st.tuples(st.just("poll"), NAMES, st.integers(1, 3)),
     st.tuples(st.just("value"), NAMES, st.none()),
     st.tuples(st.just("signal"), st.just("go"), st.none()),
+    st.tuples(st.just("child"), NAMES, st.sampled_from(["well", "ill"])),
+    st.tuples(st.just("action"), NAMES, st.booleans()),
 )
 
 PLANS = st.recursive(
     LEAVES,
     lambda inner: st.tuples(
-        st.sampled_from(["all", "sequence", "nested", "loses"]), NAMES, st.lists(inner, min_size=1, max_size=3)
+        st.sampled_from(["all", "group", "sequence", "nested", "loses"]), NAMES, st.lists(inner, min_size=1, max_size=3)
     ),
     max_leaves=6,
 )
@@ -45,6 +49,22 @@ PLANS = st.recursive(
 @flow("nested-part")
 async def nested_part(plan: list, ctx: Context):
     return [await perform(ctx, one) for one in plan]
+
+
+@flow("random-child")
+async def random_child(health: str, ctx: Context):
+    await ctx.sleep("rest", "1h")
+    return await ctx.step("work", fail if health == "ill" else give, *([] if health == "ill" else ["done"]))
+
+
+@action("random-action")
+def random_action(value: str) -> str:
+    return value * 2
+
+
+async def after_a_while(work):
+    await asyncio.sleep(0.002)
+    return await work
 
 
 async def perform(ctx, plan):
@@ -70,6 +90,19 @@ async def perform(ctx, plan):
             return len({str(one) for one in first})
         case "signal":
             return await ctx.wait_event(name, int, timeout="400d")
+        case "child":
+            handle = await ctx.start(random_child, more)
+            try:
+                return await ctx.wait_for(handle)
+            except WorkflowFailed as error:
+                return error.error.step
+        case "action":
+            return await ctx.run_action(random_action, name, isolated=more)
+        case "group":  # the user's own tasks, each with an await of its own before it asks for anything
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(after_a_while(perform(ctx, one))) for one in more[:1]]
+                tasks.append(group.create_task(after_a_while(ctx.sleep("beside", "3h"))))
+            return [task.result() for task in tasks]
         case "all":
             return await ctx.gather(*(perform(ctx, one) for one in more))
         case "sequence":
@@ -98,12 +131,14 @@ def signals(plan):
 
 def count(plan):
     kind, _, more = plan
-    inner = more if kind in ("all", "sequence", "nested", "loses") else []
-    return (kind == "signal") + sum(count(one) for one in (inner[:1] if kind == "loses" else inner))
+    inner = more if kind in ("all", "group", "sequence", "nested", "loses") else []
+    return (kind == "signal") + sum(count(one) for one in (inner[:1] if kind in ("loses", "group") else inner))
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(plan=PLANS.filter(lambda plan: count(plan) <= 1))
 async def test_a_crash_anywhere_changes_nothing(plan):
-    report = await paddock.testing.crash_everywhere(random_flow, plan, signals={"go": 5}, timeout="20s")
+    report = await paddock.testing.crash_everywhere(
+        random_flow, plan, signals={"go": 5}, also=[random_child], timeout="20s"
+    )
     assert report, (plan, report.differences)

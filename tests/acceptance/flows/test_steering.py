@@ -8,6 +8,7 @@ from flowkit import DEADLINE, ended, outputs, suspended, until
 
 import paddock.testing
 from paddock import (
+    ConfigError,
     Context,
     InstanceIdConflict,
     InstanceNotFound,
@@ -305,6 +306,9 @@ async def test_fork_shares_the_journal_before_a_step():
         assert ran == ["a", "broken", 0, 1, "c"]
         instance, ran = await fork("c", new_id="my-fork")
         assert (instance.id, ran) == ("my-fork", ["c"])
+        for taken in ("my-fork", first):  # also with the same input
+            with pytest.raises(InstanceIdConflict):
+                await server.workflows.fork(first, "c", new_id=taken)
         with pytest.raises(InvalidTransition, match="never came to a step 'z'"):
             await server.workflows.fork(first, "z")
         with pytest.raises(InvalidInput):
@@ -548,6 +552,9 @@ async def test_bulk_forms():
         assert (await server.workflows.get_instance(held)).status == "cancelled"
         with pytest.raises(InvalidTransition):
             await server.workflows.cleanup_all(status="waiting")
+        for unknown in (server.workflows.cleanup_all(status="nope"), server.workflows.cancel_all(status="nope")):
+            with pytest.raises(ConfigError, match="completed"):
+                await unknown
         assert await server.workflows.cleanup_all(older_than="1d") == 0
         assert await server.workflows.cleanup_all(name="patient", status="cancelled") == 0
         assert await server.workflows.cleanup_all(name="patient") == 3
