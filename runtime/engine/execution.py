@@ -28,6 +28,7 @@ from ..base.values import Schema
 from ..store.journal import Journal, StepRow
 from ..store.ops import Progress, StepBegun, StepCompleted, StepRetrying
 from ..store.ops import StepFailed as StepFailedOp
+from . import tracing
 from .chunks import Chunks
 from .failure import STOPPED, cannot_get_better, contain, describe_error, recorded_error, recorded_failure
 from .flow_tasks import FlowTasks
@@ -261,10 +262,12 @@ class Execution:
     async def _attempt(self, call: StepCall, attempt: int) -> Any:
         """Run one try; one with a timeout in a task of its own, so that it can be left behind."""
         token = CURRENT_STEP.set((call.name, attempt))
+        journal = self.journal
         try:
-            if call.timeout is None:
-                return await contain(call.run(attempt), GiveBack)
-            task = asyncio.ensure_future(contain(call.run(attempt), GiveBack))
+            with tracing.current(journal.id, journal.metadata, tracing.attempt_span(journal.id, call.key, attempt)):
+                if call.timeout is None:
+                    return await contain(call.run(attempt), GiveBack)
+                task = asyncio.ensure_future(contain(call.run(attempt), GiveBack))
         finally:
             CURRENT_STEP.reset(token)
         try:

@@ -11,6 +11,7 @@ from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
 from ..base.values import Schema
 from ..store.ops import Began, Ended, Op, Progress, Suspended
+from . import tracing
 from .context import Frame
 from .definition import Definition
 from .execution import Execution
@@ -99,7 +100,9 @@ def _read(error: BaseException, execution: Execution) -> tuple[Op | None, Outcom
 
 async def _complete(definition: Definition, frame: Frame) -> tuple[Op | None, Outcome]:
     execution = frame.execution
-    with execution.tasks.joined():
+    journal = execution.journal
+    traced = tracing.current(journal.id, journal.metadata, tracing.instance_span(journal.id))
+    with execution.tasks.joined(), traced:
         value, schema = await definition.run(frame)
     if execution.replay.mismatch is not None:  # the user's code has caught it and gone on
         raise execution.replay.mismatch

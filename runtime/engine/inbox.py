@@ -34,6 +34,7 @@ from ..store.ops import ChildStarted, Logged, SignalTaken, StepBegun, StepWaitin
 from ..store.signals import ChildOutcome
 from .execution import Execution
 from .failure import recorded_failure
+from .tracing import carried
 
 __all__ = [
     "ChildCall",
@@ -201,8 +202,16 @@ async def _start(execution: Execution, key: str, call: ChildCall) -> str:
         await _check_id(execution, ident, call.workflow_name, text)
     priority = execution.journal.priority if call.priority is None else call.priority
     wake_at = execution.clock.now() + call.delay if call.delay else None
-    execution.writer.add(ChildStarted(ident, call.workflow_name, text, key, priority, wake_at, metadata=call.metadata))
+    execution.writer.add(
+        ChildStarted(ident, call.workflow_name, text, key, priority, wake_at, metadata=_with_trace(call.metadata))
+    )
     return ident
+
+
+def _with_trace(metadata: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Let the started instance belong to the trace of the one that starts it."""
+    given = {key for key, _ in metadata}
+    return (*metadata, *((key, json.dumps(text)) for key, text in carried().items() if key not in given))
 
 
 async def _check_id(execution: Execution, ident: str, workflow_name: str, text: str) -> None:

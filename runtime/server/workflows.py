@@ -27,6 +27,7 @@ from ..base.records import TERMINAL, Instance, Status
 from ..base.values import ANY, Schema
 from ..engine.definition import WorkflowLike
 from ..engine.executor import check_input
+from ..engine.tracing import with_caller
 from ..store.instances import NewInstance
 from ..store.schedules import ScheduleRow
 from .paging import instance_cursor, page_size, status_wanted
@@ -215,7 +216,7 @@ class Workflows(Steering):
             priority=_priority(priority),
             limit_key=known.key_of(text),
             wake_at=now + parse_duration(delay) if delay else None,
-            metadata=metadata_texts(metadata, limit),
+            metadata=metadata_texts(with_caller(metadata), limit),
             reject_at=known.limit if known.on_limit == "reject" and known.limit else None,
         )
 

@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "runtime.testing": _BELOW_CHILD | {"runtime.server", "runtime.child.core"},
     "runtime.doctor": _BELOW_CHILD | {"runtime.server"},
     "runtime.cli": _RUNTIME | {"runtime.doctor", ""},
+    "otel": {"runtime.server.tracing"},
     "testing": {"runtime.testing", "runtime.authoring.replays"},  # the public face of what users test with
     "": _RUNTIME | {"runtime.cli", "runtime.testing"},  # paddock itself, the public face
     "examples": {""},  # like any user: the public face and nothing behind it
