@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import resource
 import socket
 import stat
 import struct
@@ -33,6 +34,7 @@ __all__ = ["Listener", "peer_uid"]
 
 # A full backlog makes connects fail on Linux (EAGAIN); a thousand children may come back at once when a server returns.
 _BACKLOG = 4096
+_FEWEST_STRANGERS = 64
 _LOCK_TIMEOUT = 5.0
 _LOCK_RETRY = 0.01
 _PROBE_TIMEOUT = 1.0
@@ -49,6 +51,7 @@ class Listener:
         on_peer: Callable[[Connection, Hello], Awaitable[None]],
         max_frame: int = MAX_FRAME,
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        max_strangers: int | None = None,
     ) -> None:
         """Prepare to listen.
 
@@ -58,16 +61,20 @@ class Listener:
             on_peer: runs in a task per accepted peer; its connection is closed when it returns.
             max_frame: bytes of the longest frame of an accepted peer.
             handshake_timeout: seconds for the hello.
+            max_strangers: how many peers may be connected that have not said hello; the one that waits longest gives way to a new one.
+                None is a quarter of the descriptors that the process may have.
         """
         self._address = address
         self._token = token
         self._on_peer = on_peer
         self._max_frame = max_frame
         self._handshake_timeout = handshake_timeout
+        self._max_strangers = max_strangers if max_strangers is not None else _share_of_descriptors()
+        self._strangers: dict[asyncio.Task[None], None] = {}  # in the order in which they came
         self._server: asyncio.Server | None = None
         self._bound: Address | None = None
         self._inode: tuple[int, int] | None = None
-        self._peers: set[asyncio.Task[None]] = set()
+        self._peers: dict[asyncio.Task[None], Connection] = {}
 
     async def start(self) -> Address:
         """Listen, and return the address with its real port.
@@ -135,13 +142,25 @@ class Listener:
         if self._server is None:  # accepted in the same turn of the loop in which it was stopped
             connection.close()
             return
+        if len(self._strangers) >= self._max_strangers:
+            oldest = next(iter(self._strangers))  # a peer of ours says hello with its first breath
+            del self._strangers[oldest]
+            oldest.cancel()
         task = asyncio.get_running_loop().create_task(self._serve(connection, writer))
-        self._peers.add(task)
-        task.add_done_callback(self._peers.discard)
+        self._peers[task] = connection
+        self._strangers[task] = None
+        task.add_done_callback(self._gone)
+
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        self._peers.pop(task).close()  # a task that is cancelled before its first step closes nothing itself
+        self._strangers.pop(task, None)
 
     async def _serve(self, connection: Connection, writer: asyncio.StreamWriter) -> None:
         try:
             hello = await self._handshake(connection, peer_uid(writer.get_extra_info("socket")))
+            current = asyncio.current_task()
+            if current is not None:
+                self._strangers.pop(current, None)
             if hello is not None:
                 await self._on_peer(connection, hello)
         except (IpcError, OSError):
@@ -166,6 +185,11 @@ class Listener:
             connection.peer = acceptor.hello
         connection.send(answer)
         return acceptor.hello
+
+
+def _share_of_descriptors() -> int:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _BACKLOG if most == resource.RLIM_INFINITY else max(_FEWEST_STRANGERS, most // 4)
 
 
 def peer_uid(sock: socket.socket) -> int | None:

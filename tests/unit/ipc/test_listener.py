@@ -9,6 +9,7 @@ import os
 import socket
 import stat
 import struct
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -171,12 +172,111 @@ async def test_a_failing_handler_is_reported_and_loses_only_its_peer(folder: Pat
     assert [str(report["exception"]) for report in reports] == ["boom", "boom"]
 
 
+async def test_a_thousand_that_never_say_hello_leave_nothing(address: Address):
+    """They come in fifties and go again, some by a close, some half-open; at the end every descriptor is back."""
+    async with listening(address, timeout=0.2) as bound:
+        assert await ask(bound, Nudge()) == Nudge()
+        before = open_descriptors()
+        for n in range(20):
+            silent = [plain(bound) for _ in range(50)]
+            for number, sock in enumerate(silent):
+                if number % 3 == 1:
+                    sock.shutdown(socket.SHUT_WR)
+                elif number % 3 == 2:
+                    sock.send(b"\x00")
+            if n == 10:
+                assert await ask(bound, Nudge()) == Nudge()
+            for sock in silent:
+                sock.close()
+            await asyncio.sleep(0)
+        await until(lambda: open_descriptors() <= before)
+
+
+async def test_strangers_give_way_to_new_ones(address: Address):
+    """So they take up no more than their share of the descriptors, and who says hello gets in."""
+    listener = Listener(address, token="t", on_peer=echo, handshake_timeout=60.0, max_strangers=4)
+    bound = await listener.start()
+    silent = [plain(bound) for _ in range(12)]
+    try:
+        await until(lambda: sum(closed(sock) for sock in silent) == 8)
+        assert await ask(bound, Nudge()) == Nudge()
+        await until(lambda: sum(closed(sock) for sock in silent) == 9)
+        assert [closed(sock) for sock in silent] == [True] * 9 + [False] * 3
+        talkers = [await connect(bound, HELLO) for _ in range(6)]  # they are no strangers, and stay
+        for talker in talkers:
+            talker.send(Nudge())
+            assert await talker.receive() == Nudge()
+            talker.close()
+            await talker.wait_closed()
+    finally:
+        for sock in silent:
+            sock.close()
+        await listener.stop()
+
+
+def plain(address: Address) -> socket.socket:
+    """Connect, and say nothing."""
+    sock = socket.socket(socket.AF_UNIX if isinstance(address, UnixAddress) else socket.AF_INET)
+    sock.connect(address.path if isinstance(address, UnixAddress) else (address.host, address.port))
+    sock.setblocking(False)
+    return sock
+
+
+def closed(sock: socket.socket) -> bool:
+    """Tell whether the other side has hung up."""
+    try:
+        return sock.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
 async def test_three_hundred_at_once(folder: Path):
     before = open_descriptors()
     async with listening(UnixAddress(str(folder / "hub"))) as real:
         answers = await asyncio.gather(*(ask(real, Committed(event_id=number)) for number in range(300)))
         assert answers == [Committed(event_id=number) for number in range(300)]
     await until(lambda: open_descriptors() <= before)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Give a folder that others can be let into: above that of the tests there is one that is closed to them."""
+    with tempfile.TemporaryDirectory(prefix="pd", dir="/tmp") as path:
+        yield Path(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+async def test_another_user_is_refused_even_with_the_token(open_folder: Path):
+    """The directory keeps others out; where somebody has opened it, the kernel's word for who they are still does."""
+    program = (
+        "import os, socket, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "s = socket.socket(socket.AF_UNIX)\n"
+        "try: s.connect(sys.argv[1])\n"
+        "except OSError as error: print(type(error).__name__)\n"
+        "else: s.sendall(bytes.fromhex(sys.argv[2])); print(s.recv(1000)[4:].decode())"
+    )
+
+    async def as_somebody_else(address: UnixAddress) -> str:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-S",
+            "-c",
+            program,
+            address.path,
+            encode_message(HELLO).hex(),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        return (await process.communicate())[0].decode().strip()
+
+    async with listening(UnixAddress(str(open_folder / "hub"))) as bound:
+        assert isinstance(bound, UnixAddress)
+        assert await as_somebody_else(bound) == "PermissionError"
+        open_folder.chmod(0o755)
+        assert await as_somebody_else(bound) == "PermissionError"
+        os.chmod(bound.path, 0o666)
+        assert f"this server serves user {os.geteuid()} only" in await as_somebody_else(bound)
 
 
 async def test_stop_ends_the_peers_and_leaves_nothing(folder: Path):
