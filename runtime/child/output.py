@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Literal
 
+from ..base.sparse import first_data
 from ..engine.logs import LogSink
 
 __all__ = ["OutputReader", "read_leftover", "split_lines", "tail"]
@@ -52,7 +53,7 @@ class OutputReader:
                 self._drain(name, descriptor, step)
 
     def _drain(self, name: Literal["stdout", "stderr"], descriptor: int, step: tuple[str, int] | None) -> None:
-        while data := os.pread(descriptor, _READ, self._positions[name]):
+        while data := os.pread(descriptor, _READ, self._past_holes(name, descriptor)):
             lines, used = split_lines(data, final=False)
             if not used:
                 return
@@ -64,6 +65,11 @@ class OutputReader:
             for text, size in lines:
                 at += size
                 self._sink.put("info" if name == "stdout" else "warning", text, {}, source=name, position=at, step=step)
+
+    def _past_holes(self, name: Literal["stdout", "stderr"], descriptor: int) -> int:
+        """Return where to read on: a flood that nobody read in time has lost its middle, see `RunDirectory.trim`."""
+        self._positions[name] = first_data(descriptor, self._positions[name])
+        return self._positions[name]
 
 
 def split_lines(data: bytes, *, final: bool) -> tuple[list[tuple[str, int]], int]:
@@ -90,7 +96,7 @@ def read_leftover(path: str, position: int, limit: int) -> list[str]:
     """Return the lines that a dead process printed after `position`, at most `limit` bytes of them; `[]` where the file is gone."""
     try:
         with open(path, "rb") as file:
-            file.seek(position)
+            file.seek(first_data(file.fileno(), position))
             data = file.read(limit)
     except OSError:
         return []

@@ -67,6 +67,7 @@ class Housekeeper:
             try:
                 await asyncio.shield(asyncio.to_thread(self._checkpointer.run))
                 self.wal = self._checkpointer.alarm
+                await asyncio.to_thread(self._run_dir.trim, self._config.max_output)
                 if self._clock.monotonic() >= next_keep:
                     next_keep = self._clock.monotonic() + _KEEP_INTERVAL
                     self._run_dir.keep()

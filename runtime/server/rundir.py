@@ -18,10 +18,12 @@ from pathlib import Path
 from ...ipc.address import check_socket_path
 from ...ipc.errors import SocketPathTooLong
 from ..base.errors import RunDirectoryError
+from ..base.sparse import punch
 
 __all__ = ["RunDirectory"]
 
 
+_KEPT_END = 16 * 2**20
 #: Everything that a server makes in its run directory.
 _OURS = ("hub.sock", "port", "token", "beats", "out", "trace")
 
@@ -124,6 +126,17 @@ class RunDirectory:
                 with contextlib.suppress(OSError):
                     os.utime(path, follow_symlinks=False)
 
+    def trim(self, most_kept: int) -> None:
+        """Bound what endless printing takes of the disk: of a long file the first `most_kept` bytes stay, and the last 16 MiB.
+
+        Of an instance's output so much and no more is kept with it anyway, and the end is what a death is described with.
+        """
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(os.path.join(self.path, "out")):
+                seen = entry.stat(follow_symlinks=False)
+                if seen.st_blocks * 512 > most_kept + 2 * _KEPT_END:
+                    _punch_middle(entry.path, most_kept, seen.st_size - _KEPT_END)
+
     def remove(self) -> None:
         """Remove what is ours, and the directory once nothing else is in it: one that the user named may hold more."""
         for name in _OURS:
@@ -139,6 +152,14 @@ class RunDirectory:
         if os.path.basename(parent) == f"paddock-{os.geteuid()}":
             with contextlib.suppress(OSError):
                 os.rmdir(parent)
+
+
+def _punch_middle(path: str, start: int, end: int) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        punch(descriptor, start, end)
+    finally:
+        os.close(descriptor)
 
 
 def _inode(path: str) -> tuple[int, int] | None:

@@ -363,3 +363,22 @@ async def telling(input: dict[str, int], ctx: Context) -> int:
         ctx.logger.info(f"logged {n}")
         done += await ctx.step("count", step_of, {"dies": input["dies"] if n == 1 else 0})
     return done
+
+
+# --- printing without end ---
+
+
+async def flood(input: dict[str, Any], ctx: Context) -> str:
+    """Print on, with the loop blocked so that nobody reads, until the file is there."""
+    with noted(ctx):
+        os.write(1, b"the beginning\n")
+        chunk = (b"." * 1023 + b"\n") * 1024
+        while not os.path.exists(input["until"]):
+            os.write(1, chunk)
+            if os.fstat(1).st_size > input["most"]:
+                time.sleep(0.01)
+        os.write(1, b"the end\n")
+    return "flooded"
+
+
+flooding = workflow("flooding").task("flood", flood).build()
