@@ -96,7 +96,10 @@ async def test_spent_tries_are_a_failure_that_a_state_may_catch():
     class Catcher(StateMachine[Data], name="catcher", start="a"):
         @state
         async def a(self):
-            for options in ({"retry": 2}, {"retry": {"max_attempts": 3, "retry_on": ["no such"]}}):
+            for options in (
+                {"retry": {"max_attempts": 2, "interval": "1ms"}},
+                {"retry": {"max_attempts": 3, "retry_on": ["no such"]}},
+            ):
                 try:
                     await self.action("charge", third_time, 1, **options)
                 except StepFailed as failed:
