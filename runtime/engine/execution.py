@@ -34,6 +34,7 @@ from .failure import STOPPED, cannot_get_better, contain, describe_error, record
 from .flow_tasks import FlowTasks
 from .replay import VALUE_KINDS, Replay
 from .retry import next_delay
+from .standing import standing
 from .step_call import CURRENT_STEP, GiveBack, Monitor, StepCall, Unwatched
 from .suspension import Suspension
 from .writer import JournalWriter
@@ -277,7 +278,7 @@ class Execution:
             raise
         if task.done():
             return task.result()
-        stack = None if call.stoppable else self.monitor.stacks()
+        stack = standing(task) if call.stoppable else self.monitor.stacks()
         self.monitor.step_begun(
             call.key, call.name, attempt, None
         )  # the cancel's grace counts from here, not the deadline
