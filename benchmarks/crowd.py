@@ -27,7 +27,7 @@ _MB = 2**20
 _LIMIT = 4
 _NAPS = 10
 _NAP_SECONDS = 1.5
-_IN_FLIGHT = 64
+_WARM = 64
 
 
 @dataclass
@@ -66,16 +66,21 @@ async def start_many(server: AppServer, name: str, count: int) -> list[str]:
     return [await server.workflows.start(name) for _ in range(count)]
 
 
-async def until(server: AppServer, name: str, status: str, count: int) -> None:
-    """Return once so many instances of a workflow have a status."""
-    while True:
-        found = 0
-        after: str | None = None
-        while page := await server.workflows.get_instances(name, status, limit=1000, after=after):
-            found, after = found + len(page), page[-1].id
-        if found >= count:
-            return
-        await asyncio.sleep(1.0)
+async def put_to_sleep(server: AppServer, count: int) -> None:
+    """Start sleepers and return once all of them sleep."""
+    slept = 0
+    done = asyncio.Event()
+
+    def note(event: Event) -> None:
+        nonlocal slept
+        slept += event.workflow_name == sleeper.name
+        if slept == count:
+            done.set()
+
+    stop = server.events.on("workflow.suspended", note)
+    await start_many(server, sleeper.name, count)
+    await done.wait()
+    stop()
 
 
 async def quiet(server: AppServer) -> int:
@@ -90,12 +95,10 @@ async def quiet(server: AppServer) -> int:
 
 async def asleep(server: AppServer, count: int) -> list[Figure]:
     """Put a crowd to sleep, look what it costs, and see that others wake in time beside it."""
-    await start_many(server, sleeper.name, _IN_FLIGHT)
-    await until(server, sleeper.name, "sleeping", _IN_FLIGHT)  # warm
+    await put_to_sleep(server, _WARM)
     await quiet(server)
     before, begin = memory(), time.perf_counter()
-    await start_many(server, sleeper.name, count)
-    await until(server, sleeper.name, "sleeping", _IN_FLIGHT + count)
+    await put_to_sleep(server, count)
     spent = time.perf_counter() - begin
     children = await quiet(server)
     grown = memory() - before

@@ -30,7 +30,8 @@ from ..engine.execution import Execution
 from ..engine.executor import Outcome, OutcomeKind, execute
 from ..engine.failure import describe_error
 from ..engine.logs import LogSink, step_logger
-from ..engine.plugins import Plugin, Plugins, PluginSpec, rebuild_plugin, set_up, tear_down
+from ..engine.plugin_spec import PluginSpec, rebuild_plugin
+from ..engine.plugins import Plugin, Plugins, set_up, tear_down
 from ..engine.writer import JournalWriter
 from ..store.journal import Journal
 from ..store.ops import Began, Ended, Lease, Suspended

@@ -187,15 +187,20 @@ async def loop_back(
     if not again:
         execution.complete(row, "null")
         return False
+    data = {"max_iterations": max_iterations} if max_iterations is not None else {}
+    await _jump(execution, row, interval, data)
+    return True
+
+
+async def _jump(execution: Execution, row: StepRow, interval: float, data: dict[str, Any]) -> None:
+    """Count one more jump, and wait for it."""
     row.loop_count += 1
     row.wake_at = execution.clock.now() + interval if interval else None
-    data = {"max_iterations": max_iterations} if max_iterations is not None else {}
     execution.writer.add(
-        StepCounted(state.key, name, "loop", loop_count=row.loop_count, wake_at=row.wake_at, data=data)
+        StepCounted(row.key, row.name, "loop", loop_count=row.loop_count, wake_at=row.wake_at, data=data)
     )
     if row.wake_at is not None:
         await execution.suspension.park(row.wake_at)
-    return True
 
 
 def _check_bounds(execution: Execution, row: StepRow, max_iterations: int | None, timeout: float | None) -> None:

@@ -28,7 +28,8 @@ from ..base.tasks_group import group_of, groups_folder
 from ..child.core import plugin_connection
 from ..child.main_module import importable
 from ..child.spec import ChildSpec, PluginText
-from ..engine.plugins import Plugin, Plugins, describe_plugin, set_up, tear_down
+from ..engine.plugin_spec import describe_plugin
+from ..engine.plugins import Plugin, Plugins, set_up, tear_down
 from ..store.admission import Claim, Wanted
 from ..store.checkpoint import Checkpointer
 from ..store.ops import Lease
