@@ -49,6 +49,11 @@ export function timescale(start, end, busy, width = 600) {
     add(to, share, true);
   }
   if (at < end) add(end, (end - at) * perMs, false);
+  for (const piece of pieces) {
+    // where nothing but folds is left, they take the whole line
+    piece.left /= left;
+    piece.width /= left;
+  }
   return {
     at: (ms) => place(pieces, ms, start),
     folds: pieces.filter((piece) => piece.fold),

@@ -41,7 +41,7 @@ export class StepPanel {
       el(
         "header",
         { class: "card-head" },
-        el("h3", { class: "mono" }, step.key),
+        el("h2", { class: "mono" }, step.key),
         badge(step.status),
         el("span", { class: "push" }),
         fork,
@@ -64,7 +64,7 @@ export class StepPanel {
 
   #value(title, value, load) {
     if (value === null || value === undefined) return null;
-    return [el("h4", {}, title), jsonView(value, { load, label: title.toLowerCase() })];
+    return [el("h3", { class: "minor" }, title), jsonView(value, { load, label: title.toLowerCase() })];
   }
 }
 
@@ -98,7 +98,7 @@ function triesTable(tries) {
     );
   });
   const head = ["Try", "Outcome", "Began", "Took", "Error"].map((text) => el("th", { scope: "col" }, text));
-  const node = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Tries" });
+  const node = el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Tries" });
   setChildren(node, el("table", { class: "table small" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows)));
   return node;
 }

@@ -22,7 +22,7 @@ export class WorkflowTable {
     ];
     this.node = el(
       "div",
-      { class: "scroll", tabindex: "0", role: "region", "aria-label": "Workflows" },
+      { class: "scroll", tabindex: "0", role: "group", "aria-label": "Workflows" },
       el("table", { class: "table workflows" }, el("thead", {}, el("tr", {}, heads)), this.#body),
     );
   }

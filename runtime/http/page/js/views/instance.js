@@ -100,7 +100,6 @@ class InstanceView {
 
   async ready() {
     await this.#load();
-    this.title = `${this.#instance.workflow_name} ${this.#instance.status}`;
     this.tabs.show("data");
     this.app.follow(path("instances", this.#id, "events"), {
       query: { short: 1 },
@@ -136,7 +135,8 @@ class InstanceView {
   #show() {
     const instance = this.#instance;
     this.head.show(instance);
-    this.app.frame.setPlace("instances", `${instance.status} · ${instance.workflow_name}`);
+    this.title = `${instance.status} · ${instance.workflow_name}`;
+    this.app.frame.setPlace("instances", this.title);
     this.data.show(instance);
     this.#showGraph(instance);
     this.timeline.show(instance);

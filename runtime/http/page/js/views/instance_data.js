@@ -44,7 +44,7 @@ export class DataPanel {
 
 function section(title, look = "card") {
   const body = el("div");
-  return { body, node: el("section", { class: look, hidden: true }, el("h3", {}, title), body) };
+  return { body, node: el("section", { class: look, hidden: true }, el("h2", {}, title), body) };
 }
 
 function fill({ node, body }, value, make) {

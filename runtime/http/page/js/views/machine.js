@@ -45,7 +45,7 @@ class MachineView {
         el("h2", { id: "processes" }, "Processes"),
         el(
           "div",
-          { class: "scroll", tabindex: "0", role: "region", "aria-label": "Processes" },
+          { class: "scroll", tabindex: "0", role: "group", "aria-label": "Processes" },
           el("table", { class: "table" }, el("thead", {}, el("tr", {}, heads)), this.rows),
         ),
       ),

@@ -44,7 +44,7 @@ class QueuesView {
       "New schedule",
     );
     const scroll = (label, table) =>
-      el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, table);
+      el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label }, table);
     this.queueTable = scroll(
       "Queues",
       el(
