@@ -176,6 +176,8 @@ def plain(name: str) -> str:
     if re.search(r", (running|retrying|waiting|completed|failed), ", name):
         return "a step"
     name = re.sub(r"…?[0-9a-f]{12}|[\d,]+|×", "", name).strip()
+    if name.startswith(("Live", "Connecting", "Disconnected")):
+        return "the connection"
     for word in ("Start", "Answer", "Retry all", "Retry", "Remove", "Add to", "Delete schedule", "Copy"):
         if name.startswith(word):
             return word
