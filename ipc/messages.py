@@ -4,7 +4,7 @@
 |---|---|---|
 | `Hello`, `Welcome`, `Refused` | anyone ↔ hub | the first words of a connection, see `handshake` |
 | `Ready` | child → server | its plugins are set up |
-| `Committed` | child → server | events up to this id are in the store; the server reads them there |
+| `Committed` | child → server | events up to this id are in the store; the server reads them there (where no bell can be rung) |
 | `Finished` | child → server | its last commit stands, it is about to exit |
 | `Cancel`, `Drain`, `Nudge` | server → child | end now; end at a step boundary; look at the store again |
 | `Stale`, `Killed` | watchdog → server | about to end a process, the store should know first; it is ended |

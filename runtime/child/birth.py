@@ -17,9 +17,10 @@ import sys
 
 from .spec import MARKER
 
-__all__ = ["become_child", "become_subreaper", "catch_output", "die_with_parent", "mark"]
+__all__ = ["become_child", "become_subreaper", "catch_output", "die_with_parent", "mark", "name_process"]
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 #: Asked once, before any fork: the answer is made anew at each call, of sixty enum members.
 _SIGNALS = frozenset(signal.valid_signals())
@@ -72,6 +73,12 @@ def catch_output(out_path: str, err_path: str) -> None:
 def mark(marker: str) -> None:
     """Mark every program that this process will start as one of its instance's tree."""
     os.environ[MARKER] = marker
+
+
+def name_process(name: str) -> None:
+    """Set the name that ps(1) and top(1) show, of at most 15 bytes (prctl(2), PR_SET_NAME); Linux only."""
+    if sys.platform.startswith("linux"):
+        _libc().prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def become_child(*, foreign: list[int]) -> None:

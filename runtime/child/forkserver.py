@@ -39,7 +39,7 @@ from ...watchdog.tree import end_tree, marker_of
 from ..base.limits import environment
 from ..base.probes import reach, silence
 from . import process as _warm
-from .birth import become_child, become_subreaper, catch_output, mark
+from .birth import become_child, become_subreaper, catch_output, mark, name_process
 from .interpreter import path_for
 from .main_module import load_main
 from .rehearsal import build_schemas, rehearse
@@ -249,6 +249,7 @@ class ForkServer:
             order = ordered()
             if order is None:
                 os._exit(0)
+            name_process("paddock-child")
             mark(self._marker(order))
             catch_output(order.out_path, order.err_path)
             code = _warm.run_child(ChildSpec.model_validate_json(order.spec))

@@ -103,6 +103,11 @@ class ChildSpec(_Frozen):
         return f"{self.run_dir}/beats"
 
     @property
+    def bell_path(self) -> str:
+        """Return the path of the bell that is rung after each commit."""
+        return f"{self.run_dir}/bell.sock"
+
+    @property
     def trace_dir(self) -> str:
         """Return the directory into which stacks are written."""
         return f"{self.run_dir}/trace"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from ...ipc.messages import Fork
 from ..base.probes import silence
-from .birth import die_with_parent
+from .birth import die_with_parent, name_process
 from .rehearsal import rehearse
 
 __all__ = ["Standby", "await_order"]
@@ -71,6 +71,7 @@ def await_order(line: socket.socket, parent: int) -> Fork | None:
     """
     if not die_with_parent(parent):
         return None
+    name_process("paddock-standby")
     with silence():
         rehearse()
     with contextlib.suppress(OSError):

@@ -25,7 +25,7 @@ __all__ = ["RunDirectory"]
 
 _KEPT_END = 16 * 2**20
 #: Everything that a server makes in its run directory.
-_OURS = ("hub.sock", "port", "token", "beats", "out", "trace")
+_OURS = ("hub.sock", "bell.sock", "port", "token", "beats", "out", "trace")
 
 
 class RunDirectory:
@@ -77,6 +77,11 @@ class RunDirectory:
     def socket_path(self) -> str:
         """Return the path of the hub's socket."""
         return os.path.join(self.path, "hub.sock")
+
+    @property
+    def bell_path(self) -> str:
+        """Return the path of the bell that children ring after each commit."""
+        return os.path.join(self.path, "bell.sock")
 
     @property
     def port(self) -> int:

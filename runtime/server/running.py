@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...ipc.address import TcpAddress, UnixAddress, format_address
+from ...ipc.bell import Bell
 from ...ipc.connection import Connection
 from ...ipc.errors import AddressInUse, IpcError
 from ...ipc.listener import Listener
@@ -255,6 +256,9 @@ class RunningServer:
 
     async def _listen(self) -> TcpAddress | UnixAddress:
         if self._settings.transport != "tcp":
+            bell = Bell(self.run_dir.bell_path, self.bus.poke)
+            bell.start()
+            self._stack.callback(bell.stop)
             return await self._listen_at(UnixAddress(self.run_dir.socket_path))
         try:
             address = await self._listen_at(TcpAddress("127.0.0.1", self.run_dir.port))

@@ -58,7 +58,8 @@ class Watch:
         return found
 
     def _new_processes(self) -> list[int]:
-        return sorted(set(_processes(self._marker)) - self._processes)
+        new = set(_processes(self._marker)) - self._processes
+        return sorted(pid for pid in new if _standby_of(pid) not in self._processes)
 
     def _new_threads(self) -> set[threading.Thread]:
         return set(threading.enumerate()) - self._threads
@@ -80,6 +81,15 @@ def _processes(marker: str) -> Iterator[int]:
             ancestor = parents.get(ancestor, 0)
         if ancestor == me or pid in marked:
             yield pid
+
+
+def _standby_of(pid: int) -> int | None:
+    """Return the fork server of a standby, which comes and goes with it; None of any other process."""
+    try:
+        head, _, tail = _read(f"/proc/{pid}/stat").rpartition(b")")
+    except OSError:
+        return None
+    return int(tail.split()[1]) if head.endswith(b"(paddock-standby") else None
 
 
 def _scan_proc() -> Iterator[tuple[int, int, bytes]]:

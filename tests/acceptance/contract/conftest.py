@@ -41,6 +41,7 @@ async def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         barrier = threading.Barrier(min(32, (os.cpu_count() or 1) + 4))
         await asyncio.gather(*(asyncio.to_thread(barrier.wait) for _ in range(barrier.parties)))
         before += 1 if mode == "inline" else 3  # listener, fork server and watchdog are there to stay
+        before += MODES[mode].get("transport") != "tcp"  # and the bell
         await became(lambda: sockets() >= before)
         await server.workflows.run("slim", timeout=30)
         await at_rest(server, before)
