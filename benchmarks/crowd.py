@@ -1,4 +1,4 @@
-"""Measure crowds: `python benchmarks/crowd.py [--count N] [--inline] [--json PATH]`.
+"""Measure crowds: `python benchmarks/crowd.py [--count N] [--naps N] [--inline] [--json PATH]`.
 
 First so many instances go to sleep for a month: no process may be left, the server may hardly grow, and among them one that is due must
 wake in time. Then so many are queued behind a limit of four: they must run in the order in which they were started, in bounded memory.
@@ -25,7 +25,6 @@ from paddock import AppServer, Event, WorkflowsConfig
 
 _MB = 2**20
 _LIMIT = 4
-_NAPS = 10
 _NAP_SECONDS = 1.5
 _WARM = 64
 
@@ -93,7 +92,7 @@ async def quiet(server: AppServer) -> int:
     return len(left)
 
 
-async def asleep(server: AppServer, count: int) -> list[Figure]:
+async def asleep(server: AppServer, count: int, naps: int) -> list[Figure]:
     """Put a crowd to sleep, look what it costs, and see that others wake in time beside it."""
     await put_to_sleep(server, _WARM)
     await quiet(server)
@@ -102,7 +101,7 @@ async def asleep(server: AppServer, count: int) -> list[Figure]:
     spent = time.perf_counter() - begin
     children = await quiet(server)
     grown = memory() - before
-    late = [await wake(server) for _ in range(_NAPS)]
+    late = [await wake(server) for _ in range(naps)]
     return [
         Figure("asleep", count, "instances"),
         Figure("to put them there", spent, "s"),
@@ -167,10 +166,10 @@ async def queued(server: AppServer, count: int) -> list[Figure]:
     ]
 
 
-async def measure(folder: Path, count: int, *, inline: bool) -> list[Figure]:
+async def measure(folder: Path, count: int, naps: int, *, inline: bool) -> list[Figure]:
     """Take all figures."""
     async with make_server(folder, inline=inline) as server:
-        found = await asleep(server, count)
+        found = await asleep(server, count, naps)
         return [*found, *await queued(server, count)]
 
 
@@ -189,11 +188,12 @@ def main() -> int:
     """Measure and print; the exit status tells whether every target is met."""
     parser = argparse.ArgumentParser(description="Measure crowds of sleeping and of queued instances.")
     parser.add_argument("--count", type=int, default=10_000, metavar="N", help="how many (default 10,000)")
+    parser.add_argument("--naps", type=int, default=10, metavar="N", help="how many wakes are timed (default 10)")
     parser.add_argument("--inline", action="store_true", help="run them in the server's process: quicker")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="paddock-crowd-") as folder:
-        figures = asyncio.run(measure(Path(folder), chosen.count, inline=chosen.inline))
+        figures = asyncio.run(measure(Path(folder), chosen.count, chosen.naps, inline=chosen.inline))
     show(figures)
     if chosen.json is not None:
         chosen.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=1), encoding="utf-8")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 RUN = Path(__file__).resolve().parents[2] / "benchmarks" / "run.py"
+CROWD = RUN.with_name("crowd.py")
 TARGETS = {"ten-steps": 5, "growth": 15}
 FIGURES = {
     "floor-sqlite3-full": "ms",
@@ -77,3 +78,16 @@ def test_wrong_options_are_refused():
     done = run("--rounds", "0")
     assert done.returncode == 2
     assert "--rounds must be at least 1" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_small_crowd_sleeps_and_drains_in_order(tmp_path):
+    path = tmp_path / "crowd.json"
+    command = [sys.executable, str(CROWD), "--inline", "--count", "20", "--naps", "1", "--json", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.stderr == ""
+    found = {figure["label"]: figure["value"] for figure in json.loads(path.read_text(encoding="utf-8"))}
+    assert (found["asleep"], found["queued"], found["child processes"]) == (20, 20, 0)
+    assert 1 <= found["at once, at most"] <= 4
+    assert found["out of order by, at most"] <= 3
+    assert all(label in done.stdout for label in found)
