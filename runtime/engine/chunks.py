@@ -27,6 +27,10 @@ class Chunks:
         """Note that a step is tried again: it sends its chunks from the beginning."""
         self._passed.pop(key, None)
 
+    def look_again(self) -> None:
+        """Note that others may have sent into this stream: an action that ran elsewhere."""
+        self._first, self._sent = False, None
+
     async def send(self, key: str, value: Any) -> None:
         """Send one chunk of a step (or of the flow, with an empty key), unless this place has sent it in an earlier execution."""
         async with self._lock:

@@ -262,6 +262,7 @@ async def run_child_workflow(
         await execution.replay.resume()
     child_id = row.child_id or ""
     found = await _end_of(execution, row, child_id)
+    execution.chunks.look_again()
     if found.status is not Status.COMPLETED:
         await execution.fail(row, _own_failure(row, found) or _ended_badly(child_id, found))
     text = found.output or "null"

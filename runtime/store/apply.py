@@ -72,6 +72,12 @@ UPDATE paddock_steps SET status = 'failed', failures = ?1, attempts = max(attemp
     wake_at = NULL, deadline_at = NULL
 WHERE instance = ?5 AND key = ?6 RETURNING attempts
 """
+_CALLER = """
+SELECT p.seq, s.key FROM paddock_instances i JOIN paddock_instances p ON p.id = i.parent_id
+JOIN paddock_steps s ON s.instance = p.seq AND s.key = i.parent_key
+WHERE i.seq = ? AND s.kind IN ('action', 'task') AND s.status = 'waiting' AND p.completed_at IS NULL
+"""
+_CHUNKS = "SELECT count(*) FROM paddock_events WHERE instance = ? AND name = 'workflow.stream'"
 _POSITION = {
     "stdout": "UPDATE paddock_leases SET out_position = ? WHERE instance = ?",
     "stderr": "UPDATE paddock_leases SET err_position = ? WHERE instance = ?",
@@ -169,6 +175,17 @@ def _step_failed(op: StepFailed, tx: sqlite3.Connection, instance: int, now: flo
 @apply.register
 def _emitted(op: Emitted, tx: sqlite3.Connection, instance: int, now: float) -> None:
     events.append(tx, instance, op.name, now, op.data, aliases=op.aliases)
+    if op.name == "workflow.stream":
+        _pass_to_caller(op, tx, instance, now)
+
+
+def _pass_to_caller(op: Emitted, tx: sqlite3.Connection, instance: int, now: float) -> None:
+    """Tell a chunk of an action that runs elsewhere in the stream of the workflow that waits for it, too."""
+    caller = tx.execute(_CALLER, (instance,)).fetchone()
+    if caller is not None:
+        waiting, step = caller
+        data = {"index": tx.execute(_CHUNKS, (waiting,)).fetchone()[0], "chunk": op.data["chunk"], "step": step}
+        events.append(tx, waiting, op.name, now, data)
 
 
 @apply.register

@@ -200,3 +200,60 @@ async def test_retry_of_the_caller_runs_the_action_anew():
         await server.workflows.retry(ident)
         await until(server, "workflow.failed", ident, after=last.id)
     assert len(TRIES) == 4
+
+
+# --- streams ---
+
+
+@action("talks")
+async def talks(n: int, ctx: Context) -> int:
+    for word in ("one", "two")[:n]:
+        await ctx.stream(word)
+    if ctx.attempt == 1:
+        raise Busy("once more")
+    await ctx.stream("again")
+    return n
+
+
+async def test_an_action_elsewhere_streams_to_its_caller():
+    @flow("caller")
+    async def caller(ctx):
+        await ctx.stream("before")
+        await ctx.run_action(talks, 2, isolated=True, retry=Retry(max_attempts=2, interval="1h"))
+        await ctx.stream("between")
+        await ctx.sleep("so that it replays", "1d")
+        await ctx.run_action(talks, 0, isolated=True, retry=2)
+        await ctx.stream("after")
+
+    async with paddock.testing.server(register=[caller]) as server:
+        stream = server.workflows.stream(caller)
+        chunks = [chunk async for chunk in stream]
+        told = await server.events.history("workflow.stream", instance_id=await stream.id())
+        (inner, _) = await server.workflows.get_instances("action:talks")
+        own = [chunk async for chunk in server.workflows.follow(inner.id)]
+    assert chunks == ["before", "one", "two", "again", "between", "again", "after"]
+    assert [event.data["index"] for event in told] == list(range(7))
+    assert [event.data.get("step") for event in told] == [None, *["talks"] * 3, None, "talks#2", None]
+    assert own == ["one", "two", "again"]
+
+
+async def test_a_job_streams_too_and_a_child_workflow_does_not():
+    @flow("other")
+    async def other(ctx):
+        await ctx.stream("not for you")
+
+    built = workflow("jobs").task("job", job="talks", retry=2, input=lambda: 1).child("child", other).build()
+    async with paddock.testing.server(register=[built, other]) as server:
+        stream = server.workflows.stream(built)
+        assert [chunk async for chunk in stream] == ["one", "again"]
+        await stream.result()
+
+
+async def test_chunks_of_an_action_come_once_wherever_it_crashes():
+    @flow("caller")
+    async def caller(ctx):
+        await ctx.run_action(talks, 1, isolated=True, retry=2)
+        await ctx.stream("after")
+
+    report = await paddock.testing.crash_everywhere(caller)
+    assert report, report.differences
