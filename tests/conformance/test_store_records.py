@@ -151,9 +151,14 @@ async def test_a_resumed_instance_says_so_once(store):
     await store.commit(lease, [began()], NOW)
     await store.commit(lease, [Ended(Status.FAILED, error=_BOOM)], NOW)
     events = await store.events(0, 100)
-    assert [event.name for event in events] == ["workflow.started", "workflow.resumed", "workflow.failed"]
-    assert events[1].data["executions"] == 2
-    assert events[2].data["error"]["message"] == "boom"
+    assert [event.name for event in events] == [
+        "workflow.started",
+        "workflow.crashed",
+        "workflow.resumed",
+        "workflow.failed",
+    ]
+    assert events[2].data["executions"] == 2
+    assert events[3].data["error"]["message"] == "boom"
 
 
 # --- steps --------------------------------------------------------------------------------------------------------------
