@@ -40,6 +40,7 @@ from ..base.errors import MachineError, PluginSetupError
 from ..base.log import get_logger
 from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
+from ..base.tasks_group import group_of, groups_folder
 from ..base.tasks_group import remove as remove_group
 from ..child.spec import ChildSpec, output_paths
 from ..store.admission import Claim, Death, Held, Settlement
@@ -211,14 +212,19 @@ class Supervisor:
         self._children.pop(child.lease, None)
         parts.table.release(child.slot)
         remove_files(parts.run_dir, child.lease, view.pid)
-        if child.tasks_group is not None:
-            remove_group(child.tasks_group)
+        group = child.tasks_group or (self._group_of_adopted(child) if child.adopted else None)
+        if group is not None:
+            remove_group(group)
         self._report(child, settlement, death)
         child.settled.set()
         parts.bus.poke()
         parts.freed()
         reach("server.settle.after")
         return True
+
+    def _group_of_adopted(self, child: Child) -> str | None:
+        folder = groups_folder()
+        return group_of(folder, self._parts.table.path, child.lease.instance, child.lease.epoch) if folder else None
 
     def _marker(self, child: Child) -> str:
         return marker_of(self._parts.table.path, child.instance_id, child.lease.epoch)
