@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import pydantic_core
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,7 +17,7 @@ from .access import Access
 from .gate import Gate
 from .metrics import Metrics
 from .openapi import describe
-from .operation import reply, routes
+from .operation import routes
 from .page_routes import ROUTES
 from .problems import answer, problem_of
 from .served import Served
@@ -62,10 +63,14 @@ def create_app(
             finally:
                 gate.let_go()
 
+    described: dict[str, Any] = {}
+
     async def openapi(request: Request) -> Response:
-        served.workflows.registry.add_actions()
-        root = request.scope.get("root_path", "")
-        return reply(describe(OPERATIONS, served, needs_token=access.needs_token, root=root))
+        root, names = request.scope.get("root_path", ""), served.workflows.registry.names
+        if described.get("of") != (root, names):  # made anew only where something was registered: it takes a while
+            found = describe(OPERATIONS, served, needs_token=access.needs_token, root=root)
+            described.update(of=(root, names), text=pydantic_core.to_json(found))
+        return Response(described["text"], media_type="application/json")
 
     async def problem(_request: Request, error: Exception) -> Response:
         return answer(problem_of(error))

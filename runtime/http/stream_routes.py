@@ -25,6 +25,7 @@ from .sse import Frames, Readers, frame, last_event_id
 __all__ = ["OPERATIONS", "outcome", "stream_of"]
 
 _SSE = "text/event-stream"
+_PIECE = 64 * 1024
 _YES = frozenset({"1", "true"})
 _ENDS = frozenset({"workflow.completed", "workflow.failed", "workflow.cancelled", "workflow.timed_out"})
 _LOGS = "log.workflow"
@@ -92,13 +93,25 @@ async def _past(call: Call, ident: str | None, after: int) -> AsyncIterator[byte
 
 
 async def _live(call: Call, ident: str | None, after: int | None) -> AsyncIterator[bytes]:
+    """Go through events as they come; those that come together make one piece."""
     until_end = call.query.until == "end" and ident is not None
-    pattern = "*" if until_end else call.query.pattern
-    async for event in call.served.events.subscribe(pattern, instance_id=ident, after=after):
-        if not until_end or fnmatchcase(event.name, call.query.pattern):
-            yield _event_frame(call, event)
-        if until_end and await _is_over(call, event):
-            yield frame({}, event="end")
+    subscription = call.served.events.subscribe(
+        "*" if until_end else call.query.pattern, instance_id=ident, after=after
+    )
+    async for first in subscription:
+        over, piece = False, b""
+        for event in (first, *subscription.ready()):
+            if not until_end or fnmatchcase(event.name, call.query.pattern):
+                piece += _event_frame(call, event)
+            over = over or (until_end and await _is_over(call, event))
+            if len(piece) > _PIECE:
+                yield piece
+                piece = b""
+        if over:
+            piece += frame({}, event="end")
+        if piece:
+            yield piece
+        if over:
             return
 
 

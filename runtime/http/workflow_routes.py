@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from typing import Any
+from typing import Any, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -47,28 +48,45 @@ async def _counts(served: Served) -> dict[str, dict[str, int]]:
     return counts
 
 
+@functools.lru_cache(maxsize=1024)
+def _described(definition: Any) -> dict[str, Any]:
+    """Return what a definition says of itself; made once, for schemas take milliseconds."""
+    return {
+        "style": style_of(definition),
+        "description": definition.description,
+        "tags": list(definition.tags),
+        "timeout": definition.timeout,
+        "version": definition.fingerprint(),
+        "total_steps": definition.total_steps,
+        "input_schema": json_schema(definition.input_schema),
+        "output_schema": json_schema(getattr(definition, "output_schema", None), output=True),
+        "signals": signals_of(definition),
+        "graph": outline(definition),
+    }
+
+
+_UNKNOWN: dict[str, Any] = {
+    **dict.fromkeys(("style", "description", "timeout", "version", "total_steps", "graph")),
+    "tags": [],
+    "input_schema": {},
+    "output_schema": {},
+    "signals": [],
+}
+
+
 def _info(name: str, known: Registered | None, counts: dict[str, int] | None) -> answers.WorkflowInfo:
-    definition = known.definition if known is not None else None
+    limits = None
+    if known is not None:
+        limits = answers.Limits(
+            max_concurrent=known.limit, on_limit=known.on_limit, rate=rate_of(known), keyed=known.key is not None
+        )
     return answers.WorkflowInfo(
         name=name,
         registered=known is not None,
-        style=style_of(definition) if definition is not None else None,  # type: ignore[arg-type]
-        description=definition.description if definition is not None else None,
-        tags=list(definition.tags) if definition is not None else [],
         isolated=known.isolated if known is not None else None,
-        timeout=definition.timeout if definition is not None else None,
-        version=definition.fingerprint() if definition is not None else None,
-        total_steps=definition.total_steps if definition is not None else None,
-        limits=None
-        if known is None
-        else answers.Limits(
-            max_concurrent=known.limit, on_limit=known.on_limit, rate=rate_of(known), keyed=known.key is not None
-        ),
+        limits=limits,
         counts={str(key): value for key, value in (counts or dict.fromkeys(Status, 0)).items()},
-        input_schema=json_schema(definition.input_schema) if definition is not None else {},
-        output_schema=json_schema(getattr(definition, "output_schema", None), output=True),
-        signals=signals_of(definition) if definition is not None else [],
-        graph=outline(definition) if definition is not None else None,
+        **(_described(cast("Any", known.definition)) if known is not None else _UNKNOWN),
     )
 
 

@@ -77,6 +77,14 @@ class _Feed:
             self._wake.clear()
             await self._wake.wait()
 
+    def ready(self) -> list[Event]:
+        """Return what is queued, without waiting."""
+        found = [event for event in self._queue if self.cursor is None or event.id > self.cursor]
+        self._queue.clear()
+        if found:
+            self.cursor = found[-1].id
+        return found
+
     def end(self) -> None:
         self._over = True
         self._wake.set()
@@ -111,6 +119,10 @@ class Subscription:
     async def __anext__(self) -> Event:
         """Return the next event, as soon as there is one."""
         return await self._feed.next()
+
+    def ready(self) -> list[Event]:
+        """Take what follows and is here already, without waiting; at most a few dozen events."""
+        return self._feed.ready()
 
     async def aclose(self) -> None:
         """End the subscription; one that nobody holds any more ends by itself."""

@@ -9,15 +9,19 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
 
 import pytest
 
 from paddock import AddressUnavailable, ConfigError
 from paddock.runtime.base.errors import UsageError
-from paddock.runtime.cli.serve import _token
-from paddock.runtime.cli.target import load_server
 from paddock.runtime.http.serving import bind, check_address
+
+with warnings.catch_warnings():  # the oldest typer that we admit uses what the newest click deprecates
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from paddock.runtime.cli.serve import _token
+    from paddock.runtime.cli.target import load_server
 
 SUPPORT = Path(__file__).resolve().parents[2] / "support"
 TOKEN = "a token that is not in any list of words"
