@@ -6,11 +6,12 @@ A file that others append to can be neither rotated nor cut without them knowing
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import os
 import sys
 
-__all__ = ["first_data", "punch"]
+__all__ = ["extent", "punch"]
 
 _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
 _BLOCK = 4096
@@ -30,11 +31,15 @@ def punch(descriptor: int, start: int, end: int) -> bool:
     return int(_libc().fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, offset, length)) == 0
 
 
-def first_data(descriptor: int, position: int) -> int:
-    """Return where the next data are, from a position on: behind a hole; the position itself where there are none, or no such call."""
+def extent(descriptor: int, position: int) -> tuple[int, int]:
+    """Return begin and end of the next data from a position on, without the holes around them; both the file's size where there are none."""
+    size = os.fstat(descriptor).st_size
+    if position >= size:
+        return size, size
     if not hasattr(os, "SEEK_DATA"):
-        return position
+        return position, size
     try:
-        return os.lseek(descriptor, position, os.SEEK_DATA)
-    except OSError:
-        return position
+        start = os.lseek(descriptor, position, os.SEEK_DATA)
+        return start, os.lseek(descriptor, start, os.SEEK_HOLE)
+    except OSError as error:  # ENXIO: nothing but a hole up to the end
+        return (size, size) if error.errno == errno.ENXIO else (position, size)

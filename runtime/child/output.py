@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Literal
 
-from ..base.sparse import first_data
+from ..base.sparse import extent
 from ..engine.logs import LogSink
 
 __all__ = ["OutputReader", "read_leftover", "split_lines", "tail"]
@@ -53,23 +53,24 @@ class OutputReader:
                 self._drain(name, descriptor, step)
 
     def _drain(self, name: Literal["stdout", "stderr"], descriptor: int, step: tuple[str, int] | None) -> None:
-        while data := os.pread(descriptor, _READ, self._past_holes(name, descriptor)):
-            lines, used = split_lines(data, final=False)
+        while not self._sink.full:
+            # a flood that nobody read in time has lost its middle (`RunDirectory.trim`): lines end where a hole begins
+            at, end = extent(descriptor, self._positions[name])
+            data = os.pread(descriptor, min(_READ, end - at), at)
+            lines, used = split_lines(data, final=at + len(data) == end < os.fstat(descriptor).st_size)
             if not used:
                 return
-            at = self._positions[name]
-            self._positions[name] += used
+            self._positions[name] = at + used
             if self._discard():
                 self._sink.skip(name, self._positions[name])
                 continue
             for text, size in lines:
                 at += size
                 self._sink.put("info" if name == "stdout" else "warning", text, {}, source=name, position=at, step=step)
-
-    def _past_holes(self, name: Literal["stdout", "stderr"], descriptor: int) -> int:
-        """Return where to read on: a flood that nobody read in time has lost its middle, see `RunDirectory.trim`."""
-        self._positions[name] = first_data(descriptor, self._positions[name])
-        return self._positions[name]
+        self._positions[name] = os.fstat(descriptor).st_size
+        self._sink.skip(
+            name, self._positions[name]
+        )  # or what is dropped here would be kept at the process's end after all
 
 
 def split_lines(data: bytes, *, final: bool) -> tuple[list[tuple[str, int]], int]:
@@ -96,11 +97,19 @@ def read_leftover(path: str, position: int, limit: int) -> list[str]:
     """Return the lines that a dead process printed after `position`, at most `limit` bytes of them; `[]` where the file is gone."""
     try:
         with open(path, "rb") as file:
-            file.seek(first_data(file.fileno(), position))
-            data = file.read(limit)
+            data = b""
+            while len(data) < limit and (piece := _next_piece(file.fileno(), position, limit - len(data))):
+                position, data = piece[0], data + piece[1]
     except OSError:
         return []
     return [text for text, _ in split_lines(data, final=True)[0]]
+
+
+def _next_piece(descriptor: int, position: int, limit: int) -> tuple[int, bytes] | None:
+    """Return the data that come next, at most `limit` bytes of them, and where they end; None at the end of the file."""
+    start, end = extent(descriptor, position)
+    data = os.pread(descriptor, min(limit, end - start), start)
+    return (start + len(data), data) if data else None
 
 
 def tail(path: str, limit: int) -> str:

@@ -90,6 +90,11 @@ class LogSink:
         self._thread = threading.get_ident()
         self._full = False
 
+    @property
+    def full(self) -> bool:
+        """Tell whether the limit is reached, and all further records are dropped."""
+        return self._full
+
     def put(
         self,
         level: str,

@@ -6,7 +6,8 @@ import sys
 import pytest
 from crashkit import Stage, finished, line, until
 
-from paddock.runtime.base.sparse import first_data, punch
+from paddock.runtime.base.sparse import extent, punch
+from paddock.runtime.child.output import read_leftover
 
 MANY = 160 * 2**20
 
@@ -31,6 +32,22 @@ async def test_what_is_printed_takes_a_bounded_share_of_the_disk(stage: Stage):
     assert not [text for text in printed if "\0" in text]
 
 
+def test_what_a_death_left_unread_is_read_around_the_hole(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"first\n" + b"." * 99_994 + b"last\n")
+    with open(path, "r+b") as file:
+        if not punch(file.fileno(), 10_000, 90_000):
+            pytest.skip("this file system punches no holes")
+    first, last = read_leftover(str(path), 0, 200_000)
+    assert (first, last[-5:]) == ("first", ".last")
+    assert (
+        len(last) == (12_288 - 6) + (100_005 - 86_016) - 1
+    )  # what stands before and behind the hole, without the newline
+    assert "\0" not in last
+    assert read_leftover(str(path), 50_000, 10) == ["." * 10]
+    assert read_leftover(str(path), 100_005, 10) == []
+
+
 def test_a_hole_is_seen_by_nobody_but_the_disk(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"a" * 100_000)
@@ -42,9 +59,9 @@ def test_a_hole_is_seen_by_nobody_but_the_disk(tmp_path):
         data = os.pread(descriptor, 200_000, 0)
         assert (data[:10_000], data[90_000:]) == (b"a" * 10_000, b"a" * 10_000)
         assert data.count(0) == 86_016 - 12_288  # whole blocks only
-        assert first_data(descriptor, 20_000) == 86_016
-        assert first_data(descriptor, 5_000) == 5_000
-        assert first_data(descriptor, 100_000) == 100_000
+        assert extent(descriptor, 20_000) == (86_016, 100_000)
+        assert extent(descriptor, 5_000) == (5_000, 12_288)
+        assert extent(descriptor, 100_000) == extent(descriptor, 200_000) == (100_000, 100_000)
         assert not punch(descriptor, 100, 200)
     finally:
         os.close(descriptor)
