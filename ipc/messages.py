@@ -11,9 +11,10 @@
 | `StaleAck`, `Policy` | server → watchdog | the store knows; new thresholds |
 | `Boot`, `Warm`, `Fork`, `Shutdown` | server → fork server | once; again at a registration; one per child; end |
 | `Warmed`, `Forked`, `ForkFailed`, `Exited` | fork server → server | one per `Boot`, `Warm`, `Fork`, child's end |
+| `Ask`, `Answer` | control ↔ server | a person's wish from the command line, and what became of it |
 
-No message carries an event, a result or a log: those are committed to the store, and messages only say that there is
-something to read. So a lost message costs time, never data. Times are seconds, sizes bytes. Secrets are kept out of
+No message carries an event, a result or a log of an instance: those are committed to the store, and messages only say
+that there is something to read. So a lost message costs time, never data. Times are seconds, sizes bytes. Secrets are kept out of
 every `repr` and of the errors of bad messages.
 """
 
@@ -28,6 +29,8 @@ from .errors import ProtocolError
 from .frames import encode
 
 __all__ = [
+    "Answer",
+    "Ask",
     "Boot",
     "Cancel",
     "Committed",
@@ -55,7 +58,7 @@ __all__ = [
     "encode_message",
 ]
 
-Role = Literal["child", "watchdog", "client"]
+Role = Literal["child", "watchdog", "client", "control"]
 
 #: A count, pid, tick or id: never negative, and never more than what fits the store's and the kernel's integers.
 _Natural = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -285,6 +288,28 @@ class Exited(_Message):
     core: bool = False
 
 
+# --- control and server ---------------------------------------------------------------------------------------------
+
+
+class Ask(_Message):
+    """Ask the server to do something. `arguments` is a JSON object; see `runtime/server/control.py`."""
+
+    type: Literal["ask"] = "ask"
+    id: _Natural
+    operation: str
+    arguments: str = Field(repr=False)
+
+
+class Answer(_Message):
+    """Answer the `Ask` of the same id: `result` is JSON, or `error` says what was wrong and `error_type` names it."""
+
+    type: Literal["answer"] = "answer"
+    id: _Natural
+    result: str | None = Field(default=None, repr=False)
+    error_type: str | None = None
+    error: str | None = None
+
+
 Message = (
     Hello
     | Welcome
@@ -307,6 +332,8 @@ Message = (
     | Forked
     | ForkFailed
     | Exited
+    | Ask
+    | Answer
 )
 
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(

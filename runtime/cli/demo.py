@@ -14,15 +14,22 @@ __all__ = ["demo"]
 def demo(
     out: Annotated[
         str | None,
-        typer.Option("--out", help="Folder for the report; a new one in the temporary directory by default."),
+        typer.Option(
+            "--out", metavar="FOLDER", help="Folder for the report; a new one in the temporary directory by default."
+        ),
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--source", help="Folder of Python code to audit instead of the standard library.")
+        str | None,
+        typer.Option(
+            "--source", metavar="FOLDER", help="Folder of Python code to audit instead of the standard library."
+        ),
     ] = None,
 ) -> None:
-    """Audit the standard library's source; kill -9 the work and the server in the middle; prove that no finished step ran again.
+    """Show that nothing is lost: kill -9 at work, and no step that had finished runs again.
 
-    It takes about 15 seconds, and leaves nothing but the report whose path it prints.
+    It audits the source of the standard library, kills the work and the server in the middle, and compares. It takes about 15 seconds, and leaves nothing but the report whose path it prints.
+
+    [dim]paddock demo[/]
     """
     command = [sys.executable, "-P", "-m", "paddock.examples.code_audit", "--demo"]
     for option, value in (("--out", out), ("--source", source)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_
 import os
 import shutil
 import sys
@@ -11,20 +10,21 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..base.duration import parse_duration
 from ..base.errors import UsageError
-from ..base.records import Instance, Status
-from .output import FAILED, complain, console, own_frames, print_json
-from .runner import Order, Outcome, run_one
-from .target import load_workflow
+from ..base.records import Status
+from .arguments import parse_json
+from .outcome import print_result, report, state_of
+from .output import FAILED, INTERRUPTED, complain, console
+
+if TYPE_CHECKING:
+    from .runner import Outcome
 
 __all__ = ["Launcher", "run"]
-
-_INTERRUPTED = 130
 
 
 class Launcher(StrEnum):
@@ -43,22 +43,27 @@ def run(
     input: Annotated[str, typer.Argument(metavar="JSON", help="The input; - reads it from stdin.")] = "null",
     *,
     db: Annotated[
-        str | None, typer.Option("--db", help="The database; by default a temporary one, removed afterwards.")
+        str | None,
+        typer.Option("--db", metavar="FILE", help="The database; by default a temporary one, removed afterwards."),
     ] = None,
     id: Annotated[
-        str | None, typer.Option("--id", help="An id of your own; an unfinished instance of this id in --db goes on.")
+        str | None,
+        typer.Option(
+            "--id", metavar="ID", help="An id of your own; an unfinished instance of this id in --db goes on."
+        ),
     ] = None,
     stream: Annotated[
         bool, typer.Option("--stream", "-s", help="Print chunks and events as they come, a JSON line each.")
     ] = False,
     timeout: Annotated[
-        str | None, typer.Option("--timeout", help="Cancel it after so long, such as 30s or 5min.")
+        str | None, typer.Option("--timeout", metavar="DURATION", help="Cancel it after so long, such as 30s or 5min.")
     ] = None,
     launcher: Annotated[
         Launcher, typer.Option("--launcher", help="A forked or a fresh process, or this one.")
     ] = Launcher.FORK,
     plugin: Annotated[
-        list[str] | None, typer.Option("--plugin", help="A plugin that it needs, module:Class; may be repeated.")
+        list[str] | None,
+        typer.Option("--plugin", metavar="MODULE:CLASS", help="A plugin that it needs, may be repeated."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the whole instance, not only its output.")] = False,
 ) -> None:
@@ -69,12 +74,15 @@ def run(
     [dim]paddock run shop.orders:process_order '{"order_id": "A-1"}'[/]
     [dim]paddock run hello.py:greet '"Ada"' --db app.db --id first[/]
     """
+    from .runner import Order, run_one  # here and below: what a command needs alone, the others need not wait for
+    from .target import load_workflow
+
     definition, module = load_workflow(target)
     with _database(db) as path:
         order = Order(
             definition=definition,
             module=module,
-            input=_parse(sys.stdin.read() if input == "-" else input),
+            input=parse_json(input),
             database=path,
             id=id,
             timeout=None if timeout is None else parse_duration(timeout),
@@ -84,20 +92,6 @@ def run(
         )
         outcome = asyncio.run(run_one(order, console(stderr=True)))
     sys.exit(_report(outcome, timeout, whole=json))
-
-
-def _parse(text: str) -> Any:
-    def refuse(name: str) -> Any:
-        raise ValueError(f"{name} is no JSON")
-
-    try:
-        return json_.loads(text, parse_constant=refuse)
-    except ValueError as error:
-        quotable = text.isidentifier() and "is no JSON" not in str(error)
-        hint = f"; a text needs its quotes: '\"{text}\"'" if quotable else ""
-        raise UsageError(f"the input {text!r:.100} is no JSON: {error}{hint}") from None
-    except RecursionError:
-        raise UsageError("the input is nested too deeply") from None
 
 
 @contextmanager
@@ -118,34 +112,11 @@ def _database(given: str | None) -> Iterator[str]:
 def _report(outcome: Outcome, timeout: str | None, *, whole: bool) -> int:
     """Print what became of it; return the exit code."""
     instance = outcome.instance
-    if whole:
-        print_json(instance.model_dump(mode="json"))
-    elif instance.status is Status.COMPLETED:
-        print_json(instance.output)
-    if instance.status is Status.COMPLETED:
-        return 0
+    if instance.status is Status.COMPLETED or not (outcome.interrupted or outcome.late):
+        return report(instance, whole=whole)
+    print_result(instance, whole=whole)
     if outcome.interrupted:
-        complain(f"interrupted; instance {instance.id} {_state(instance)}")
-        return _INTERRUPTED
-    if outcome.late:
-        complain(f"it took longer than {timeout}; instance {instance.id} {_state(instance)}")
-        return FAILED
-    _complain_of(instance)
+        complain(f"interrupted; instance {instance.id} {state_of(instance)}")
+        return INTERRUPTED
+    complain(f"it took longer than {timeout}; instance {instance.id} {state_of(instance)}")
     return FAILED
-
-
-def _state(instance: Instance) -> str:
-    words = {Status.CANCELLED: "was cancelled", Status.FAILED: "failed", Status.TIMED_OUT: "timed out"}
-    return words.get(instance.status, f"is {instance.status.value}")
-
-
-def _complain_of(instance: Instance) -> None:
-    error = instance.error
-    sentence = f"{instance.workflow_name} instance {instance.id} {_state(instance)}"
-    if error is None:
-        complain(sentence)
-        return
-    complain(f"{sentence}{f' at step {error.step!r}' if error.step else ''}: {error.type}: {error.message}")
-    for text in (own_frames(error.traceback), error.stack, error.output, error.error_output):
-        if text:
-            console(stderr=True).print(text.rstrip(), style="dim", markup=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+import shlex
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -13,8 +14,8 @@ from rich.text import Text
 
 from ..base.errors import InstanceNotFound
 from ..base.records import ErrorInfo, Instance, StepResult, StepStatus
-from ..store.reading import open_reader
-from ..store.sqlite import real_path
+from ..store.overview import open_waits
+from .arguments import Db, Ident, find_id, reading
 from .output import STYLES, console, duration, own_frames, print_json, when
 
 __all__ = ["show"]
@@ -30,18 +31,20 @@ _LONGEST_VALUE = 2000
 
 
 def show(
-    id: Annotated[str, typer.Argument(metavar="ID", help="The instance's id.", show_default=False)],
-    db: Annotated[str, typer.Option("--db", envvar="PADDOCK_DB", help="The database.", show_default=False)],
+    id: Ident,
+    db: Db = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with everything.")] = False,
 ) -> None:
-    """Show an instance: its steps with their attempts and times, its input and output, and why it failed.
+    """Show an instance: its steps, input, output, and why it failed.
 
-    [dim]paddock show 0199c3d2-… --db app.db[/]
+    [dim]paddock show 0199c3d2[/]
+    [dim]paddock show order-a-1 --json | jq .error.message[/]
     """
-    with open_reader(real_path(db)) as reader:
-        instance = reader.get(id)
+    with reading(db) as (reader, _):
+        instance = reader.get(find_id(reader, id))
+        waits = reader.read(open_waits, instance.id) if instance is not None and instance.completed_at is None else []
     if instance is None:
-        raise InstanceNotFound(f"no instance in {db} has the id {id!r:.150}")
+        raise InstanceNotFound(f"instance {id} was cleaned up just now")
     if json:
         print_json(instance.model_dump(mode="json"))
         return
@@ -53,6 +56,11 @@ def show(
     for title, value in (("input", instance.input), ("output", instance.output), ("metadata", instance.metadata)):
         if value not in (None, {}):
             _print_value(screen, title, value)
+    if waits:
+        screen.print()
+        screen.print(Text("it waits for a signal; send it with", style="dim"))
+    for name in waits:
+        screen.print(Text(f"paddock signal {instance.id} {shlex.quote(name)} JSON"), soft_wrap=True)
     if instance.error is not None:
         screen.print()
         for line in _error(instance.error):

@@ -38,6 +38,7 @@ from ..store.sqlite import SqliteStore
 from ..store.turn import LockFile
 from .bus import EventBus
 from .census import census
+from .control import ControlDesk
 from .core import ServerCore
 from .dispatcher import Dispatcher
 from .guard import WatchdogKeeper
@@ -158,6 +159,8 @@ class RunningServer:
         self.table = _open_table(self.run_dir.beats_path)
         stack.callback(self.table.close)
         self._wire()
+        self.desk = ControlDesk(server.workflows, self.processes, self.problems)
+        stack.push_async_callback(self.desk.stop)
         self._address = format_address(await self._listen())
         stack.push_async_callback(self.listener.stop)
         self.run_dir.settled()
@@ -182,6 +185,7 @@ class RunningServer:
                 stop=self._stop_work,
             )
         )
+        self._answer_people()
         await self._go_on()
 
     def _leave_lock(self, lock: LockFile) -> None:
@@ -190,6 +194,15 @@ class RunningServer:
     def _leave_run_dir(self) -> None:
         if not self._handover:
             self.run_dir.remove()
+
+    def _answer_people(self) -> None:
+        """Serve the command line from now on, and say in the lock file where."""
+        if self._lock is None:
+            return
+        try:
+            self._lock.note(pid=os.getpid(), run_dir=self.run_dir.path, address=self._address)
+        except OSError as error:
+            _log.warning("the command line will not find this server", error=error.strerror)
 
     def _close_store(self) -> None:
         self.store.close()
@@ -437,6 +450,8 @@ class RunningServer:
     async def _meet(self, connection: Connection, hello: Hello) -> None:
         if hello.role == "child":
             await self.supervisor.talk(connection, hello)
+        elif hello.role == "control":
+            await self.desk.talk(connection)
         elif hello.role == "watchdog":
             with contextlib.suppress(IpcError):
                 while (message := await connection.receive()) is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..base.clock import as_datetime
-from ..base.errors import ConcurrencyLimitReached, InstanceIdConflict, InstanceNotFound
+from ..base.errors import ConcurrencyLimitReached, InstanceIdConflict, InstanceNotFound, InvalidInput
 from ..base.records import TERMINAL, ErrorInfo, Instance, Status, StepResult
 from ..base.values import plain_json
 from . import events
@@ -46,7 +46,7 @@ WHERE seq = ?5
 """
 _KEYLESS = """
 SELECT i.seq, p.value FROM paddock_instances i JOIN paddock_payloads p ON p.instance = i.seq AND p.kind = 'input'
-WHERE i.status = 'pending' AND i.wake_at IS NULL AND i.workflow_name = ? AND i.limit_key IS NULL AND i.parent_id IS NOT NULL LIMIT 500
+WHERE i.status = 'pending' AND i.wake_at IS NULL AND i.workflow_name = ? AND i.limit_key IS NULL LIMIT 500
 """
 _IDS = """
 SELECT id FROM paddock_instances WHERE status = ?1 AND (?2 IS NULL OR workflow_name = ?2) AND id > ?3 ORDER BY id LIMIT ?4
@@ -269,9 +269,17 @@ def _instance(row: tuple[Any, ...], steps: dict[str, StepResult], metadata: dict
 
 
 def fill_keys(tx: sqlite3.Connection, name: str, key_of: Callable[[str], str | None]) -> None:
-    """Give queued instances of a workflow that have no limit key the one that their input names."""
+    """Give queued instances of a workflow that have no limit key the one that their input names.
+
+    An input that was never checked (it came from within another instance, or where no server ran) may not fit: it gets a key that all such
+    share, runs, and fails by its own fault, instead of holding up everybody's dispatch.
+    """
     for seq, text in tx.execute(_KEYLESS, (name,)).fetchall():
-        tx.execute("UPDATE paddock_instances SET limit_key = ? WHERE seq = ?", (key_of(text), seq))
+        try:
+            key = key_of(text)
+        except InvalidInput:
+            key = ""
+        tx.execute("UPDATE paddock_instances SET limit_key = ? WHERE seq = ?", (key, seq))
 
 
 def ids(tx: sqlite3.Connection, name: str | None, status: Status, limit: int, after: str) -> list[str]:

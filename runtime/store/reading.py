@@ -9,7 +9,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from ..base.errors import DatabaseDamaged, DatabaseTooNew, DatabaseUnavailable
@@ -21,12 +21,13 @@ from .worker import explain
 
 __all__ = ["Reader", "open_reader"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _BUSY_MS = 5000
 _UNFINISHED = """
 SELECT seq, status FROM paddock_instances WHERE completed_at IS NULL AND (?1 IS NULL OR id = ?1) ORDER BY seq
 """
-
-T = TypeVar("T")
 
 
 class Reader:
@@ -53,21 +54,22 @@ class Reader:
 
     def unfinished(self, instance_id: str | None = None) -> list[tuple[int, Status]]:
         """Return row and status of every instance that has not ended, the oldest first; or of one, where it has not."""
-        found = self._read(lambda tx: tx.execute(_UNFINISHED, (instance_id,)).fetchall())
+        found = self.read(lambda tx: tx.execute(_UNFINISHED, (instance_id,)).fetchall())
         return [(row[0], Status(row[1])) for row in found]
 
     def journal(self, seq: int) -> Journal | None:
         """Return the journal of an instance by its row, None where it is gone."""
-        return self._read(lambda tx: journal.read(tx, seq))
+        return self.read(lambda tx: journal.read(tx, seq))
 
     def _load(self, where: str, values: tuple[Any, ...]) -> list[Instance]:
-        return self._read(lambda tx: instances.load_instances(tx, where, values))
+        return self.read(instances.load_instances, where, values)
 
-    def _read(self, look: Callable[[sqlite3.Connection], T]) -> T:
+    def read(self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one of this package's reading functions, as of one moment."""
         try:
             self._connection.execute("BEGIN")  # several tables as of one moment
             try:
-                return look(self._connection)
+                return function(self._connection, *args, **kwargs)
             finally:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:

@@ -18,15 +18,19 @@ import os
 import struct
 import sys
 import threading
+import time
+from dataclasses import dataclass
 from typing import Self
 
 from ..base.errors import DatabaseUnavailable, ServerAlreadyRunning
 
-__all__ = ["LockFile"]
+__all__ = ["LockFile", "ServerNote", "read_note"]
 
 _SERVER_BYTE, _WRITER_BYTE = 0, 1
 _TEXT_AT = 2
 _SUFFIX = "-paddock"
+_MOST_TEXT = 16 * 1024
+_PATIENCE, _PAUSE = 0.1, 0.01
 
 
 class LockFile:
@@ -96,25 +100,39 @@ class LockFile:
         with self._registry:
             if self._serving:
                 raise ServerAlreadyRunning(self._database, os.getpid())
+            until = time.monotonic() + _PATIENCE
             while True:
-                try:
-                    fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _SERVER_BYTE)
-                except (BlockingIOError, PermissionError):
-                    raise ServerAlreadyRunning(self._database, self._holder_pid()) from None
+                if not self._take(_SERVER_BYTE):
+                    if time.monotonic() < until:  # perhaps somebody who removes the file, see `tidy`
+                        time.sleep(_PAUSE)
+                        continue
+                    raise ServerAlreadyRunning(self._database, self._holder_pid())
                 if self._is_current():
                     break
                 # the server before us removed its file between our opening and our locking it
                 os.close(self._descriptor)
                 self._descriptor = _open(self._database)
             try:
-                os.ftruncate(self._descriptor, _TEXT_AT)
-                os.pwrite(self._descriptor, json.dumps({"pid": pid, **facts}).encode(), _TEXT_AT)
+                self.note(pid=pid, **facts)
             except OSError as error:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _SERVER_BYTE)
                 raise DatabaseUnavailable(
                     f"{self._database} cannot be used: its lock file cannot be written: {error.strerror}. Make room on its disk."
                 ) from None
             self._serving = True
+
+    def note(self, **facts: object) -> None:
+        """Write down what others need to find this server (`pid`, `run_dir`, `address`), in place of what was noted before."""
+        text = json.dumps(facts).encode()
+        os.ftruncate(self._descriptor, _TEXT_AT)
+        os.pwrite(self._descriptor, text, _TEXT_AT)
+
+    def _take(self, byte: int) -> bool:
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
 
     def _is_current(self) -> bool:
         try:
@@ -123,23 +141,18 @@ class LockFile:
             return False
 
     def _holder_pid(self) -> int:
-        """Return the pid that holds the server's lock, 0 when nobody does (fcntl(2), F_GETLK)."""
-        layout = "qqihh" if sys.platform == "darwin" else "hhqqi"
-        start = struct.pack(layout, *((0, 1, 0, fcntl.F_WRLCK, 0) if layout[0] == "q" else (fcntl.F_WRLCK, 0, 0, 1, 0)))
-        answer = struct.unpack(layout, fcntl.fcntl(self._descriptor, fcntl.F_GETLK, start))
-        kind, pid = (answer[3], answer[2]) if layout[0] == "q" else (answer[0], answer[4])
-        return 0 if kind == fcntl.F_UNLCK else pid
+        return _server_pid(self._descriptor)
 
     def holder(self) -> dict[str, object]:
         """Return what the living server noted of itself (`pid`, `run_dir`, `address`); `{}` when none runs."""
         pid = os.getpid() if self._serving else self._holder_pid()
         if not pid:
             return {}
-        try:
-            found = json.loads(os.pread(self._descriptor, 4096, _TEXT_AT) or b"{}")
-        except ValueError:
-            found = {}
-        return {**(found if isinstance(found, dict) else {}), "pid": pid}
+        return {**_read_text(self._descriptor), "pid": pid}
+
+    def noted(self) -> ServerNote:
+        """Return what the last server noted of itself, whether it lives or not."""
+        return _note_of(_read_text(self._descriptor), self._holder_pid())
 
     def leave(self, *, remove: bool = True) -> None:
         """Give the server's lock back and, when nobody else can be using it, remove the file."""
@@ -153,6 +166,62 @@ class LockFile:
                 if remove:
                     os.close(self._descriptor)
                     self._open.pop(self._database, None)
+
+    def tidy(self) -> None:
+        """Remove a file that this process has made, where no server has come to use it meanwhile."""
+        with self._registry:
+            if self._serving or not self._take(_SERVER_BYTE):
+                return
+            if self._is_current():
+                os.unlink(self._database + _SUFFIX)
+            os.close(self._descriptor)  # which gives the lock back
+            self._open.pop(self._database, None)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerNote:
+    """What the lock file tells of the server that runs, or of the one that died: then `pid` is 0."""
+
+    pid: int
+    run_dir: str | None = None
+    address: str | None = None
+
+
+def read_note(database: str) -> ServerNote | None:
+    """Return who serves a database (its real path), for a process that neither serves it nor writes to it; None for nobody ever.
+
+    Nothing is made. The descriptor is closed again, which drops every lock that this process holds on the file: none, see above.
+    """
+    try:
+        descriptor = os.open(database + _SUFFIX, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        return _note_of(_read_text(descriptor), _server_pid(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def _note_of(facts: dict[str, object], pid: int) -> ServerNote:
+    run_dir, address = facts.get("run_dir"), facts.get("address")
+    return ServerNote(pid, run_dir if isinstance(run_dir, str) else None, address if isinstance(address, str) else None)
+
+
+def _server_pid(descriptor: int) -> int:
+    """Return the pid that holds the server's lock, 0 when nobody does (fcntl(2), F_GETLK)."""
+    layout = "qqihh" if sys.platform == "darwin" else "hhqqi"
+    start = struct.pack(layout, *((0, 1, 0, fcntl.F_WRLCK, 0) if layout[0] == "q" else (fcntl.F_WRLCK, 0, 0, 1, 0)))
+    answer = struct.unpack(layout, fcntl.fcntl(descriptor, fcntl.F_GETLK, start))
+    kind, pid = (answer[3], answer[2]) if layout[0] == "q" else (answer[0], answer[4])
+    return 0 if kind == fcntl.F_UNLCK else pid
+
+
+def _read_text(descriptor: int) -> dict[str, object]:
+    try:
+        found = json.loads(os.pread(descriptor, _MOST_TEXT, _TEXT_AT) or b"{}")
+    except ValueError:  # caught while it was written
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _open(database: str) -> int:

@@ -7,6 +7,7 @@ A `python` block whose first line is a file's name (`# hello.py`) is a program; 
 import ast
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -241,13 +242,37 @@ def test_the_commands_that_are_shown_are_there():
             assert name in commands, f"{page.name}: paddock {name}"
 
 
+def tool_of(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
+
+
+def test_the_reference_of_the_command_line_is_its_help():
+    tool = tool_of("command_line")
+    found = tool.BLOCK.search(tool.PAGE.read_text())
+    assert found, "docs/command-line.md has no place for the reference"
+    assert found[0] == tool.reference(), "run: python tools/command_line.py --write"
+
+
+def test_every_command_has_an_example_that_its_options_allow():
+    tool = tool_of("command_line")
+    for name, command in tool.commands().items():
+        examples = tool.examples(command)
+        assert examples, f"paddock {name} --help shows no example"
+        for example in examples:
+            words = shlex.split(re.split(r" [|<>] ", example)[0])
+            words = words[words.index("paddock") :]  # what stands before is for the shell
+            assert words[1] == name, example
+            command.make_context(name, words[2:])  # raises where an option or an argument is wrong
+
+
 # --- lifecycle and files ---
 
 
 def test_the_diagram_is_drawn_from_the_table():
-    spec = importlib.util.spec_from_file_location("lifecycle", ROOT / "tools" / "lifecycle.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = tool_of("lifecycle")
     found = tool.BLOCK.search(tool.PAGE.read_text())
     assert found, "docs/lifecycle.md has no place for the diagram"
     assert found[0] == tool.block(), "run: python tools/lifecycle.py --write"

@@ -46,6 +46,8 @@ EXAMPLES: list[m.Message] = [
         pid=5, start_time=6, instance_id="i", epoch=1, exit_code=None, signal=11, max_rss=2**33, user_time=0.25,
         system_time=0, core=True,
     ),
+    m.Ask(id=1, operation="cancel", arguments='{"id": "a"}'),
+    m.Answer(id=1, error_type="InstanceNotFound", error="no instance has the id 'a'"),
 ]  # fmt: skip
 
 

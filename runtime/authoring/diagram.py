@@ -1,0 +1,279 @@
+"""A workflow as a drawing: boxes and arrows, from its definition, from a journal, or from both. Pure; what draws it is elsewhere.
+
+A box's key is the journal key of its step without occurrences: `charge#2` is a visit of the box `charge`, and a step in a branch
+has the path of the branch. Where a drawing begins and ends, and where branches meet again, are boxes of their own, whose keys hold a
+`#`, which no step's name can.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..base.records import TERMINAL, Instance, Status, StepResult, StepStatus
+from .graph import Graph
+from .machine import MachineDefinition
+from .nodes import ChoiceNode, Node, ParallelNode
+from .waiting import LoopNode
+
+__all__ = ["END", "START", "Arrow", "Box", "Diagram", "Group", "diagram_of", "journal_diagram", "marked"]
+
+START, END = "#start", "#end"
+_JOIN = "#join"
+_QUIET = frozenset({"now", "random", "uuid4", "rng", "patched", "update", "emit", "metadata"})
+_OCCURRENCE = re.compile(r"#\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A step or a state. `status` is that of its last visit, `visits` how many there were; both are set by `marked`."""
+
+    key: str
+    name: str
+    kind: str
+    group: str | None = None
+    status: str | None = None
+    visits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrow:
+    """A way from one box to another; `taken` is set by `marked`."""
+
+    source: str
+    target: str
+    label: str = ""
+    taken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A branch of a parallel step: what is drawn around its boxes. `parent` is the branch that it lies in."""
+
+    key: str
+    name: str
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """What is to be drawn. `complete` is False where only the code decides what there is: a flow."""
+
+    name: str
+    boxes: tuple[Box, ...]
+    arrows: tuple[Arrow, ...]
+    groups: tuple[Group, ...] = ()
+    complete: bool = True
+
+
+def diagram_of(definition: Any) -> Diagram:
+    """Return the drawing of a definition: all of a step graph or a state class; of a flow only where it begins and ends."""
+    if isinstance(definition, Graph):
+        return _graph(definition)
+    if isinstance(definition, MachineDefinition):
+        return _machine(definition)
+    ends = (Box(START, "start", "start"), Box(END, "end", "end"))
+    return Diagram(definition.name, ends, (Arrow(START, END),), complete=False)
+
+
+# --- step graphs ---
+
+
+def _graph(graph: Graph) -> Diagram:
+    boxes: list[Box] = [Box(START, "start", "start")]
+    arrows: list[Arrow] = [Arrow(START, graph.start)]
+    groups: list[Group] = []
+    _walk(graph.nodes, "", None, END, boxes, arrows, groups)
+    boxes.append(Box(END, "end", "end"))
+    return Diagram(graph.name, tuple(boxes), tuple(arrows), tuple(groups))
+
+
+def _walk(
+    nodes: Mapping[str, Node],
+    scope: str,
+    group: str | None,
+    end: str,
+    boxes: list[Box],
+    arrows: list[Arrow],
+    groups: list[Group],
+) -> None:
+    """Add the boxes of one level; `end` is where its steps without a successor lead."""
+    for node in nodes.values():
+        key = f"{scope}{node.name}"
+        boxes.append(Box(key, node.name, node.kind, group))
+        leave = key
+        if isinstance(node, ParallelNode):
+            leave = f"{key}{_JOIN}"
+            for branch in node.branches:
+                inner = Group(f"{key}/{branch.name}", branch.name, group)
+                groups.append(inner)
+                arrows.append(Arrow(key, f"{inner.key}/{branch.start}"))
+                _walk(branch.nodes, f"{inner.key}/", inner.key, leave, boxes, arrows, groups)
+            boxes.append(Box(leave, "", "join", group))
+        arrows += [
+            Arrow(leave, f"{scope}{target}" if target is not None else end, label) for target, label in _ways(node)
+        ]
+
+
+def _ways(node: Node) -> Iterator[tuple[str | None, str]]:
+    if isinstance(node, ChoiceNode):
+        for condition, target in node.choices:
+            name = getattr(condition, "__name__", "")
+            yield target, "" if name == "<lambda>" else name
+        if node.default is not None:
+            yield node.default, "default"
+    elif isinstance(node, LoopNode):
+        yield node.target, "again"
+        yield node.next, ""
+    else:
+        yield node.next, ""
+
+
+# --- state classes ---
+
+
+def _machine(definition: MachineDefinition) -> Diagram:
+    machine = definition.machine
+    boxes = [Box(START, "start", "start"), *(Box(name, name, "state") for name in _in_order(machine))]
+    arrows = [Arrow(START, machine.start)]
+    for name in machine.states:
+        arrows += [Arrow(name, target) for target in _successors(getattr(machine, name), machine.states)]
+    boxes.append(Box(END, "end", "end"))
+    return Diagram(definition.name, tuple(boxes), tuple(arrows))
+
+
+def _in_order(machine: Any) -> list[str]:
+    """Return the states as they are written, the start first."""
+    written = {
+        name: getattr(getattr(machine, name), "__code__", None) and getattr(machine, name).__code__.co_firstlineno
+        for name in machine.states
+    }
+    return sorted(machine.states, key=lambda name: (name != machine.start, written[name] or 0))
+
+
+def _successors(method: Any, states: tuple[str, ...]) -> list[str]:
+    """Return what a state's `return` statements name, as its source has it; END for `None` and for none at all."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
+    except (OSError, TypeError, SyntaxError):
+        return []
+    returns = sorted((node for node in ast.walk(tree) if isinstance(node, ast.Return)), key=_place_of)
+    found: dict[str, None] = {}
+    for value in [node.value for node in returns] or [None]:
+        parts = sorted(_named(value), key=_place_of) if value is not None else []
+        for node in parts:
+            name = (
+                node.attr if isinstance(node, ast.Attribute) else node.value if isinstance(node, ast.Constant) else ""
+            )
+            if name in states:
+                found[str(name)] = None
+            elif name is None:
+                found[END] = None
+        if value is None:
+            found[END] = None
+    return list(found)
+
+
+def _named(value: ast.expr) -> list[ast.expr]:
+    return [node for node in ast.walk(value) if isinstance(node, ast.Attribute | ast.Constant)]
+
+
+def _place_of(node: ast.expr | ast.Return) -> tuple[int, int]:
+    return node.lineno, node.col_offset
+
+
+# --- with a journal ---
+
+
+def _place(key: str) -> str:
+    return _OCCURRENCE.sub("", key)
+
+
+def _visits(instance: Instance) -> list[StepResult]:
+    return [step for step in instance.step_results.values() if step.kind not in _QUIET]
+
+
+def journal_diagram(instance: Instance) -> Diagram:
+    """Return a drawing of what an instance has done so far, one step after the other: its journal alone."""
+    steps = _visits(instance)
+    boxes = [Box(START, "start", "start")]
+    boxes += [Box(step.key, step.key, step.kind, None, step.status.value, max(1, step.attempts)) for step in steps]
+    over = instance.status in TERMINAL
+    if over:
+        boxes.append(Box(END, instance.status.value, "end", None, _ending(instance)))
+    keys = [box.key for box in boxes]
+    arrows = [Arrow(source, target, "", taken=True) for source, target in itertools.pairwise(keys)]
+    return Diagram(instance.workflow_name, tuple(boxes), tuple(arrows), (), over)
+
+
+def marked(diagram: Diagram, instance: Instance) -> Diagram:
+    """Return the drawing with what an instance has done: the boxes' statuses, and the arrows that it took."""
+    if not diagram.complete:
+        return journal_diagram(instance)
+    known = {box.key for box in diagram.boxes}
+    visited: dict[str, list[StepResult]] = {}
+    for step in _visits(instance):
+        if _place(step.key) in known:
+            visited.setdefault(_place(step.key), []).append(step)
+    taken = set(_taken(diagram, instance, known))
+    boxes = [replace(box, **_mark(box, visited, instance)) for box in diagram.boxes]
+    arrows = [replace(arrow, taken=(arrow.source, arrow.target) in taken) for arrow in diagram.arrows]
+    return replace(diagram, boxes=tuple(boxes), arrows=tuple(arrows))
+
+
+def _mark(box: Box, visited: Mapping[str, list[StepResult]], instance: Instance) -> dict[str, Any]:
+    if box.key == END:
+        return {"status": _ending(instance) if instance.status in TERMINAL else None}
+    if box.key == START:
+        return {"status": StepStatus.COMPLETED.value if instance.started_at else None}
+    steps = visited.get(box.key.removesuffix(_JOIN), [])
+    if not steps or (box.kind == "join" and steps[-1].status is not StepStatus.COMPLETED):
+        return {}
+    status = steps[-1].status
+    if status is StepStatus.RUNNING and instance.status in (Status.WAITING, Status.SLEEPING):
+        status = StepStatus.WAITING  # a state whose code waits for something
+    return {"status": status.value, "visits": len(steps)}
+
+
+def _ending(instance: Instance) -> str:
+    return instance.status.value
+
+
+def _taken(diagram: Diagram, instance: Instance, known: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the arrows that the order of the journal shows: a step leads to the next one of its own scope.
+
+    A loop's later decisions have no row of their own; its jump shows as an earlier step that comes after it.
+    """
+    ways = {(arrow.source, arrow.target) for arrow in diagram.arrows}
+    last: dict[str, str] = {}
+    for step in _visits(instance):
+        place, scope = _place(step.key), step.key.rpartition("/")[0]
+        if place not in set(known):
+            continue
+        source = last.get(scope, START if not scope else _place(scope.rpartition("/")[0]))
+        yield from _through(source, place, ways, diagram)
+        last[scope] = place
+    for scope, place in last.items():
+        if not scope and instance.status is Status.COMPLETED:
+            yield from _through(place, END, ways, diagram)
+        elif scope:
+            holder = instance.step_results.get(scope.rpartition("/")[0])
+            if holder is not None and holder.status is StepStatus.COMPLETED:
+                yield place, f"{_place(holder.key)}{_JOIN}"
+
+
+def _through(source: str, target: str, ways: set[tuple[str, str]], diagram: Diagram) -> Iterator[tuple[str, str]]:
+    """Yield the arrow between two boxes; or those over a loop that lies between them and has a row already."""
+    for way in ((source, target), (f"{source}{_JOIN}", target)):
+        if way in ways:
+            yield way
+            return
+    for box in diagram.boxes:
+        if box.kind == "loop" and (source, box.key) in ways and (box.key, target) in ways:
+            yield from ((source, box.key), (box.key, target))

@@ -1,0 +1,36 @@
+"""Which database is meant: the one that is named, or the only one of Paddock's in the current folder."""
+
+from __future__ import annotations
+
+import os
+
+from ..base.errors import PaddockError, UsageError
+from ..store.reading import open_reader
+from ..store.sqlite import real_path
+
+__all__ = ["find_database"]
+
+_SUFFIX = ".db"
+
+
+def find_database(given: str | None) -> str:
+    """Return the real path of the database.
+
+    Raises:
+        UsageError: none was named, and the current folder does not hold exactly one.
+    """
+    if given is not None:
+        return real_path(given)
+    found = [name for name in sorted(os.listdir()) if name.endswith(_SUFFIX) and _is_ours(name)]
+    if len(found) == 1:
+        return real_path(found[0])
+    where = f"there are {', '.join(found)} here" if found else f"there is none of Paddock's named *{_SUFFIX} here"
+    raise UsageError(f"which database? {where}; name one with --db or the environment variable PADDOCK_DB")
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        with open_reader(real_path(path)):
+            return True
+    except PaddockError:
+        return False

@@ -1,0 +1,120 @@
+"""`paddock start`."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..base.errors import UsageError, WorkflowNotFound
+from ..store.overview import workflow_names
+from ..store.reading import open_reader
+from .arguments import Db, Json, complete_name, parse_json
+from .database import find_database
+from .desk import ask, running_server
+from .output import print_id, print_json, tell_live
+
+if TYPE_CHECKING:
+    from ..engine.definition import Definition
+
+__all__ = ["start"]
+
+
+def start(
+    workflow: Annotated[
+        str,
+        typer.Argument(
+            metavar="WORKFLOW",
+            show_default=False,
+            help="A name that the server has registered; or module:workflow.",
+            autocompletion=complete_name,
+        ),
+    ],
+    input: Annotated[str, typer.Argument(metavar="JSON", help="The input; - reads it from stdin.")] = "null",
+    *,
+    db: Db = None,
+    id: Annotated[
+        str | None,
+        typer.Option(
+            "--id", metavar="ID", help="An id of your own; the same one starts nothing twice.", show_default=False
+        ),
+    ] = None,
+    delay: Annotated[
+        str | None,
+        typer.Option("--delay", metavar="DURATION", help="Not before so long, such as 10min.", show_default=False),
+    ] = None,
+    priority: Annotated[int, typer.Option("--priority", metavar="NUMBER", help="A higher one runs first.")] = 0,
+    meta: Annotated[
+        list[str] | None,
+        typer.Option("--meta", metavar="KEY=JSON", help="Metadata; may be repeated.", show_default=False),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for its end and print its output.")] = False,
+    json: Json = False,
+) -> None:
+    """Start an instance, and print its id.
+
+    Where no server runs on the database it is queued, and runs when one starts.
+
+    [dim]paddock start process-order '{"order_id": "A-1"}' --id order-a-1[/]
+    [dim]paddock start shop.orders:process_order - --wait < order.json[/]
+    """
+    path = find_database(db)
+    live = running_server(path) is not None
+    if wait and not live:
+        raise UsageError(
+            f"no server runs on {path}, so there is no end to wait for; leave --wait away, or use `paddock run`"
+        )
+    arguments: dict[str, Any] = {
+        "input": parse_json(input),
+        "id": id,
+        "delay": delay,
+        "priority": priority,
+        "metadata": dict(map(_pair, meta or ())),
+    }
+    done = None
+    if live:
+        try:
+            done = ask(path, "start", {"workflow": workflow, **arguments})
+        except WorkflowNotFound:
+            if ":" not in workflow:
+                raise
+    if done is None:
+        name, definitions = _definition(path, workflow)
+        done = ask(path, "start", {"workflow": name, **arguments}, definitions)
+    if wait:
+        from .waiting import wait_for_end
+
+        sys.exit(wait_for_end(path, done.result, workflow, whole=json))
+    if json:
+        print_json({"id": done.result, "live": done.live})
+    else:
+        print_id(done.result)
+        tell_live(done.live)
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise UsageError(f"--meta {text!r:.100} is no KEY=JSON, such as --meta 'customer=\"Ada\"'")
+    return key, parse_json(value, f"the value of --meta {key}")
+
+
+def _definition(path: str, workflow: str) -> tuple[str, list[tuple[Definition, str | None]]]:
+    """Return the name of a workflow, and what can be known of it without a server."""
+    from .offline import NamedOnly
+    from .target import load_workflow
+
+    with open_reader(path) as reader:
+        names = reader.read(workflow_names)
+    if workflow in names:
+        return workflow, [(NamedOnly(workflow), None)]
+    if ":" in workflow:
+        definition, module = load_workflow(workflow)
+        return definition.name, [(definition, module)]
+    near = difflib.get_close_matches(workflow, names, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "name it module:workflow, so that its input can be checked"
+    raise WorkflowNotFound(
+        f"no server runs on {path}, and no instance there is of a workflow {workflow!r:.100}; {hint}"
+    )
