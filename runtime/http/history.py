@@ -31,7 +31,7 @@ def tries_of(events: Iterable[Row]) -> dict[str, list[Try]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for event in events:
         name, at = event["name"], event["created_at"]
-        if name == "workflow.resumed":
+        if name in ("workflow.crashed", "workflow.resumed"):
             _crash(open_tries, at)
         if not name.startswith("workflow.step."):
             continue
@@ -81,6 +81,8 @@ def runs_of(events: Iterable[Row]) -> list[Run]:
             runs.append(
                 {"event": name, "at": at, "pid": plain_json(event["data"] or "{}").get("pid"), "ended_at": None}
             )
+        elif current is not None and name == "workflow.crashed":
+            current.update(ended_at=at, why="crash")
         elif current is not None:
             why = plain_json(event["data"] or "{}").get("status") or name.removeprefix("workflow.")
             current.update(ended_at=at, why=why)

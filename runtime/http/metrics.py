@@ -76,7 +76,6 @@ class Metrics:
         self.commits = Histogram(
             "paddock_commit_duration_seconds", "How long the server's own commits took", buckets=_FAST, **made
         )
-        self._open: OrderedDict[str, None] = OrderedDict()
         served.events.on("workflow.*", self._take)
 
     # --- events ---
@@ -88,32 +87,16 @@ class Metrics:
             self._take_step(event)
         elif (status := _INSTANCE_ENDS.get(name)) is not None:
             self.ended.labels(workflow, status).inc()
-            self._leave(event)
         elif name == "workflow.started":
             self.started.labels(workflow).inc()
-            self._enter(event)
         elif name == "workflow.resumed":
             self.resumed.labels(workflow).inc()
-            self._enter(event)
-        elif name == "workflow.suspended":
-            self._leave(event)
+        elif name == "workflow.crashed":
+            self.crashed.labels(workflow).inc()
         elif name == "workflow.watchdog.stale":
             self.stale.labels(workflow).inc()
         elif name == "workflow.watchdog.killed":
             self.killed.labels(workflow).inc()
-
-    def _enter(self, event: Event) -> None:
-        """Note that a process begins; one that was there before and told no end has died."""
-        if event.instance_id in self._open:
-            self.crashed.labels(event.workflow_name).inc()
-        self._open[event.instance_id] = None
-        while len(self._open) > _OPEN_STEPS:
-            self._open.popitem(last=False)
-
-    def _leave(self, event: Event) -> None:
-        self._open.pop(event.instance_id, None)
-        if event.name == "workflow.failed" and (event.data.get("error") or {}).get("type") == "CrashLoop":
-            self.crashed.labels(event.workflow_name).inc()
 
     def _take_step(self, event: Event) -> None:
         key = (event.instance_id, str(event.data.get("step")))

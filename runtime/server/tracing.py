@@ -96,7 +96,7 @@ class _Exporter:
         """Take an event."""
         if event.name.startswith("workflow.step."):
             await self._take_step(event)
-        elif event.name == "workflow.resumed":
+        elif event.name in ("workflow.crashed", "workflow.resumed"):
             await self._crash(event)
         elif (status := _ENDS.get(event.name)) is not None:
             await self._crash(event)

@@ -59,7 +59,7 @@ _STEP_EVENTS = """
 SELECT id, name, created_at, data FROM (
     SELECT id, name, created_at, data FROM paddock_events WHERE instance = ?1 ORDER BY id DESC LIMIT ?2
 ) WHERE name IN ('workflow.step.started', 'workflow.step.retry', 'workflow.step.failed', 'workflow.step.completed', 'workflow.started',
-    'workflow.resumed', 'workflow.suspended', 'workflow.completed', 'workflow.failed', 'workflow.cancelled', 'workflow.timed_out')
+    'workflow.resumed', 'workflow.crashed', 'workflow.suspended', 'workflow.completed', 'workflow.failed', 'workflow.cancelled', 'workflow.timed_out')
 ORDER BY id
 """
 _MANY_EVENTS = "SELECT count(*) FROM (SELECT 1 FROM paddock_events WHERE instance = ? LIMIT ?)"

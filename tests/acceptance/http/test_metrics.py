@@ -1,10 +1,16 @@
 """What Prometheus scrapes."""
 
+import os
+import signal
 import sqlite3
 
+import httpflows
+import pytest
 from contractkit import became
+from httpkit import client
 from prometheus_client.parser import text_string_to_metric_families
 
+from paddock import AppServer, WatchdogConfig
 from paddock.runtime.store import browse
 
 
@@ -45,6 +51,35 @@ async def test_counts_durations_and_sizes(api, server):
     found = await scrape(api)
     assert found["paddock_resumes_total", "approval"] == 1
     assert ("paddock_crashes_total", "approval") not in found
+
+
+@pytest.mark.slow
+async def test_a_crash_is_counted_and_told(tmp_path):
+    server = AppServer(tmp_path / "c.db", watchdog=WatchdogConfig(enabled=False))
+    server.workflows.register(httpflows.drip)
+    async with server, client(server.asgi()) as api:
+        ident = await server.workflows.start("drip", 100_000)
+
+        async def working():
+            found = (await api.get(f"/api/instances/{ident}")).json()
+            return found if found["pid"] and found["completed_steps"] > 2 else None
+
+        pid = (await became(working))["pid"]
+        os.kill(pid, signal.SIGKILL)
+
+        async def again():
+            found = (await api.get(f"/api/instances/{ident}")).json()
+            return found if found["executions"] == 2 else None
+
+        found = await became(again)
+        assert [(run["event"], run["why"]) for run in found["runs"]] == [
+            ("workflow.started", "crash"),
+            ("workflow.resumed", None),
+        ]
+        outcomes = [one["outcome"] for step in found["steps"] for one in step["tries"]]
+        assert outcomes.count("crashed") <= 1
+        assert (await scrape(api))["paddock_crashes_total", "drip"] == 1
+        await server.workflows.cancel(ident)
 
 
 async def test_a_scrape_reads_indexes_and_no_rows_of_instances(tmp_path, server):
