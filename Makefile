@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo docs test test-oldest chaos mutation check format bench recovery clean
+.PHONY: help demo docs test test-oldest chaos mutation check format bench bench-peers pressure recovery clean
 
 WORKERS ?= 2
 PYTEST_ARGS ?=
@@ -52,11 +52,17 @@ format: .venv/.dev  ## format the code, and repair what the linter can
 bench: .venv/.app  ## print the benchmarks; BENCH_ARGS="..."
 	@.venv/bin/python benchmarks/run.py $(BENCH_ARGS)
 
+pressure: .venv/.app  ## print what many instances do to one, and to their server; PRESSURE_ARGS="--small"
+	@.venv/bin/python benchmarks/pressure.py $(PRESSURE_ARGS)
+
+bench-peers: .venv/.app .venv-peers/.venv  ## print the benchmarks with DBOS beside them, which gets an environment of its own
+	@.venv/bin/python benchmarks/run.py --dbos .venv-peers/bin/python $(BENCH_ARGS)
+
 recovery: .venv/.app  ## print how long recovery takes; RECOVERY_ARGS="--rounds 20"
 	@.venv/bin/python benchmarks/recovery.py $(RECOVERY_ARGS)
 
 clean:  ## remove environments, builds and caches
-	rm -rf .venv .venv-test .venv-oldest build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-test .venv-oldest .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Below, each dot file is a stamp: the time of its last success.
@@ -98,6 +104,12 @@ build/.wheel: $(SOURCES) .venv/.venv
 	@.venv-test/bin/python -m pip uninstall --quiet --yes paddock 2>/dev/null
 	@.venv-test/bin/python -m pip install --quiet build/wheel/*.whl
 	@.venv-test/bin/python -m pip check --quiet
+	@touch $@
+
+.venv-peers/.venv: tools/venv.sh
+	@echo "making .venv-peers"
+	@bash tools/venv.sh .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet "dbos>=2,<4"
 	@touch $@
 
 .venv-oldest/.app: tools/venv.sh build/.wheel

@@ -1,4 +1,4 @@
-"""Measure Paddock against the floor of this machine: `make bench`, or `python benchmarks/run.py [--quick] [--rounds N] [--json PATH]`.
+"""Measure Paddock against the floor of this machine: `make bench`, or `python benchmarks/run.py [--quick] [--rounds N] [--json PATH] [--dbos PYTHON]`.
 
 Every round takes every figure, one after the other, and ratios are taken within a round: other work on the machine, which comes and goes,
 then weighs on both sides. Nothing is left behind: the databases lie in a temporary folder, and the processes end with the run.
@@ -16,6 +16,7 @@ from statistics import median
 
 import psutil
 from floor import LIBRARIES, SYNCHRONOUS, Floor
+from peer import Peer
 from report import Results
 from rich.console import Console
 from stopwatch import Stopwatch, make_server
@@ -37,21 +38,23 @@ class Plan:
 QUICK = Plan(rounds=2, repeats=1, count=8)
 
 
-async def measure(plan: Plan, folder: Path, console: Console) -> Results:
+async def measure(plan: Plan, folder: Path, console: Console, dbos: str | None) -> Results:
     """Run the rounds, after one that warms everything up and does not count."""
     results = Results()
-    with Floor(folder) as floor:
+    with Floor(folder) as floor, contextlib.ExitStack() as stack:
+        peer = stack.enter_context(Peer(dbos, "peer_dbos.py")) if dbos is not None else None
+        results.peer = f"DBOS {peer.version}" if peer is not None else None
         async with make_server(folder) as server:
             watch = Stopwatch(server)
             with console.status("warming up") as status:
-                await take_round(Plan(1, 1, _IN_FLIGHT), floor, watch)
+                await take_round(Plan(1, 1, _IN_FLIGHT), floor, watch, peer)
                 for number in range(1, plan.rounds + 1):
                     status.update(f"round {number} of {plan.rounds}")
-                    results.rounds.append(await take_round(plan, floor, watch))
+                    results.rounds.append(await take_round(plan, floor, watch, peer))
     return results
 
 
-async def take_round(plan: Plan, floor: Floor, watch: Stopwatch) -> dict[str, float]:
+async def take_round(plan: Plan, floor: Floor, watch: Stopwatch, peer: Peer | None) -> dict[str, float]:
     """Take every figure once; what is short, a few times in turns."""
     times: dict[str, list[float]] = {}
 
@@ -63,11 +66,17 @@ async def take_round(plan: Plan, floor: Floor, watch: Stopwatch) -> dict[str, fl
             note(f"floor-{library}-{synchronous.lower()}", await asyncio.to_thread(floor.run, library, synchronous))
         note("one-step", await watch.complete_alone(one_step.name))
         note("ten-steps", await watch.complete_alone(ten_steps.name))
+        if peer is not None:
+            note("dbos-ten", await asyncio.to_thread(peer.ask, "one 10"))
         start, resume = await watch.resume()
         note("start", start)
         note("resume", resume)
     note("five-hundred-steps", await watch.complete_alone(five_hundred_steps.name))
+    if peer is not None:
+        note("dbos-five-hundred", await asyncio.to_thread(peer.ask, "one 500"))
     found = {key: median(values) for key, values in times.items()}
+    if peer is not None:
+        found["dbos-rate"] = plan.count / await asyncio.to_thread(peer.ask, f"rate {plan.count} {_IN_FLIGHT} 10")
     for library in LIBRARIES:
         spent = await asyncio.to_thread(floor.run, library, "FULL", count=plan.count, in_flight=_IN_FLIGHT)
         found[f"floor-rate-{library}"] = plan.count / spent
@@ -82,6 +91,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few and short rounds: that it works, not how fast")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"how many rounds (default {Plan.rounds})")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything there, each round's values too")
+    parser.add_argument("--dbos", metavar="PYTHON", help="an interpreter that has DBOS: measure it in the same rounds")
     chosen = parser.parse_args()
     if chosen.rounds is not None and chosen.rounds < 1:
         parser.error("--rounds must be at least 1")
@@ -96,7 +106,7 @@ def main() -> int:
         plan = Plan(chosen.rounds, plan.repeats, plan.count)
     said = io.StringIO()
     with tempfile.TemporaryDirectory(prefix="paddock-bench-") as folder, contextlib.redirect_stderr(said):
-        results = asyncio.run(measure(plan, Path(folder), Console(file=sys.__stderr__)))
+        results = asyncio.run(measure(plan, Path(folder), Console(file=sys.__stderr__), chosen.dbos))
     for line in said.getvalue().splitlines():
         if "goes on in another" not in line:  # said at each kill
             print(line, file=sys.stderr)

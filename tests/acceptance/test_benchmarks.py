@@ -11,7 +11,7 @@ import pytest
 
 RUN = Path(__file__).resolve().parents[2] / "benchmarks" / "run.py"
 CROWD = RUN.with_name("crowd.py")
-TARGETS = {"ten-steps": 5, "growth": 15}
+TARGETS = {"ten-steps": 3, "growth": 15, "rate": 2, "resume": 5}
 FIGURES = {
     "floor-sqlite3-full": "ms",
     "floor-sqlite3-normal": "ms",
@@ -72,6 +72,21 @@ def test_recovery_prints_every_figure(tmp_path):
     assert found["rounds"][0].keys() == found["bounds"].keys()
     assert all(value >= 0 for value in found["rounds"][0].values())
     assert len(re.findall(r"\d s +\d+\.\d{3} s +\d+ s", done.stdout)) == len(found["bounds"])
+
+
+@pytest.mark.slow
+def test_pressure_prints_every_figure(tmp_path):
+    path = tmp_path / "pressure.json"
+    done = subprocess.run(
+        [sys.executable, str(RUN.with_name("pressure.py")), "--small", "--json", str(path)],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode in (0, 1), done.stderr  # 1: a target was missed, on a machine that is busy with other things
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert len(found) >= 9
+    for figure in found:
+        assert figure["value"] > 0
+        assert figure["label"] in done.stdout
 
 
 def test_wrong_options_are_refused():

@@ -1,0 +1,290 @@
+"""Measure what many do to one: `make pressure`, or `python benchmarks/pressure.py [--small] [--json PATH]`.
+
+Children that commit as fast as they can: how long does one wait for its commit, how late is an event, how long does the server's loop stand
+still? A child that waits: how much memory is its own? A database with a long past, a server that comes back to a thousand unfinished
+instances: is anybody held up? Beside each figure stands its target; the exit status is 1 where one is missed.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from pressure_subjects import ALL, short, waiting, writer
+from rich.console import Console
+from rich.table import Table
+
+from paddock import AppServer, Event, WorkflowsConfig
+
+_TICK = 0.005
+_PATIENCE = 600.0
+_KB = 1024
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: what, how much, and what it may be at most (None for what has no target)."""
+
+    label: str
+    value: float
+    unit: str
+    most: float | None = None
+
+    @property
+    def met(self) -> bool:
+        """Tell whether it is within its target."""
+        return self.most is None or self.value <= self.most
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    crowds: tuple[int, ...] = (8, 64)
+    past: int = 100_000
+    starts: int = 40
+    unfinished: int = 1000
+
+
+SMALL = Plan(crowds=(2,), past=200, starts=3, unfinished=10)
+
+
+def make_server(folder: Path, *, processes: int, **config: Any) -> AppServer:
+    """Return a server with the defaults, but for how many processes it may have."""
+    server = AppServer(folder / "pressure.db", workflows=WorkflowsConfig(max_processes=processes, **config))
+    for definition in ALL:
+        server.workflows.register(definition)
+    return server
+
+
+class LoopWatch:
+    """Measure how long a loop stands still: by how much a short sleep takes longer than it should."""
+
+    def __init__(self) -> None:
+        """Begin with nothing seen."""
+        self.longest = 0.0
+
+    @contextlib.asynccontextmanager
+    async def on(self) -> AsyncIterator["LoopWatch"]:
+        """Watch while the block runs."""
+        task = asyncio.create_task(self._watch())
+        try:
+            yield self
+        finally:
+            task.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            begin = time.perf_counter()
+            await asyncio.sleep(_TICK)
+            self.longest = max(self.longest, time.perf_counter() - begin - _TICK)
+
+
+async def writers(folder: Path, count: int) -> list[Figure]:
+    """Let so many children commit at once."""
+    late: list[float] = []
+
+    def note(event: Event) -> None:
+        late.append(time.time() - event.created_at.timestamp())
+
+    async with make_server(folder, processes=count) as server, asyncio.timeout(_PATIENCE):
+        await server.workflows.run(short)
+        stop = server.events.on("workflow.step.*", note)
+        async with LoopWatch().on() as loop:
+            begun = await asyncio.gather(*(server.workflows.run(writer) for _ in range(count)))
+        stop()
+    waits = [after - before for stamps in begun for before, after in pairwise(stamps)]
+    return [
+        Figure(f"{count} write: the longest wait for a commit", max(waits) * 1000, "ms", 500),
+        Figure(f"{count} write: a commit, median", median(waits) * 1000, "ms"),
+        Figure(f"{count} write: from a commit's begin to its subscriber, median", median(late) * 1000, "ms"),
+        Figure(
+            f"{count} write: from a commit's begin to its subscriber, p99",
+            quantiles(late, n=100)[98] * 1000,
+            "ms",
+            10 if count == 8 else None,
+        ),
+        Figure(f"{count} write: the server's loop stands still for at most", loop.longest * 1000, "ms", 50),
+    ]
+
+
+async def memory(folder: Path, count: int) -> list[Figure]:
+    """Let so many children wait, and see what is each one's own."""
+    async with make_server(folder, processes=count) as server, asyncio.timeout(_PATIENCE):
+        ids = [await server.workflows.start(waiting) for _ in range(count)]
+        running: set[str] = set()
+        async for event in server.events.subscribe("workflow.step.started", after=0):
+            running.add(event.instance_id)
+            if running >= set(ids):
+                break
+        pids = [dict(row)["pid"] for row in await server.processes() if dict(row)["role"] == "child"]
+        sizes = [_pss(pid) / _KB for pid in pids]
+        for ident in ids:
+            await server.workflows.cancel(ident)
+    if not any(sizes):
+        return []  # a system that does not tell
+    return [
+        Figure(
+            f"{count} wait: memory of one child, its share of what is shared included (PSS), median",
+            median(sizes),
+            "MB",
+            8,
+        )
+    ]
+
+
+def _pss(pid: int) -> float:
+    """Return a process's proportional share of memory in kB (proc(5), smaps_rollup); 0 where nobody tells."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    return sum(float(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+
+
+async def first_step(server: AppServer) -> float:
+    """Return the seconds from `start` to the moment at which a subscriber has the first step's begin."""
+    loop = asyncio.get_running_loop()
+    begun: asyncio.Future[float] = loop.create_future()
+    expected = ""
+
+    def note(event: Event) -> None:
+        if event.instance_id == expected and not begun.done():
+            begun.set_result(time.perf_counter())
+
+    stop = server.events.on("workflow.step.started", note)
+    begin = time.perf_counter()
+    expected = f"bench-{time.monotonic_ns()}"
+    await server.workflows.start(short, id=expected)
+    spent = await begun - begin
+    stop()
+    await server.workflows.result(expected)
+    while any(dict(row)["role"] == "child" for row in await server.processes()):  # noqa: ASYNC110  no event tells
+        await asyncio.sleep(_TICK)
+    return spent
+
+
+async def past(folder: Path, plan: Plan) -> list[Figure]:
+    """Start beside a long past, and without one, in turns."""
+    old = folder / "old"
+    old.mkdir()
+    async with make_server(old, processes=4) as server:
+        await server.workflows.run(short, timeout=_PATIENCE)
+    _multiply(old / "pressure.db", plan.past)
+    times: dict[str, list[float]] = {"new": [], "old": []}
+    async with make_server(folder, processes=4) as fresh, make_server(old, processes=4) as aged:
+        for server in (fresh, aged):
+            await first_step(server)
+        async with asyncio.timeout(_PATIENCE):
+            for _ in range(plan.starts):
+                times["new"].append(await first_step(fresh))
+                times["old"].append(await first_step(aged))
+    ratio = median(times["old"]) / median(times["new"])
+    return [Figure(f"a start beside {plan.past:,} finished instances ÷ one in an empty database", ratio, "", 1.2)]
+
+
+def _multiply(path: Path, count: int) -> None:
+    """Copy the only instance with its steps and events, so many times."""
+    with contextlib.closing(sqlite3.connect(path)) as tx, tx:
+        tx.execute("PRAGMA foreign_keys = OFF")
+        first = tx.execute("SELECT seq FROM paddock_instances").fetchone()[0]
+        tx.execute("CREATE TEMP TABLE numbers AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT i FROM n", (count,))  # fmt: skip
+        for table, own in (("paddock_instances", "seq"), ("paddock_steps", "instance"), ("paddock_events", "instance")):
+            names = [row[1] for row in tx.execute(f"PRAGMA table_info({table})")]
+            key = {"paddock_steps": "seq", "paddock_events": "id"}.get(table)
+            kept = [name for name in names if name != key]
+            values = [f"{own} + numbers.i" if name == own else "id || '-' || numbers.i" if name == "id" else name for name in kept]  # fmt: skip
+            tx.execute(
+                f"INSERT INTO {table} ({', '.join(kept)}) SELECT {', '.join(values)} FROM {table}, numbers WHERE {own} = ?",
+                (first,),
+            )
+
+
+async def comeback(folder: Path, count: int) -> list[Figure]:
+    """Leave so many unfinished instances to the next server."""
+    async with make_server(folder, processes=1, kill_grace=0.1) as server, asyncio.timeout(_PATIENCE):
+        held = await server.workflows.start(waiting)
+        async for _ in server.events.subscribe("workflow.step.started", instance_id=held, after=0):
+            break
+        for _ in range(count - 1):
+            await server.workflows.start(short)
+    server = make_server(folder, processes=8)
+    begun: list[float] = []
+    done: list[float] = []
+    all_done = asyncio.Event()
+
+    def note(event: Event) -> None:
+        if event.name == "workflow.completed":
+            done.append(time.perf_counter())
+            if len(done) == count:
+                all_done.set()
+        elif event.name == "workflow.step.started":
+            begun.append(time.perf_counter())
+
+    server.events.on("workflow.*", note)
+    async with LoopWatch().on() as loop, asyncio.timeout(_PATIENCE):
+        begin = time.perf_counter()
+        async with server:
+            await all_done.wait()
+    return [
+        Figure(f"{count:,} unfinished: from start to the first that goes on", (begun[0] - begin) * 1000, "ms", 1000),
+        Figure(f"{count:,} unfinished: until all are done", done[-1] - begin, "s", 60),
+        Figure(f"{count:,} unfinished: the server's loop stands still for at most", loop.longest * 1000, "ms", 50),
+    ]
+
+
+async def measure(folder: Path, plan: Plan, console: Console) -> list[Figure]:
+    """Take all figures, each on a database of its own."""
+    found: list[Figure] = []
+    parts = [
+        *((f"{count} writers", lambda at, count=count: writers(at, count)) for count in plan.crowds),
+        ("memory", lambda at: memory(at, plan.crowds[-1])),
+        ("a long past", lambda at: past(at, plan)),
+        ("a comeback", lambda at: comeback(at, plan.unfinished)),
+    ]
+    with console.status("") as status:
+        for number, (name, part) in enumerate(parts):
+            status.update(name)
+            own = folder / str(number)
+            own.mkdir()
+            found += await part(own)
+    return found
+
+
+def show(figures: list[Figure], console: Console) -> None:
+    """Print a table."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("", "figure", "target"):
+        table.add_column(column, justify="left" if not column else "right")
+    for figure in figures:
+        target = "" if figure.most is None else f"≤ {figure.most:g} {'met' if figure.met else 'MISSED'}"
+        table.add_row(figure.label, f"{figure.value:,.2f} {figure.unit}", target)
+    console.print(table)
+
+
+def main() -> int:
+    """Measure and print; the exit status tells whether every target is met."""
+    parser = argparse.ArgumentParser(description="Measure what many instances do to one, and to their server.")
+    parser.add_argument("--small", action="store_true", help="little of everything: that it works, not how fast")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="paddock-pressure-") as folder:
+        figures = asyncio.run(measure(Path(folder), SMALL if chosen.small else Plan(), Console(stderr=True)))
+    show(figures, Console(width=None if sys.stdout.isatty() else 120))
+    if chosen.json is not None:
+        chosen.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=1), encoding="utf-8")
+    return 0 if all(figure.met for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
