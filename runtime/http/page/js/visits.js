@@ -14,7 +14,7 @@ export function placeOf(key) {
 }
 
 /** How much a status says about a place that was visited several times: what is going on beats what was. */
-const WEIGHT = { running: 5, retrying: 4, waiting: 4, failed: 3, completed: 1 };
+const WEIGHT = { running: 5, retrying: 4, waiting: 4, failed: 3, cancelled: 3, completed: 1 };
 
 /** Gather steps by place: `Map(place → {status, visits, attempts, loops, polls, steps})`. */
 export function visitsOf(steps) {

@@ -24,6 +24,7 @@ export function textBlock(title, text, { open = true } = {}) {
 export function errorView(error) {
   const facts = [];
   if (error.step) facts.push(`in step ${error.step}`);
+  if (error.cause) facts.push(`cause: ${error.cause.replaceAll("_", " ")}`);
   if (error.signal) facts.push(`the process died of ${error.signal}`);
   if (error.exit_code !== null && error.exit_code !== undefined) facts.push(`exit code ${error.exit_code}`);
   if (error.max_rss) facts.push(`peak memory ${bytes(error.max_rss)}`);
@@ -36,5 +37,6 @@ export function errorView(error) {
     error.traceback ? textBlock("Traceback", error.traceback) : null,
     error.stack ? textBlock("Stacks of all threads", error.stack) : null,
     error.output ? textBlock("The end of its output", error.output) : null,
+    error.error_output ? textBlock("The end of its error output", error.error_output) : null,
   );
 }

@@ -18,6 +18,7 @@ import { TimelineView } from "../parts/timeline_view.js";
 import { failed } from "../parts/toast.js";
 import { Refresher } from "../refresh.js";
 import { go } from "../router.js";
+import { TERMINAL } from "../status.js";
 import { observed, placeOf, visitsOf } from "../visits.js";
 import { DataPanel } from "./instance_data.js";
 import { InstanceHead } from "./instance_head.js";
@@ -123,7 +124,7 @@ class InstanceView {
     this.#workflow ??= await this.app.api
       .get(path("workflows", instance.workflow_name))
       .catch(() => ({ graph: null, input_schema: null }));
-    this.#instance = instance;
+    this.#instance = settled(instance);
     this.#show();
   }
 
@@ -207,6 +208,19 @@ class InstanceView {
     clearInterval(this.#timer);
     this.#refresher.stop();
   }
+}
+
+/* Who died or was ended leaves steps open in its journal; for a reader they ended with it. */
+function settled(instance) {
+  if (!TERMINAL.has(instance.status)) return instance;
+  const status = instance.status === "cancelled" ? "cancelled" : "failed";
+  const ended_at = instance.completed_at;
+  const steps = instance.steps.map((step) => {
+    if (step.status === "completed" || step.status === "failed") return step;
+    const tries = step.tries.map((one) => (one.outcome === "running" ? { ...one, outcome: "crashed", ended_at } : one));
+    return { ...step, status, tries, completed_at: ended_at };
+  });
+  return { ...instance, steps };
 }
 
 export async function open(app, { parts }) {
