@@ -166,15 +166,14 @@ class Person:
         assert not self.complaints, "\n".join(self.complaints)
 
 
-_NAME = "node => node.getAttribute('aria-label') ?? node.textContent"
+# the rows of the timeline are alike
+_NAME = "node => node.closest('.tl-rows') ? 'a step' : (node.getAttribute('aria-label') ?? node.textContent)"
 _BUTTONS = f"""() => [...document.querySelectorAll('button')]
     .filter(node => !node.disabled && node.checkVisibility()).map({_NAME})"""
 
 
 def plain(name: str) -> str:
     """Return a button's name without what differs from one row to the next: ids, numbers, names of workflows and fields."""
-    if re.search(r", (running|retrying|waiting|completed|failed), ", name):
-        return "a step"
     name = re.sub(r"…?[0-9a-f]{12}|[\d,]+|×", "", name).strip()
     if name.startswith(("Live", "Connecting", "Disconnected")):
         return "the connection"
