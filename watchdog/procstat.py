@@ -45,7 +45,8 @@ class ProcessStat(NamedTuple):
 
     Attributes:
         pid: the process.
-        state: its main thread's state, a letter of proc_pid_stat(5): R, S, D, T, t, Z, X, I.
+        state: its main thread's state, a letter of proc_pid_stat(5): R, S, D, T, t, Z, X, I. A process whose main thread has
+            ended while others go on is none that is gone, and shows S.
         ppid: its parent.
         pgid: its process group.
         sid: its session.
@@ -73,9 +74,12 @@ def _read(path: str) -> bytes:
 def _parse(pid: int, line: bytes) -> ProcessStat:
     # The command's name stands in parentheses and may hold spaces and parentheses itself: count from the last one.
     fields = line[line.rindex(b")") + 2 :].split(None, 20)
+    state = fields[0].decode()
+    if state == "Z" and int(fields[17]) > 1:
+        state = "S"  # its other threads live (or are still dying, locks and all): nobody may take its place
     return ProcessStat(
         pid,
-        fields[0].decode(),
+        state,
         int(fields[1]),
         int(fields[2]),
         int(fields[3]),

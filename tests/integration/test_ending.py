@@ -21,7 +21,7 @@ async def cancelled(server, instance: str) -> None:
     check(await history(server, instance), "workflow.cancelled")
 
 
-@pytest.mark.parametrize("way", ["await", "ignore", "block", "gil", "compute"])
+@pytest.mark.parametrize("way", ["await", "ignore", "block", "gil", "compute", "headless"])
 async def test_cancel_whatever_the_handler_does(stage: Stage, way: str):
     async with stage.server(kill_grace=0.5) as server:
         instance = await server.workflows.start("endless", {"way": way, "id": "one"}, id="one")

@@ -178,6 +178,11 @@ MUTANTS = [
         "unit/watchdog/test_identity.py",
     ),
     Mutant(
+        "a process is one until its last thread is gone", "G7", "watchdog/procstat.py",
+        '    if state == "Z" and int(fields[17]) > 1:\n', "    if False:\n",
+        "unit/watchdog/test_identity.py::test_a_process_without_its_main_thread_lives_until_it_is_ended",
+    ),
+    Mutant(
         "the boot in an identity", "G7", "watchdog/identity.py",
         "    if identity.boot_id != boot_id():\n        return False\n    try:\n        stat", "    try:\n        stat",
         "unit/watchdog/test_identity.py",

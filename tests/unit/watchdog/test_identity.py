@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from paddock.watchdog import identity as module
 from paddock.watchdog.identity import ProcessHandle, ProcessIdentity, boot_id, identify, is_alive, process_state
 from paddock.watchdog.procstat import LINUX, catches_signal, environ_entries, list_pids, read_stat, thread_states
+from paddock.watchdog.tree import end_tree
 
 DEADLINE = 10.0
 
@@ -110,6 +112,29 @@ def test_what_the_kernel_says(child: subprocess.Popen[bytes]):
     if LINUX:
         assert catches_signal(os.getpid(), signal.SIGINT) is True
         assert catches_signal(child.pid, signal.SIGUSR2) is False
+
+
+@pytest.mark.skipif(not LINUX, reason="only Linux shows a main thread's end")
+def test_a_process_without_its_main_thread_lives_until_it_is_ended(tmp_path):
+    """The kernel calls it a zombie, like the dead; it is none."""
+    program = (
+        "import ctypes, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "print('ready', flush=True)\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    with subprocess.Popen([sys.executable, "-S", "-c", program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        identity = identify(process.pid)
+        until = time.monotonic() + 20
+        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        assert is_alive(identity)
+        assert end_tree(identity) == []
+        assert not is_alive(identity)
+        assert process.wait(20) == -signal.SIGKILL
 
 
 def test_ones_own_identity_is_cheap():
