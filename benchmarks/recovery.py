@@ -46,7 +46,7 @@ FIGURES = {
     "slot": Figure("an instance ends: the next one in the queue runs", 1.0),
     "watchdog": Figure("the watchdog is killed: another one watches", 2.0),
     "fork-server": Figure("the fork server is killed: an instance that is started then runs", 5.0),
-    "adopted": Figure("the server is killed: from the next one's start until it is ready, with 20 living children", 5.0),
+    "adopted": Figure("the server is killed: from the next one's start until it is ready, with 20 living children", 10.0),
     "all": Figure("all are killed at once: from the next server's start until 20 instances go on", 10.0),
     "stale": Figure(f"a child is stopped: its end, beyond heartbeat_timeout ({_STALE:g} s here)", 5.0),
     "cancel": Figure(f"a cancel against a handler that does not stop, beyond kill_grace ({_GRACE:g} s here)", 3.0),

@@ -435,12 +435,9 @@ class RunningServer:
         """End instances whose workflow deadline has passed."""
         for ident in ids:
             error = ErrorInfo(type="WorkflowTimedOut", message="the workflow's timeout has passed")
-            done, lease = await self.store.end(ident, Status.TIMED_OUT, self._clock.now(), error)
-            if done:
-                self.bus.poke()
-                for child in await self.store.children_of(ident):
-                    await self._server.workflows.cancel(child)
-            if lease is not None:
+            _, leases = await self.store.end(ident, Status.TIMED_OUT, self._clock.now(), error)
+            self.bus.poke()
+            for lease in leases:
                 task = asyncio.create_task(
                     self._end(lease, "the workflow's timeout has passed"), name="paddock-timeout"
                 )

@@ -136,14 +136,12 @@ class Steering:
 
     async def _cancel(self, id: str) -> bool:
         parts = self._live()
-        done, lease = await parts.store.end(id, Status.CANCELLED, parts.clock.now())
+        done, leases = await parts.store.end(id, Status.CANCELLED, parts.clock.now())
         reach("server.cancelled")
         if done:
             parts.bus.poke()
             parts.queued()
-            await asyncio.gather(*(self._cancel(child) for child in await parts.store.children_of(id)))
-        if lease is not None and done:
-            await parts.end(lease, "cancelled")
+        await asyncio.gather(*(parts.end(lease, "cancelled") for lease in leases))
         return done
 
     async def update_metadata(self, id: str, metadata: Mapping[str, Any]) -> None:

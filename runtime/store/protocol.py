@@ -72,8 +72,11 @@ class Store(JournalStore, Protocol):
 
     async def end(
         self, instance_id: str, status: Status, now: float, error: ErrorInfo | None = None
-    ) -> tuple[bool, Lease | None]:
-        """End an instance from outside; return whether this call did, and the lease of its executor where one lives."""
+    ) -> tuple[bool, list[Lease]]:
+        """End an instance from outside, and with it, as cancelled, what it has started.
+
+        Return whether this call did, and the leases of all executors that have to end for it.
+        """
         ...
 
     async def overdue(self, now: float) -> tuple[list[str], float | None]:

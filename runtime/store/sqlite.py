@@ -192,10 +192,6 @@ class SqliteStore:
         """Release an instance; raises InvalidTransition."""
         await self._write(steering.unpause, instance_id, now)
 
-    async def children_of(self, instance_id: str) -> list[str]:
-        """Return the ids of the unfinished instances that this one has started."""
-        return await self._read(steering.children_of, instance_id)  # type: ignore[no-any-return]
-
     # --- schedules ---
 
     async def put_schedule(self, row: ScheduleRow) -> None:
@@ -254,8 +250,11 @@ class SqliteStore:
 
     async def end(
         self, instance_id: str, status: Status, now: float, error: ErrorInfo | None = None
-    ) -> tuple[bool, Lease | None]:
-        """End an instance from outside; return whether this call did, and the lease of its executor where one lives."""
+    ) -> tuple[bool, list[Lease]]:
+        """End an instance from outside, and with it, as cancelled, what it has started.
+
+        Return whether this call did, and the leases of all executors that have to end for it.
+        """
         return await self._write(_end, instance_id, status, now, error)  # type: ignore[no-any-return]
 
     async def overdue(self, now: float) -> tuple[list[str], float | None]:
@@ -393,14 +392,17 @@ def _record(tx: sqlite3.Connection, lease: Lease, name: str, data: dict[str, Any
 
 def _end(
     tx: sqlite3.Connection, instance_id: str, status: Status, now: float, error: ErrorInfo | None
-) -> tuple[bool, Lease | None]:
+) -> tuple[bool, list[Lease]]:
     seq, current = instances.find(tx, instance_id)
-    row = tx.execute(_LEASE_OF, (seq,)).fetchone()
-    lease = Lease(seq, row[0]) if row else None
     if current in TERMINAL:
-        return False, lease
+        return False, []
+    row = tx.execute(_LEASE_OF, (seq,)).fetchone()
+    leases = [Lease(seq, row[0])] if row else []
     instances.move(tx, seq, current, status, now, error=error)
-    return True, lease
+    # in one transaction: a server that died in between would leave them to work on for nobody
+    for child in steering.children_of(tx, instance_id):
+        leases += _end(tx, child, Status.CANCELLED, now, None)[1]
+    return True, leases
 
 
 def _overdue(tx: sqlite3.Connection, now: float) -> tuple[list[str], float | None]:

@@ -196,9 +196,9 @@ class MemoryServer:
     async def _time_out(self, ids: list[str]) -> None:
         for ident in ids:
             error = ErrorInfo(type="WorkflowTimedOut", message="the workflow's timeout has passed")
-            _, lease = await self._store.end(ident, Status.TIMED_OUT, self.clock.now(), error)
+            _, leases = await self._store.end(ident, Status.TIMED_OUT, self.clock.now(), error)
             self.events.poke()
-            if lease is not None:
+            for lease in leases:
                 await self._inline.end(lease)
 
     async def _jump(self) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from storekit import NOW, again, began, claimed, crash, ended, names, new, rows, step, wanted
 
-from paddock import ErrorInfo, InstanceNotFound, InvalidSignal, InvalidTransition, Status
+from paddock import ErrorInfo, InstanceNotFound, InvalidSignal, InvalidTransition, LeaseLost, Status
 from paddock.runtime.store.ops import (
     ChildStarted,
     Ended,
@@ -105,7 +105,23 @@ async def test_a_child_starts_with_the_commit_that_journals_it(store):
     await store.commit(lease, [ChildStarted("c", "wf", "[1]", "s", priority=4)], NOW)
     found = await store.get("c")
     assert (found.status, found.parent_id, found.input, found.priority) == (Status.PENDING, "a", [1], 4)
-    assert await store.children_of("a") == ["c"]
+
+
+@pytest.mark.parametrize("status", [Status.CANCELLED, Status.TIMED_OUT])
+async def test_an_end_from_outside_takes_along_what_was_started(store, status):
+    """Children's children too, whatever they do; what has ended before keeps its end."""
+    lease = await claimed(store)
+    await store.commit(lease, [ChildStarted("b", "other", "1", "s")], NOW)
+    inner = await again(store, "other")
+    await store.commit(inner, [began(), ChildStarted("c", "third", "1", "s")], NOW)
+    await store.commit(lease, [ChildStarted("done", "other", "1", "s")], NOW)
+    done = await again(store, "other")
+    await store.commit(done, [began(), Ended(Status.COMPLETED, output="1")], NOW)
+    assert await store.end("a", status, NOW) == (True, [lease, inner])
+    found = [(await store.get(name)).status for name in ("a", "b", "c", "done")]
+    assert found == [status, Status.CANCELLED, Status.CANCELLED, Status.COMPLETED]
+    with pytest.raises(LeaseLost):
+        await store.commit(inner, [Ended(Status.COMPLETED, output="1")], NOW)
 
 
 @pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT])
@@ -119,7 +135,6 @@ async def test_a_parent_that_waits_wakes_at_its_childs_end(store, status):
     child = await again(store, "other")
     await store.commit(child, [began(), Ended(status, output="5" if status is Status.COMPLETED else None)], NOW)
     assert (await store.get("a")).status is Status.PENDING
-    assert await store.children_of("a") == []
     outcome = await store.outcome_of("c")
     assert (outcome.status, outcome.workflow_name) == (status, "other")
     assert await store.outcome_of("nobody") is None

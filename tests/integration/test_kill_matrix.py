@@ -179,6 +179,24 @@ async def test_the_server_killed_in_a_cancel(stage: Stage):
     assert not read("begin", key="last")
 
 
+async def test_the_server_killed_in_a_cancel_of_a_family(stage: Stage):
+    """What an instance has started is cancelled with it, in one commit: nobody is left to work on for nobody."""
+    faults = Faults(stage, None, {"server.cancelled": "kill"})
+    dying = await stage.process(environ=faults.environ)
+    await dying.ready()
+    await dying.ask("start", name="leading", input={"until": str(stage.flag)}, id="one")
+    begun = await line("begin", key="hold")
+    faults.arm("server.cancelled")
+    assert await dying.ask("cancel", id="one") == {}
+    stage.let_go()
+    async with stage.server() as server:
+        for instance in ("one", begun["instance"]):
+            assert (await finished(server, instance)).status == "cancelled"
+            check(await history(server, instance), "workflow.cancelled")
+        await until(lambda: starts(begun["pid"]) is None, "the child's end")
+        await until(lambda: not stage.sql("SELECT * FROM paddock_leases"), "the slots")
+
+
 async def test_the_server_killed_with_a_signal_stored(stage: Stage):
     """Nobody told the child; it finds the signal by itself, or its successor does."""
     faults = Faults(stage, None, {"server.signalled": "kill"})

@@ -342,6 +342,11 @@ def die_some(input: dict[str, Any], ctx: Context) -> str:
 dying_twice = workflow("dying-twice").task("die", die_some).task("die again", die_some).build()
 
 
+@flow("leading")
+async def leading(input: dict[str, Any], ctx: Context) -> Any:
+    return await ctx.wait_for(await ctx.start(held, input))
+
+
 @flow("asking")
 async def asking(ctx: Context) -> int:
     return await ctx.wait_event("go", int)

@@ -241,9 +241,13 @@ MUTANTS = [
     ),
     Mutant(
         "a cancel that finds the end there already", "G11", "runtime/store/sqlite.py",
-        "    if current in TERMINAL:\n        return False, lease\n    instances.move(tx, seq, current, status",
-        "    instances.move(tx, seq, current, status",
+        "    if current in TERMINAL:\n        return False, []\n", "",
         f"{_QUEUE}test_cancel_works_in_every_status_and_sticks",
+    ),
+    Mutant(
+        "one commit for the end of a family", "G11", "runtime/store/sqlite.py",
+        "        leases += _end(tx, child, Status.CANCELLED, now, None)[1]\n", "        pass\n",
+        "conformance/test_store_steering.py::test_an_end_from_outside_takes_along_what_was_started",
     ),
     # --- G12 ---
     Mutant(
