@@ -25,7 +25,7 @@ class NowView {
     this.needs = el("ol", { class: "rows" });
     this.runs = el("ol", { class: "rows" });
     this.calm = el("p", { class: "calm" }, glyph("completed"), "Nothing needs you.");
-    this.idle = el("p", { class: "empty" }, "Nothing runs.");
+    this.idle = el("p", { class: "empty" }, "Nothing runs. Begin something with Start, below.");
     this.workflows = new WorkflowTable({ onStart: (workflow) => this.actions.start(workflow) });
     this.noWorkflows = el(
       "p",
