@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import dataclasses
 import io
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from ..authoring.replays import ReplayCheck, check_replays
-from ..engine.definition import Definition, definition_of
 from ..store.sqlite import real_path
 from .output import FAILED, STYLES, console, print_json, say
-from .target import load_module
+
+if TYPE_CHECKING:
+    from ..authoring.replays import ReplayCheck
+    from ..engine.definition import Definition
 
 __all__ = ["check"]
 
@@ -40,6 +41,8 @@ def check(
 
     [dim]paddock check shop.orders --db app.db[/]
     """
+    from ..authoring.replays import check_replays  # here: the other commands need not wait for it
+
     with contextlib.redirect_stdout(io.StringIO()):
         definitions = [one for name in modules for one in _definitions(name)]
         found = asyncio.run(check_replays(real_path(db), definitions, id=id, timeout=timeout))
@@ -52,6 +55,9 @@ def check(
 
 
 def _definitions(module: str) -> list[Definition]:
+    from ..engine.definition import Definition, definition_of
+    from .target import load_module
+
     values = [definition_of(value) for value in list(vars(load_module(module)).values())]
     return [value for value in values if isinstance(value, Definition)]
 

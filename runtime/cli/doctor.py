@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from ..doctor.examination import examine
 from ..doctor.finding import Finding, Level
 from .output import FAILED, console, print_json
 
@@ -30,6 +29,8 @@ def doctor(
 
     [dim]paddock doctor --db app.db[/]
     """
+    from ..doctor.examination import examine
+
     found = examine(db, run_dir)
     wrong = [finding for finding in found if finding.level is Level.PROBLEM]
     if json:

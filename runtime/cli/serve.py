@@ -15,7 +15,6 @@ import typer
 
 from ..base.errors import UsageError
 from .output import say
-from .target import load_server
 
 __all__ = ["serve"]
 
@@ -64,6 +63,7 @@ def serve(
     [dim]PADDOCK_TOKEN=$(cat token) paddock serve shop.app:server --host 0.0.0.0[/]
     """
     from ..http.serving import bind, check_address
+    from .target import load_server
 
     secret = _token(token, token_file)
     check_address(host, secret)
