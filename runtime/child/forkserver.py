@@ -16,13 +16,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import json
 import os
 import select
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -36,13 +34,12 @@ from ...ipc.messages import Boot, Exited, Fork, Forked, ForkFailed, Shutdown, Wa
 from ...watchdog.beats import BeatTable
 from ...watchdog.identity import identify
 from ...watchdog.tree import end_tree, marker_of
-from ..base.limits import environment
 from ..base.probes import reach, silence
 from . import process as _warm
 from .birth import become_child, become_subreaper, catch_output, mark, name_process
-from .interpreter import path_for
 from .main_module import load_main
 from .rehearsal import build_schemas, rehearse
+from .spawn import spawn
 from .spec import MARKER, ChildSpec
 from .standby import Standby, await_order
 
@@ -172,7 +169,11 @@ class ForkServer:
     def _fork(self, order: Fork) -> None:
         reach("forkserver.request")
         try:
-            pid = self._spawn(order) if order.mode == "spawn" or _thread_count() > 1 else self._copy(order)
+            pid = (
+                spawn(order, self._boot, self._marker(order))
+                if order.mode == "spawn" or _thread_count() > 1
+                else self._copy(order)
+            )
             start_time = identify(pid).start_time
         except (OSError, ValueError) as error:
             self._send(ForkFailed(request_id=order.request_id, reason=f"{type(error).__name__}: {error}"))
@@ -260,39 +261,6 @@ class ForkServer:
                 with contextlib.suppress(OSError, ValueError):
                     stream.flush()
             os._exit(code)
-
-    def _spawn(self, order: Fork) -> int:
-        """Start a fresh interpreter with its orders in an unlinked file: they hold secrets, so argv and environment are no place."""
-        orders = {
-            "sys_path": path_for(order.python, self._boot.sys_path),
-            "foreign": order.python not in (None, sys.executable),
-            "argv": self._boot.argv,
-            "main_path": self._boot.main_path,
-            "main_module": self._boot.main_module,
-            "spec": json.loads(order.spec),
-        }
-        with tempfile.TemporaryFile() as file:
-            file.write(json.dumps(orders).encode())
-            file.seek(0)
-            descriptor = file.fileno()
-            os.set_inheritable(descriptor, True)
-            out = os.open(order.out_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            err = os.open(order.err_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            try:
-                python = order.python or sys.executable
-                return os.posix_spawn(
-                    python,
-                    [python, "-P", "-m", "paddock.runtime.child", str(descriptor)],
-                    {**environment(order.environ, os.environ), MARKER: self._marker(order)},
-                    file_actions=[
-                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                        (os.POSIX_SPAWN_DUP2, out, 1),
-                        (os.POSIX_SPAWN_DUP2, err, 2),
-                    ],
-                )
-            finally:
-                os.close(out)
-                os.close(err)
 
     # --- deaths ---
 
