@@ -22,7 +22,7 @@ DEADLINE = 40.0
 """Seconds that anything may take on a busy machine; what takes that long has failed."""
 
 _FAR = 100_000
-QUICK = {"kill_grace": 1.0, "orphan_grace": 10.0, "max_resumes": 10}
+QUICK = {"kill_grace": 1.0, "orphan_grace": 60.0, "max_resumes": 10}
 WATCHFUL = {"interval": 0.1, "heartbeat_timeout": 0.6, "kill_grace": 0.3}
 FLOWS = [name for name, value in vars(crashflows).items() if hasattr(value, "fingerprint")]
 
