@@ -8,17 +8,14 @@ With `--inline` they run within the server's process, which is quicker and measu
 import argparse
 import asyncio
 import gc
-import json
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
 import psutil
-from rich.console import Console
-from rich.table import Table
+from figures import Figure, conclude
 from subjects import nap, one_step, sleeper
 
 from paddock import AppServer, Event, WorkflowsConfig
@@ -27,21 +24,6 @@ _MB = 2**20
 _LIMIT = 4
 _NAP_SECONDS = 1.5
 _WARM = 64
-
-
-@dataclass
-class Figure:
-    """One figure: what, how much, and what it may be at most (None for what has no target)."""
-
-    label: str
-    value: float
-    unit: str
-    most: float | None = None
-
-    @property
-    def met(self) -> bool:
-        """Tell whether it is within its target."""
-        return self.most is None or self.value <= self.most
 
 
 def make_server(folder: Path, *, inline: bool) -> AppServer:
@@ -173,17 +155,6 @@ async def measure(folder: Path, count: int, naps: int, *, inline: bool) -> list[
         return [*found, *await queued(server, count)]
 
 
-def show(figures: list[Figure]) -> None:
-    """Print a table."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("", "figure", "target"):
-        table.add_column(column, justify="left" if not column else "right")
-    for figure in figures:
-        target = "" if figure.most is None else f"≤ {figure.most:g} {'met' if figure.met else 'MISSED'}"
-        table.add_row(figure.label, f"{figure.value:,.1f} {figure.unit}".replace(".0 ", " "), target)
-    Console().print(table)
-
-
 def main() -> int:
     """Measure and print; the exit status tells whether every target is met."""
     parser = argparse.ArgumentParser(description="Measure crowds of sleeping and of queued instances.")
@@ -194,10 +165,7 @@ def main() -> int:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="paddock-crowd-") as folder:
         figures = asyncio.run(measure(Path(folder), chosen.count, chosen.naps, inline=chosen.inline))
-    show(figures)
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=1), encoding="utf-8")
-    return 0 if all(figure.met for figure in figures) else 1
+    return conclude(figures, chosen.json)
 
 
 if __name__ == "__main__":

@@ -8,42 +8,26 @@ instances: is anybody held up? Beside each figure stands its target; the exit st
 import argparse
 import asyncio
 import contextlib
-import json
 import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from figures import Figure, conclude
 from pressure_subjects import ALL, short, waiting, writer
 from rich.console import Console
-from rich.table import Table
 
 from paddock import AppServer, Event, WorkflowsConfig
 
 _TICK = 0.005
 _PATIENCE = 600.0
 _KB = 1024
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure: what, how much, and what it may be at most (None for what has no target)."""
-
-    label: str
-    value: float
-    unit: str
-    most: float | None = None
-
-    @property
-    def met(self) -> bool:
-        """Tell whether it is within its target."""
-        return self.most is None or self.value <= self.most
 
 
 @dataclass(frozen=True)
@@ -261,17 +245,6 @@ async def measure(folder: Path, plan: Plan, console: Console) -> list[Figure]:
     return found
 
 
-def show(figures: list[Figure], console: Console) -> None:
-    """Print a table."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("", "figure", "target"):
-        table.add_column(column, justify="left" if not column else "right")
-    for figure in figures:
-        target = "" if figure.most is None else f"≤ {figure.most:g} {'met' if figure.met else 'MISSED'}"
-        table.add_row(figure.label, f"{figure.value:,.2f} {figure.unit}", target)
-    console.print(table)
-
-
 def main() -> int:
     """Measure and print; the exit status tells whether every target is met."""
     parser = argparse.ArgumentParser(description="Measure what many instances do to one, and to their server.")
@@ -280,10 +253,7 @@ def main() -> int:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="paddock-pressure-") as folder:
         figures = asyncio.run(measure(Path(folder), SMALL if chosen.small else Plan(), Console(stderr=True)))
-    show(figures, Console(width=None if sys.stdout.isatty() else 120))
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=1), encoding="utf-8")
-    return 0 if all(figure.met for figure in figures) else 1
+    return conclude(figures, chosen.json)
 
 
 if __name__ == "__main__":
