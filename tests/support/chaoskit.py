@@ -210,13 +210,15 @@ class Loop:
             number = given["at"] if isinstance(given, dict) else given
             answer = await self._ask("signal", id=ident, n=number)
             assert answer.get("id") == ident or answer.get("refused") == "InvalidTransition", answer
-        wanted = self._chaos.cancels and self._random.random() < 0.2
-        if wanted and (await self._ask("cancel", id=ident)).get("done"):
-            self._cancelled.add(ident)
+        if self._chaos.cancels and self._random.random() < 0.2:
+            done = (await self._ask("cancel", id=ident)).get("done")
+            # a server that died over its answer has cancelled all the same; asked again, the next one says no
+            if done or self._sql("SELECT 1 FROM paddock_instances WHERE status = 'cancelled' AND id = ?", ident):
+                self._cancelled.add(ident)
 
-    def _sql(self, statement: str) -> list[tuple[Any, ...]]:
+    def _sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with contextlib.closing(sqlite3.connect(f"file:{self._stage.db}?mode=ro", uri=True, timeout=10)) as connection:
-            return connection.execute(statement).fetchall()
+            return connection.execute(statement, values).fetchall()
 
     def _unfinished(self) -> dict[str, str]:
         try:
