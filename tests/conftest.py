@@ -9,7 +9,10 @@ from uuid import uuid4
 
 import hypothesis
 import pytest
-from leftovers import MARKER, Watch
+
+pytest.register_assert_rewrite("auditor", "chaoskit", "contractkit", "crashkit", "ledger")
+
+from leftovers import MARKER, Watch  # noqa: E402  before any of them is imported: their assertions are to explain themselves
 
 _ROOT = "PADDOCK_TEST_ROOT"
 _KEEP = "PADDOCK_TEST_KEEP"

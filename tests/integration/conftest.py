@@ -4,10 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
-pytest.register_assert_rewrite("crashkit", "ledger")
-
-from crashkit import Stage, stage_in  # noqa: E402  their assertions are to explain themselves
+from crashkit import Stage, stage_in
 
 
 @pytest.fixture
