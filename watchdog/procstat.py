@@ -15,6 +15,7 @@ __all__ = [
     "TICKS_PER_SECOND",
     "ProcessStat",
     "catches_signal",
+    "children_of",
     "environ_entries",
     "list_pids",
     "read_stat",
@@ -150,6 +151,17 @@ def thread_states(pid: int) -> set[str]:
         except (OSError, ValueError, IndexError):
             continue
     return states
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the children of all of a process's threads now (proc(5), /proc/pid/task/tid/children); [] where nobody tells."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            found += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
+    except (OSError, ValueError):
+        return found
+    return found
 
 
 def environ_entries(pid: int) -> list[bytes]:

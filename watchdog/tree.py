@@ -15,6 +15,10 @@ holds its number.
 Ending: everything found is stopped first and searched again until nobody new shows up, because a stopped process
 neither forks nor orphans anybody; then all of it is killed. A kill right away would cut the lines by which a child
 forked meanwhile is found.
+
+Some live for milliseconds: each generation leaves its session, forks the next and dies. A look through all of /proc takes longer than that and
+sees one after the other as gone. But whoever loses its parent becomes a child of the root, which is a subreaper and stopped
+by then, so the children of those who are stopped are asked for, again and again, until they have no new ones.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .identity import ProcessHandle, ProcessIdentity, boot_id
-from .procstat import ProcessStat, environ_entries, list_pids, read_stat
+from .procstat import ProcessStat, children_of, environ_entries, list_pids, read_stat
 
 __all__ = ["end_tree", "find_tree", "marker_of"]
 
@@ -36,6 +40,9 @@ _GONE = frozenset("ZXx")
 _STOPPED = frozenset("Tt")
 _MARKER_NAME = b"PADDOCK_INSTANCE="
 _FREEZE_ROUNDS = 5
+_STILL_LOOKS = 3
+_STILL_INTERVAL = 0.003
+_STILL_DEADLINE = 2.0
 _RESCAN_INTERVAL = 0.02
 _ASK_INTERVAL = 0.05
 
@@ -221,8 +228,38 @@ def _freeze(search: _Search) -> list[ProcessIdentity]:
         for member in new:
             _send(member, signal.SIGSTOP)
         known.update(new)
+        _hold_still(known, search.root)
         members = search.scan()
     return members
+
+
+def _hold_still(known: set[ProcessIdentity], root: ProcessIdentity) -> None:
+    """Stop the descendants of those who are stopped, and add them, until they have no new ones."""
+    still = 0
+    until = time.monotonic() + _STILL_DEADLINE
+    while still < _STILL_LOOKS and time.monotonic() < until:
+        new = _new_children(known, root)
+        for child in new:
+            _send(child, signal.SIGSTOP)
+        known.update(new)
+        still = 0 if new else still + 1
+        if not new:
+            time.sleep(_STILL_INTERVAL)
+
+
+def _new_children(known: set[ProcessIdentity], root: ProcessIdentity) -> list[ProcessIdentity]:
+    pids = {member.pid for member in known}
+    found: list[ProcessIdentity] = []
+    for parent in pids:
+        for pid in children_of(parent):
+            if pid in pids:
+                continue
+            with contextlib.suppress(ProcessLookupError):
+                stat = read_stat(pid)
+                # The pid may be another process by now: one that is no child of ours, or a stranger with an older start.
+                if stat.ppid in pids and stat.start_time >= root.start_time and stat.state not in _GONE:
+                    found.append(ProcessIdentity(pid, stat.start_time, root.boot_id))
+    return found
 
 
 def _send(member: ProcessIdentity, number: int) -> None:
