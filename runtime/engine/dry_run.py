@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from ..base.clock import SystemClock
 from ..base.records import ErrorInfo, Status
 from ..base.values import DEFAULT_MAX_PAYLOAD
-from ..store.journal import Journal
+from ..store.journal import Journal, StepRow
 from ..store.ops import Began, Ended, Op, Suspended
 from .context import Frame
 from .definition import Definition
@@ -81,7 +81,20 @@ async def dry_run(definition: Definition, journal: Journal, *, timeout: float) -
     if not task.done():
         await _stop(task)
         return Replayed(Fit.UNSURE, None, f"its code waited for something of its own for more than {timeout:g}s")
-    return _read(task, writer.last, journal)
+    found = _read(task, writer.last, journal)
+    if found.fit is Fit.FITS and isinstance(writer.last, Suspended) and (row := execution.replay.missed()):
+        return _left_out(row)
+    return found
+
+
+def _left_out(row: StepRow) -> Replayed:
+    """Judge code that stands at an open step and has passed by a recorded one: the new step that follows is refused."""
+    return Replayed(
+        Fit.BLOCKS,
+        row.key,
+        f"the journal holds {row.kind} {row.key!r}, which the code does not ask for up to where the instance stands; unless it does "
+        "before any new step, the instance is blocked there",
+    )
 
 
 async def _stop(task: asyncio.Task[Outcome]) -> None:

@@ -128,7 +128,7 @@ class Replay:
             await self.settle()
             outside = self._outside(inside)
             for row in outside.values():
-                if row.kind not in VALUE_KINDS and not was_stopped(row) and not _is_renewed(row):
+                if _is_missed(row):
                     self.block(
                         row.key,
                         f"the code asks for the new step {key!r}, but the journal holds {row.kind} {row.key!r}, which the code has not "
@@ -140,6 +140,10 @@ class Replay:
     def _outside(self, path: str) -> dict[str, StepRow]:
         """Return what is ahead and does not stand under a path."""
         return {key: row for key, row in self._ahead.items() if not path or not key.startswith(path)}
+
+    def missed(self) -> StepRow | None:
+        """Return a recorded step that the code has not reached, if there is one; the next new step would be refused for it."""
+        return next((row for row in self._ahead.values() if _is_missed(row)), None)
 
     async def resume(self) -> None:
         """Let something go on that the journal holds as open, or begin that it does not hold.
@@ -206,6 +210,11 @@ class Replay:
             self._note_caught_up()
         for key in keys:
             self._ahead.pop(key, None)
+
+
+def _is_missed(row: StepRow) -> bool:
+    """Tell whether the code must come to a row before it asks for anything new."""
+    return row.kind not in VALUE_KINDS and not was_stopped(row) and not _is_renewed(row)
 
 
 def _is_renewed(row: StepRow) -> bool:

@@ -154,6 +154,19 @@ async def test_a_new_step_before_recorded_ones_would_block(tmp_path, style):
 
 
 @pytest.mark.parametrize("style", STYLES)
+async def test_a_recorded_step_that_was_taken_out_would_block(tmp_path, style):
+    db = await prepared(tmp_path, style, "a", "b")
+    found = await verdict(db, style("b"))
+    assert (found.fit, found.step, found.ok) == ("blocks", first_of(style, "a"), False)
+
+
+@pytest.mark.parametrize("style", STYLES)
+async def test_recorded_steps_may_change_places(tmp_path, style):
+    db = await prepared(tmp_path, style, "a", "b")
+    assert (await verdict(db, style("b", "a"))).fit == "fits"
+
+
+@pytest.mark.parametrize("style", STYLES)
 async def test_what_lies_ahead_may_change(tmp_path, style):
     db = await prepared(tmp_path, style, "a", "b")
     found = await verdict(db, style("a", "b", last="other"))
