@@ -189,7 +189,7 @@ def test_the_table_of_limits_is_the_code():
 
 @pytest.mark.parametrize("config", [WorkflowsConfig, SqlitePragmas, WatchdogConfig], ids=lambda config: config.__name__)
 def test_the_table_of_a_configuration_is_the_code(config):
-    rows = {quoted(row[0])[0]: row[2] for row in cells("guide.md", config.__name__)}
+    rows = {quoted(row[0])[0]: row[2] for row in cells("configuration.md", config.__name__)}
     assert list(rows) == list(config.model_fields)
     for name, default in rows.items():
         value = eval(quoted(default)[0], {"SqlitePragmas": SqlitePragmas})
@@ -197,7 +197,7 @@ def test_the_table_of_a_configuration_is_the_code(config):
 
 
 def test_the_tree_of_errors_is_the_code():
-    tree = (DOCS / "guide.md").read_text().partition("\n## Errors\n")[2].split("```")[1]
+    tree = (DOCS / "errors.md").read_text().split("```")[1]
     path: list[str] = []
     drawn: dict[str, str | None] = {}
     for line in tree.splitlines():
