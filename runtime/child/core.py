@@ -23,6 +23,11 @@ class _LazyConnection(aiosqlite.Connection):
     """Opens itself at the first use: most children never touch it, and a connection costs a thread."""
 
     @property
+    def opened(self) -> bool:
+        """Tell whether it was ever used: from then on it may hold the write lock until the loop comes round to its commit."""
+        return self._connection is not None
+
+    @property
     def _conn(self) -> sqlite3.Connection:
         # Opened here, in the caller's thread: aiosqlite looks up what to call before it hands it to its own.
         if self._connection is None and self._running:
@@ -43,7 +48,7 @@ class _LazyConnection(aiosqlite.Connection):
             self._running = False
 
 
-def plugin_connection(path: str, pragmas: SqlitePragmas) -> aiosqlite.Connection:
+def plugin_connection(path: str, pragmas: SqlitePragmas) -> _LazyConnection:
     """Return a connection for plugins' own tables; its transactions begin IMMEDIATE, for a deferred one can be refused at once."""
 
     def connect() -> sqlite3.Connection:

@@ -245,7 +245,8 @@ class _Child:
             monitor=self._pulse,
             queued=self._lifeline.queued,
         )
-        writer.direct = lambda: execution.quiet
+        # a plugin's open transaction ends on this loop: who waits for its lock here would wait for ever
+        writer.direct = lambda: execution.quiet and not core.db.opened
         execution.draining = self._draining
         frame = Frame(execution, core, plugins, core.logger, None, {})
         began = Began(

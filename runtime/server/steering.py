@@ -182,7 +182,7 @@ class Steering:
         parts.bus.poke()
         parts.queued()
 
-    async def fork(self, id: str, from_step: str | None = None, *, input: Any = ..., new_id: str | None = None) -> str:
+    async def fork(self, id: str, from_step: str | None = None, input: Any = ..., *, new_id: str | None = None) -> str:
         """Start a new instance that shares an instance's journal before a step; return the new id.
 
         Args:

@@ -151,7 +151,7 @@ class Workflows(Steering):
 
     async def start(
         self,
-        workflow: str | WorkflowLike,
+        name_or_definition: str | WorkflowLike,
         input: Any = None,
         *,
         id: str | None = None,
@@ -162,7 +162,7 @@ class Workflows(Steering):
         """Queue an instance and return its id; the instance is durable once this returns.
 
         Args:
-            workflow: the name or the definition.
+            name_or_definition: the name or the definition.
             input: anything with a JSON form that fits the workflow's schema.
             id: an id of the caller's own; starting it again with the same input starts nothing and returns it.
             delay: how long the instance stays pending first.
@@ -175,7 +175,7 @@ class Workflows(Steering):
             DatabaseUnavailable: nothing was stored.
         """
         parts = self._live()
-        known = self.registry.get(workflow)
+        known = self.registry.get(name_or_definition)
         new = self._new(
             known,
             input,
@@ -222,19 +222,17 @@ class Workflows(Steering):
 
     @overload
     async def run(
-        self, workflow: Flow[..., Coroutine[Any, Any, T]], input: Any = None, *, timeout: DurationLike | None = None
+        self, name: Flow[..., Coroutine[Any, Any, T]], input: Any = None, *, timeout: DurationLike | None = None
     ) -> T: ...
     @overload
-    async def run(self, workflow: Flow[..., T], input: Any = None, *, timeout: DurationLike | None = None) -> T: ...
+    async def run(self, name: Flow[..., T], input: Any = None, *, timeout: DurationLike | None = None) -> T: ...
     @overload
     async def run(
-        self, workflow: type[StateMachine[DataT]], input: Any = None, *, timeout: DurationLike | None = None
+        self, name: type[StateMachine[DataT]], input: Any = None, *, timeout: DurationLike | None = None
     ) -> DataT: ...
     @overload
-    async def run(
-        self, workflow: str | WorkflowLike, input: Any = None, *, timeout: DurationLike | None = None
-    ) -> Any: ...
-    async def run(self, workflow: str | WorkflowLike, input: Any = None, *, timeout: DurationLike | None = None) -> Any:
+    async def run(self, name: str | WorkflowLike, input: Any = None, *, timeout: DurationLike | None = None) -> Any: ...
+    async def run(self, name: str | WorkflowLike, input: Any = None, *, timeout: DurationLike | None = None) -> Any:
         """Start an instance and return its output.
 
         Raises:
@@ -242,14 +240,14 @@ class Workflows(Steering):
             TimeoutError: `timeout` passed; the instance goes on.
         """
         seconds = None if timeout is None else parse_duration(timeout)  # refused before anything is started
-        return await self.result(await self.start(workflow, input), timeout=seconds)
+        return await self.result(await self.start(name, input), timeout=seconds)
 
-    def stream(self, workflow: str | WorkflowLike, input: Any = None) -> Stream:
+    def stream(self, name: str | WorkflowLike, input: Any = None) -> Stream:
         """Start an instance and read its chunks: `async for chunk in s`, then `await s.result()`.
 
         The instance is started when the first chunk, the result or `await s.id()` is asked for.
         """
-        return Stream(self, self._live().bus, lambda: self.start(workflow, input))
+        return Stream(self, self._live().bus, lambda: self.start(name, input))
 
     def follow(self, id: str) -> Stream:
         """Read the chunks of an instance that was started before, from the first one on; any number of readers may."""
@@ -331,19 +329,19 @@ class Workflows(Steering):
 
     async def schedule(
         self,
-        workflow: str | WorkflowLike,
-        *,
+        name: str | WorkflowLike,
         cron: str | None = None,
         every: DurationLike | None = None,
         input: Any = None,
         id: str | None = None,
+        *,
         tz: str = "UTC",
         catch_up: Literal["one", "all", "skip"] = "one",
     ) -> str:
         """Start instances by the clock, durably; return the schedule's id.
 
         Args:
-            workflow: the name or the definition.
+            name: the name or the definition.
             cron: five fields (minute, hour, day, month, weekday), in the zone `tz`.
             every: the interval; the first instance starts one interval from now.
             input: the instances' input.
@@ -356,16 +354,16 @@ class Workflows(Steering):
             ConfigError: the schedule cannot work, or its id is taken.
         """
         parts = self._live()
-        known = self.registry.get(workflow)
-        name = known.definition.name
-        text = ANY.encode(input, f"the input of workflow {name!r}", self._config.max_payload)
+        known = self.registry.get(name)
+        workflow = known.definition.name
+        text = ANY.encode(input, f"the input of workflow {workflow!r}", self._config.max_payload)
         check_input(known.definition, text)
-        ident = check_instance_id(id if id is not None else name.replace(":", "."))
+        ident = check_instance_id(id if id is not None else workflow.replace(":", "."))
         if len(ident) > _LONGEST_SCHEDULE:
             raise ConfigError(f"schedule id {ident!r} is longer than {_LONGEST_SCHEDULE} characters")
         now = parts.clock.now()
         seconds, next_at = first_tick(cron, every, tz, catch_up, now)
-        await parts.store.put_schedule(ScheduleRow(ident, name, cron, seconds, tz, catch_up, text, now, next_at))
+        await parts.store.put_schedule(ScheduleRow(ident, workflow, cron, seconds, tz, catch_up, text, now, next_at))
         parts.queued()
         return ident
 

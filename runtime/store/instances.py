@@ -32,10 +32,9 @@ INSERT INTO paddock_instances (id, workflow_name, status, priority, limit_key, c
 VALUES (?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?)
 """
 _FIND = "SELECT seq, status, workflow_name FROM paddock_instances WHERE id = ?"
+# What has ended or sleeps is none of it, though its process may take a moment more: who comes now queues for that moment.
 _LOAD_OF = """
-SELECT (SELECT count(*) FROM paddock_leases WHERE workflow_name = ?1)
-     + (SELECT count(*) FROM paddock_instances WHERE workflow_name = ?1 AND status = 'pending'
-        AND NOT EXISTS (SELECT 1 FROM paddock_leases WHERE instance = seq))
+SELECT count(*) FROM paddock_instances WHERE workflow_name = ?1 AND limit_key IS ?2 AND status IN ('running', 'pending')
 """
 _PUT = "INSERT INTO paddock_payloads VALUES (?, ?, ?) ON CONFLICT (instance, kind) DO UPDATE SET value = excluded.value"
 _GET = "SELECT value FROM paddock_payloads WHERE instance = ? AND kind = ?"
@@ -96,7 +95,7 @@ def create(tx: sqlite3.Connection, new: NewInstance, now: float) -> bool:
 
     Raises:
         InstanceIdConflict: the id belongs to another workflow or input.
-        ConcurrencyLimitReached: `reject_at` instances of the workflow run or queue already.
+        ConcurrencyLimitReached: `reject_at` instances of the workflow (and of its key) run or queue already.
     """
     found = tx.execute(_FIND, (new.id,)).fetchone()
     if found is not None:
@@ -107,7 +106,10 @@ def create(tx: sqlite3.Connection, new: NewInstance, now: float) -> bool:
                 "use another id, or the same workflow and input"
             )
         return False
-    if new.reject_at is not None and tx.execute(_LOAD_OF, (new.workflow_name,)).fetchone()[0] >= new.reject_at:
+    if (
+        new.reject_at is not None
+        and tx.execute(_LOAD_OF, (new.workflow_name, new.limit_key)).fetchone()[0] >= new.reject_at
+    ):
         raise ConcurrencyLimitReached(
             f'workflow {new.workflow_name!r} is at its limit of {new.reject_at}, and was registered with on_limit="reject"; '
             'start it later, or register it with on_limit="queue"'

@@ -62,11 +62,16 @@ async def test_reject_at_counts_what_runs_and_what_queues(store):
         await store.create(new("c", reject_at=2), NOW)
     assert await store.get("c") is None
     await store.commit(lease, [Ended(Status.COMPLETED, output="1")], NOW)
-    with pytest.raises(ConcurrencyLimitReached):  # its process lives on
-        await store.create(new("c", reject_at=2), NOW)
-    await crash(store, lease)
-    assert await store.create(new("c", reject_at=2), NOW)
+    assert await store.create(new("c", reject_at=2), NOW)  # its process lives on for a moment: "c" queues for that long
+    assert ids(await store.claim(wanted({"wf": 2}), NOW)) == ["b"]  # the limit holds for processes too
     assert not await store.create(new("a", reject_at=1), NOW)  # known already: never refused
+
+
+async def test_reject_at_counts_each_key_by_itself(store):
+    assert await store.create(new("a", limit_key="x", reject_at=1), NOW)
+    with pytest.raises(ConcurrencyLimitReached):
+        await store.create(new("b", limit_key="x", reject_at=1), NOW)
+    assert await store.create(new("b", limit_key="y", reject_at=1), NOW)
 
 
 # --- claimed ------------------------------------------------------------------------------------------------------------

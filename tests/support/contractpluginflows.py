@@ -7,7 +7,7 @@ from typing import Any
 from contractnotes import gate, note
 from contractplugins import Tables, Vault
 
-from paddock import Context, workflow
+from paddock import Context, flow, workflow
 
 
 async def open_vault(value: Any, ctx: Context) -> str:
@@ -23,6 +23,23 @@ async def add_row(value: str, ctx: Context) -> list[Any]:
     await ctx.plugin(Tables).add(value)
     await asyncio.gather(*(ctx.plugins.tables.add(f"{value}{n}") for n in range(3)))
     return [os.getpid(), await ctx.plugins.tables.rows()]
+
+
+@flow("open-transaction")
+async def open_transaction(value: str, ctx: Context) -> str:
+    db, held = ctx.plugin(Tables).core.db, asyncio.Event()
+
+    async def hold() -> None:
+        await db.execute("INSERT INTO tables_rows VALUES (?, ?)", (value, os.getpid()))
+        held.set()
+        await asyncio.sleep(0.05)  # the step's beginning is to be committed meanwhile
+        await db.commit()
+
+    holder = asyncio.create_task(hold())
+    await held.wait()
+    done: str = await ctx.step("beside it", str.upper, value)
+    await holder
+    return done
 
 
 def plugin_names(ctx: Context) -> list[str]:

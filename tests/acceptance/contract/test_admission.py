@@ -122,6 +122,22 @@ async def test_max_processes_bounds_all_workflows_together(tmp_path: Path):
 
 
 @both
+async def test_reject_counts_each_key_by_itself(tmp_path: Path, mode: str):
+    server = _server(tmp_path, mode)
+    server.workflows.register(
+        flows.reject_flow, max_concurrent=1, on_limit="reject", key=lambda given: given["name"][0]
+    )
+    async with server:
+        first = await server.workflows.start("reject", _given(tmp_path, "a1"))
+        with pytest.raises(ConcurrencyLimitReached):
+            await server.workflows.start("reject", _given(tmp_path, "a2"))
+        other = await server.workflows.start("reject", _given(tmp_path, "b1"))
+        (tmp_path / "gate").touch()
+        for ident in (first, other):
+            await server.workflows.wait(ident, timeout=30)
+
+
+@both
 async def test_reject_raises_and_leaves_nothing(tmp_path: Path, mode: str):
     server = _server(tmp_path, mode)
     server.workflows.register(flows.reject_flow, max_concurrent=2, on_limit="reject")
@@ -148,21 +164,9 @@ async def test_reject_raises_and_leaves_nothing(tmp_path: Path, mode: str):
         (tmp_path / "gate").touch()
         for ident in ids:
             await server.workflows.wait(ident, timeout=30)
-        again = await _insist(server, given)
+        again = await server.workflows.start("reject", given)  # what was waited for is no longer in the way
         await server.workflows.wait(again, timeout=30)
         assert names(await server.events.history("workflow.completed", instance_id=again)) == ["completed"]
-
-
-async def _insist(server: AppServer, given: dict) -> str:
-    """Start as soon as a slot is free: a process holds its slot until it is gone."""
-
-    async def attempt():
-        try:
-            return await server.workflows.start("reject", given)
-        except ConcurrencyLimitReached:
-            return None
-
-    return await became(attempt)
 
 
 @both

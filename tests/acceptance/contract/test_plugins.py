@@ -320,6 +320,15 @@ async def test_core_db_is_shared_between_server_and_children(tmp_path: Path, mod
         assert len(await server.plugins.tables.rows()) == 5 + 3 * 4 + 20
 
 
+@modes
+async def test_an_open_transaction_of_a_plugin_holds_up_no_workflow_for_ever(tmp_path: Path, mode: str):
+    server = _server(tmp_path, [plugins.Tables()], mode)
+    server.workflows.register(pluginflows.open_transaction)
+    async with server:
+        assert await server.workflows.run("open-transaction", "row", timeout=60) == "ROW"
+        assert [row[0] for row in await server.plugins.tables.rows()] == ["row"]
+
+
 async def test_core_schedule_runs_in_the_server_only(tmp_path: Path):
     log = tmp_path / "log"
     server = _server(tmp_path, [plugins.Clockwork(plugins.LogConfig(log=str(log)))], "fork")

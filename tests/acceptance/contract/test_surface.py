@@ -172,8 +172,11 @@ def test_signatures():
         ]
 
     assert parameters(service.register)[:4] == ["definition", "*module", "*max_concurrent", "*on_limit"]
-    assert parameters(service.start)[1:] == ["input", "*id", "*delay", "*priority", "*metadata"]
-    assert parameters(service.run)[1:] == ["input", "*timeout"]
+    assert parameters(service.start) == ["name_or_definition", "input", "*id", "*delay", "*priority", "*metadata"]
+    assert parameters(service.run) == ["name", "input", "*timeout"]
+    assert parameters(service.stream) == ["name", "input"]
+    assert parameters(service.fork)[:3] == ["id", "from_step", "input"]
+    assert parameters(service.schedule) == ["name", "cron", "every", "input", "id", "*tz", "*catch_up"]
     assert parameters(service.result) == parameters(service.wait) == ["id", "*timeout"]
     assert parameters(service.get_instances) == ["name", "status", "*limit", "*after"]
     assert not inspect.iscoroutinefunction(service.register)
