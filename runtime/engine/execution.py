@@ -139,6 +139,8 @@ class Execution:
             NonDeterminismError: the journal holds another kind of step under this key.
         """
         row = self.recall(call.key, call.kind)
+        if row is not None:
+            await self.replay.in_order(row)
         if row is not None and row.status == "completed":
             return self.recorded(row, call.output)
         if row is not None and row.status == "failed":

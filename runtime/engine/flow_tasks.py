@@ -38,6 +38,7 @@ class FlowTasks:
     def __init__(self) -> None:
         """Begin with none."""
         self.threads = 0
+        self._first: asyncio.Task[Any] | None = None
         self._waiting: set[asyncio.Task[Any] | None] = set()
         self._settling: set[asyncio.Task[Any] | None] = set()
 
@@ -45,6 +46,7 @@ class FlowTasks:
     def joined(self) -> Iterator[None]:
         """Take the running task, and those that it begins, for the instance's code."""
         token = _MEMBER.set(self)
+        self._first = asyncio.current_task()
         try:
             yield
         finally:
@@ -100,6 +102,10 @@ class FlowTasks:
 
     def _members(self) -> set[asyncio.Task[Any]]:
         return {task for task in asyncio.all_tasks() if (context := _context_of(task)) and context.get(_MEMBER) is self}
+
+    def beside(self) -> bool:
+        """Tell whether the running task is one that the code has begun beside its first one."""
+        return asyncio.current_task() is not self._first
 
     def side_by_side(self) -> bool:
         """Tell whether the code is in more than one task."""

@@ -119,6 +119,8 @@ async def wait_event(
         InterruptError: the instance suspends until the signal comes.
     """
     row = execution.recall(key, kind)
+    if row is not None:
+        await execution.replay.in_order(row)
     if row is not None and row.status == "completed":
         return execution.recorded(row, schema)
     if row is not None and row.status == "failed":
@@ -242,6 +244,8 @@ async def run_child_workflow(
         InterruptError: the instance suspends until then.
     """
     row = execution.recall(key, kind)
+    if row is not None:
+        await execution.replay.in_order(row)
     if row is not None and row.status == "completed":
         return execution.recorded(row, output)
     if row is not None and row.status == "failed":
@@ -295,6 +299,8 @@ async def wait_for_child(execution: Execution, key: str, name: str, child_id: st
         StepFailed: there is no such instance.
     """
     row = execution.recall(key, "wait_for")
+    if row is not None:
+        await execution.replay.in_order(row)
     if row is not None and row.status == "failed":
         raise recorded_failure(row)
     if row is None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import heapq
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
@@ -24,6 +26,7 @@ _QUIET_TURNS = 10
 _CATCH_UP_TURNS = 40
 _PAUSE = 0.005
 _LONGEST = 30.0
+_APART = 12  # turns of the loop: enough for whoever waits for the first of several tasks to see it alone
 _ADVICE = "guard the change with ctx.patched(), or finish these instances with the code that began them"
 
 #: Kinds of rows that hold a value which the code asked for by a plain call: no steps in a person's eyes.
@@ -62,6 +65,8 @@ class Replay:
         self._occurrences: dict[str, int] = {}
         self._ahead = dict(journal.steps)
         self._caught_up = not journal.steps
+        self._turns: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._asked = itertools.count()
         self.mismatch: NonDeterminismError | None = None
 
     def key(self, scope: str, name: str) -> str:
@@ -101,6 +106,32 @@ class Replay:
             # what is over is not entered again
             self._leave_behind([inner for inner in self._ahead if inner.startswith(f"{key}/")])
         return row
+
+    async def in_order(self, row: StepRow) -> None:
+        """Hold back a recorded result that a task beside the code's first one asks for, until its turn comes.
+
+        What ended side by side comes back in the order in which it ended, one at a time: so a race that the code has made of tasks
+        has the same winner again. Strands need no order: nothing tells which of them was first.
+        """
+        if row.completed_at is None or STRAND.get() or not self._tasks.beside():
+            return
+        loop = asyncio.get_running_loop()
+        if not self._turns:
+            loop.call_soon(self._call_up, loop, _APART)
+        turn = loop.create_future()
+        heapq.heappush(self._turns, (row.completed_at, next(self._asked), turn))
+        await turn
+
+    def _call_up(self, loop: asyncio.AbstractEventLoop, left: int) -> None:
+        """Let the one that ended first go on, `left` turns from now, and then the others."""
+        if left:
+            loop.call_soon(self._call_up, loop, left - 1)
+            return
+        _, _, turn = heapq.heappop(self._turns)
+        if not turn.done():
+            turn.set_result(None)
+        if self._turns:
+            loop.call_soon(self._call_up, loop, _APART)
 
     async def arrive(self, key: str) -> None:
         """Let a step begin that the journal does not hold: all that it does hold must have been reached before.
@@ -164,7 +195,7 @@ class Replay:
         quiet, left = 0, len(self._ahead)
         end = asyncio.get_running_loop().time() + _LONGEST
         with self._tasks.settling():
-            while self._ahead and asyncio.get_running_loop().time() < end:
+            while (self._ahead or self._turns) and asyncio.get_running_loop().time() < end:
                 await asyncio.sleep(0 if quiet < _QUIET_TURNS else _PAUSE)
                 quiet = quiet + 1 if len(self._ahead) == left else 0
                 left = len(self._ahead)

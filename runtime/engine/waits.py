@@ -47,6 +47,8 @@ async def poll(execution: Execution, call: PollCall) -> Any:
         StepFailed: the check raised, `timeout` passed, or `max_attempts` checks found nothing.
     """
     row = execution.recall(call.key, "poll")
+    if row is not None:
+        await execution.replay.in_order(row)
     if row is not None and row.status == "completed":
         return execution.recorded(row, call.output)
     if row is not None and row.status == "failed":
@@ -122,6 +124,8 @@ async def sleep(execution: Execution, key: str, name: str, seconds: float) -> No
         InterruptError: the wait is long and the instance gives its process back.
     """
     row = execution.recall(key, "sleep")
+    if row is not None:
+        await execution.replay.in_order(row)
     if row is not None and row.status == "completed":
         return
     if row is not None and row.status == "failed":

@@ -12,7 +12,7 @@ from ..base.records import TERMINAL, Status
 from ..base.values import plain_json
 from . import events
 from .apply import TAKE, apply
-from .ops import Lease, Op
+from .ops import Lease, Op, StepCompleted, StepFailed
 
 __all__ = ["Journal", "StepRow", "commit", "load", "read"]
 
@@ -30,9 +30,13 @@ FROM paddock_instances WHERE seq = ?
 """
 _LOAD_STEPS = """
 SELECT key, name, kind, status, attempts, failures, output, error, started_at, wake_at, deadline_at, poll_count, loop_count,
-       event_name, child_id, input
+       event_name, child_id, input, completed_at
 FROM paddock_steps WHERE instance = ? ORDER BY seq
 """
+_ENDED_BEFORE = """
+UPDATE paddock_steps SET completed_at = max(coalesce(started_at, 0), ?) WHERE instance = ? AND key = ? AND completed_at IS NOT NULL
+"""
+_TICK = 1e-6
 _LOAD_METADATA = "SELECT key, value FROM paddock_metadata WHERE instance = ?"
 
 
@@ -56,6 +60,7 @@ class StepRow:
     event_name: str | None = None
     child_id: str | None = None
     input: str | None = None
+    completed_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -138,4 +143,13 @@ def commit(tx: sqlite3.Connection, lease: Lease, ops: Sequence[Op], now: float) 
         raise LeaseLost(f"the instance {state}")
     for op in ops:
         apply(op, tx, lease.instance, now)
+    _keep_order(tx, lease.instance, ops, now)
     return events.last_event_id(tx)
+
+
+def _keep_order(tx: sqlite3.Connection, instance: int, ops: Sequence[Op], now: float) -> None:
+    """Keep known which of several steps in one commit ended first: a replay lets them come back in that order."""
+    ended = [op.key for op in ops if isinstance(op, StepFailed) or (isinstance(op, StepCompleted) and not op.begin)]
+    for ticks, key in enumerate(reversed(ended)):
+        if ticks:
+            tx.execute(_ENDED_BEFORE, (now - ticks * _TICK, instance, key))

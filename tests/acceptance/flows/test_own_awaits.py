@@ -74,6 +74,39 @@ async def test_an_own_await_beside_a_durable_wait_is_never_cut_off(together):
     assert (suspensions, instance.executions, begun) == (1, 2, [1, 1]), "once, and once more on the replay"
 
 
+@pytest.mark.parametrize("failing", [False, True], ids=["results", "failures"])
+async def test_a_race_of_recorded_steps_comes_out_as_the_first_time(failing):
+    """Of tasks that race, a replay lets each come back when it came the first time, alone."""
+    gates = {name: asyncio.Event() for name in ("a", "b", "c")}
+    seen = []
+
+    async def contend(name):
+        await gates[name].wait()
+        if failing:
+            raise ValueError(name)
+        return name
+
+    @flow("race")
+    async def race(ctx):
+        pending = {asyncio.create_task(ctx.step(name, contend, name), name=name) for name in gates}
+        order = []
+        while pending:
+            gates["cab"[len(order)]].set()
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            order.append(sorted(task.get_name() for task in done if (task.exception() is not None) is failing))
+        seen.append(order)
+        await ctx.wait_event("go")
+        return order
+
+    async with paddock.testing.server(register=[race]) as server:
+        ident = await server.workflows.start(race)
+        await suspended(server, ident, "waiting", "go")
+        await server.workflows.signal(ident, "go")
+        instance = await ended(server, ident)
+    assert instance.output == [["c"], ["a"], ["b"]]
+    assert seen == [instance.output, instance.output]
+
+
 async def test_a_thread_of_a_plain_flow_beside_a_durable_wait_is_work():
     begun = []
 
