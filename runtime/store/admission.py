@@ -31,7 +31,7 @@ SELECT seq, id, priority, executions FROM (
         row_number() OVER (PARTITION BY i.limit_key ORDER BY i.priority DESC, i.seq) AS place,
         (SELECT count(*) FROM paddock_leases l WHERE l.workflow_name = ?1 AND l.limit_key IS i.limit_key) AS busy
     FROM paddock_instances i
-    WHERE i.status = 'pending' AND i.wake_at IS NULL AND i.workflow_name = ?1 AND i.seq > ?2
+    WHERE i.status = 'pending' AND i.wake_at IS NULL AND i.workflow_name = ?1 AND i.seq > ?2 AND i.limit_key IS NOT NULL
       AND NOT EXISTS (SELECT 1 FROM paddock_leases WHERE instance = i.seq)
 ) WHERE place + busy <= ?4 ORDER BY priority DESC, seq LIMIT ?3
 """
@@ -79,7 +79,8 @@ class Wanted:
     """What the dispatcher can run: each registered name's limit (0 = none) and whether it is isolated.
 
     `capacity` is how many processes may live; `after` leaves out instances up to that row, for `resume="skip"`. For names in `keyed` the
-    limit counts for each limit key by itself. `rates` allows so many first starts within so many seconds.
+    limit counts for each limit key by itself. One that has no key yet waits for it: it was queued just now, from within an
+    instance or by a fork. `rates` allows so many first starts within so many seconds.
     """
 
     limits: Mapping[str, int]

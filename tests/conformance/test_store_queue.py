@@ -158,6 +158,20 @@ async def test_a_claim_says_running_and_no_event_yet(store):
     assert await names(store) == []
 
 
+async def test_an_instance_without_its_limit_key_waits_for_it(store):
+    """A child or a fork is queued without one: taken then, it would count for no key."""
+    by_key = wanted({"wf": 1}, keyed=frozenset({"wf"}))
+    await store.create(new("a", limit_key="z"), NOW)
+    await store.create(new("b"), NOW)
+    assert ids(await store.claim(by_key, NOW)) == ["a"]
+    assert ids(await store.claim(by_key, NOW)) == []
+    await store.fill_keys("wf", lambda _input: "z")
+    assert ids(await store.claim(by_key, NOW)) == [], "the key's one slot is taken"
+    await store.create(new("c"), NOW)
+    await store.fill_keys("wf", lambda _input: "y")
+    assert ids(await store.claim(by_key, NOW)) == ["c"]
+
+
 # --- leases ---------------------------------------------------------------------------------------------------------------
 
 
