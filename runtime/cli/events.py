@@ -107,6 +107,11 @@ def _why(data: dict[str, Any]) -> str:
     return f"{error.get('type')}: {error.get('message')}".replace("\n", " ")
 
 
+def _step(data: dict[str, Any]) -> str:
+    step = (data.get("error") or {}).get("step")
+    return f"{step}: " if step else "no step: "
+
+
 def _log(data: dict[str, Any]) -> str:
     step = f"{data['step_name']}: " if data.get("step_name") else ""
     return f"{data.get('level')} {step}{data.get('message')}"
@@ -119,6 +124,7 @@ def _suspended(data: dict[str, Any]) -> str:
 _SENTENCES: dict[str, Callable[[dict[str, Any]], str]] = {
     "workflow.started": lambda data: f"process {data.get('pid')}, input {_compact(data.get('input'))}",
     "workflow.resumed": lambda data: f"process {data.get('pid')}, execution {data.get('executions')}",
+    "workflow.crashed": lambda data: f"crash {data.get('crashes')} at {_step(data)}{_why(data)}",
     "workflow.suspended": _suspended,
     "workflow.progress": lambda data: (
         f"{data.get('progress', 0):.0f}%, {data.get('completed_steps')} of {data.get('total_steps') or '?'} steps"

@@ -76,13 +76,13 @@ def start(
     done = None
     if live:
         try:
-            done = ask(path, "start", {"workflow": workflow, **arguments})
+            done = ask(path, "start", {"name_or_definition": workflow, **arguments})
         except WorkflowNotFound:
             if ":" not in workflow:
                 raise
     if done is None:
         name, definitions = _definition(path, workflow)
-        done = ask(path, "start", {"workflow": name, **arguments}, definitions)
+        done = ask(path, "start", {"name_or_definition": name, **arguments}, definitions)
     if wait:
         from .waiting import wait_for_end
 
