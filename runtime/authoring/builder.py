@@ -85,10 +85,10 @@ class BranchBuilder(WaitingSteps):
 
     def _job(self, node: JobNode, given: Any, output: Any, timeout: DurationLike | None) -> Self:
         """Add a step that runs a registered action in a process of its own."""
-        mapper, _ = self._given(given)
+        mapper, gate = self._given(given)
         transform, schema = self._given(output)
         seconds = self._seconds(node.name, "timeout", timeout)
-        return self._add(replace(node, mapper=mapper, output=schema, transform=transform, timeout=seconds))
+        return self._add(replace(node, mapper=mapper, input=gate, output=schema, transform=transform, timeout=seconds))
 
     def choice(
         self,

@@ -12,7 +12,7 @@ from ..base.errors import InvalidWorkflow
 from ..base.values import ANY, Schema
 from ..engine.context import Frame
 from .nodes import ChoiceNode, Node, TaskNode, count_steps, walk
-from .waiting import PollNode
+from .waiting import ChildNode, JobNode, PollNode
 
 __all__ = ["Graph", "check_graph"]
 
@@ -39,7 +39,7 @@ class Graph:
             return self.declared_input
         if isinstance(first, TaskNode | PollNode) and first.mapper is None and first.handler.takes_input:
             return first.input
-        return ANY
+        return first.input if isinstance(first, ChildNode | JobNode) else ANY
 
     @property
     def total_steps(self) -> int:

@@ -162,6 +162,7 @@ class ChildNode(Node):
 
     workflow: str = ""
     mapper: Callable[..., Any] | None = None
+    input: Schema = ANY
     output: Schema = ANY
     kind: str = field(default="child", init=False)
 
@@ -172,7 +173,7 @@ class ChildNode(Node):
     async def run(self, place: Place) -> Arrival:
         """Start it, and wait without a process."""
         key = place.key(self.name)
-        call = ChildCall(self.workflow, child_input(self.mapper, place, key))
+        call = ChildCall(self.workflow, child_input(self, place, key))
         return Arrival(await run_child_workflow(place.frame.execution, key, self.name, self.kind, call, self.output))
 
 
@@ -182,6 +183,7 @@ class JobNode(TriedNode):
 
     action: str = ""
     mapper: Callable[..., Any] | None = None
+    input: Schema = ANY
     output: Schema = ANY
     transform: Callable[..., Any] | None = None
     kind: str = field(default="task", init=False)
@@ -198,7 +200,7 @@ class JobNode(TriedNode):
     async def run(self, place: Place) -> Arrival:
         """Start it with what is said of its tries, wait without a process, hand on its output or what `transform` makes of it."""
         key = place.key(self.name)
-        given = child_input(self.mapper, place, key)
+        given = child_input(self, place, key)
         tries = Tries.of(self.retry, self.timeout)
         call = ChildCall(self.workflow, given, metadata=tries.metadata())
         return Arrival(
@@ -224,14 +226,15 @@ def _transformed(transform: Callable[..., Any], result: Any, view: Context) -> A
     return transform(result, view)
 
 
-def child_input(mapper: Callable[..., Any] | None, place: Place, key: str) -> Callable[[], Awaitable[str]]:
-    """Return what gives the JSON text of another instance's input: the mapper's, or the workflow's own."""
+def child_input(node: ChildNode | JobNode, place: Place, key: str) -> Callable[[], Awaitable[str]]:
+    """Return what gives the JSON text of another instance's input: the mapper's, or the workflow's own, which must fit the schema."""
     execution = place.frame.execution
 
     async def text() -> str:
-        if mapper is None:
+        if node.mapper is None:
+            node.input.decode(execution.journal.input, f"the input of step {key!r}")
             return execution.journal.input
-        value = mapped(mapper, place.context(key))
+        value = mapped(node.mapper, place.context(key))
         value = await value if inspect.isawaitable(value) else value
         return ANY.encode(value, f"the input of step {key!r}", execution.max_payload)
 

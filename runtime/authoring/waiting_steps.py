@@ -59,10 +59,19 @@ class WaitingSteps:
 
     def _given(self, given: Any) -> tuple[Mapper | None, Schema]:
         """Split `input=` into a mapper or a schema."""
+        self._refuse_value(given)
         return (given, Schema()) if given is not None and _is_mapper(given) else (None, Schema(given))
+
+    def _refuse_value(self, given: Any) -> None:
+        if isinstance(given, dict | list | tuple | set | int | float | str):
+            raise InvalidWorkflow(
+                f"{self._what}: {given!r:.100} is neither a type nor a function; "
+                "for a fixed value write a function that returns it"
+            )
 
     def _gates(self, handler: Handler, given: Any) -> tuple[Mapper | None, Schema]:
         """Split `input=` into a mapper or a schema; without a schema, the handler's annotation is it."""
+        self._refuse_value(given)
         if given is not None and _is_mapper(given):
             return given, handler.input
         return None, Schema(given) if given is not None else handler.input
@@ -195,7 +204,8 @@ class WaitingSteps:
         Args:
             name: the step's name.
             workflow: the other workflow's name or definition.
-            input: a function `(prev, workflow_input)` that gives its input; without it, the workflow's input.
+            input: a function `(prev, workflow_input)` that gives its input, or a schema that the workflow's input must pass, which it
+                gets without a function.
             output: a schema for the output.
             next: the step to go on to.
             end: end the workflow here.
@@ -203,8 +213,8 @@ class WaitingSteps:
         other = workflow if isinstance(workflow, str) else getattr(workflow, "name", None)
         if not isinstance(other, str):
             raise InvalidWorkflow(f"{self._where(name)}: {workflow!r} is no workflow and no name of one")
-        mapper, _ = self._given(input)
-        return self._add(ChildNode(name, next, end, workflow=other, mapper=mapper, output=Schema(output)))
+        mapper, schema = self._given(input)
+        return self._add(ChildNode(name, next, end, workflow=other, mapper=mapper, input=schema, output=Schema(output)))
 
 
 def _is_mapper(value: Any) -> bool:

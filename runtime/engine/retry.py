@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..base.duration import Duration
 from ..base.errors import InvalidWorkflow
@@ -27,7 +27,7 @@ class Retry(BaseModel):
         interval: seconds before the first retry.
         backoff_rate: factor from one delay to the next.
         max_interval: upper bound of a delay, in seconds.
-        retry_on: exception types, and regular expressions searched in ``"Type: message"``; empty means every exception.
+        retry_on: exception types, and regular expressions searched in ``"Type: message"``, or one of them; empty means every exception.
         jitter: fraction of the delay that is drawn at random and added, 0 for none.
     """
 
@@ -50,6 +50,13 @@ class Retry(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise InvalidWorkflow(f"Retry: {describe_validation(error)}") from None
+
+    @field_validator("retry_on", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        if isinstance(value, str | type):
+            return (value,)
+        return tuple(value) if isinstance(value, set | frozenset) else value
 
     @model_validator(mode="after")
     def _patterns(self) -> Self:

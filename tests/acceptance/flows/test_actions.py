@@ -257,3 +257,14 @@ async def test_chunks_of_an_action_come_once_wherever_it_crashes():
 
     report = await paddock.testing.crash_everywhere(caller)
     assert report, report.differences
+
+
+@pytest.mark.parametrize("step", ["job", "child"])
+async def test_a_schema_on_a_step_elsewhere_checks_the_workflows_input(step):
+    kid = workflow("checked-kid").task("k", lambda given: given).build()
+    made = workflow("checked").pass_("first", result=None)
+    made = (
+        made.child("c", kid, input=list[int]) if step == "child" else made.task("c", job="never-run", input=list[int])
+    )
+    instance = await run(made.build(), ["one"], kid)
+    assert (instance.status, instance.error.type, instance.error.step) == ("failed", "InvalidInput", "c")

@@ -36,6 +36,12 @@ _REFUSED = {
         lambda: w().choice("c", [(ok, "x")], default="z").task("x", ok, next="y").task("y", ok, next="x").task("z", ok),
         "'x' no end|'y' no end",
     ),
+    "a value as a child's input": (
+        lambda: w().child("c", "kid", input={"n": 1}),
+        "'w'.*'n': 1.*neither a type nor a function",
+    ),
+    "a value as a job's input": (lambda: w().task("j", job="act", input=[1]), "'w'.*neither a type nor a function"),
+    "a value as a task's input": (lambda: w().task("t", ok, input=1), "'w'.*neither a type nor a function"),
     "duplicate": (lambda: w().task("a", ok).pass_("a"), "two steps called 'a'"),
     "duplicate branches": (lambda: w().parallel("p", [b(), b()]), "'p'.*share a name"),
     "no steps": (w, "no steps"),
@@ -191,3 +197,10 @@ def test_a_graph_of_a_thousand_steps_is_checked_without_recursion():
     for number in range(sys.getrecursionlimit() + 100):
         builder.task(f"s{number}", ok)
     assert builder.build().total_steps == sys.getrecursionlimit() + 100
+
+
+def test_a_schema_of_a_child_or_a_job_is_the_workflows_where_it_comes_first():
+    child = w().child("c", "kid", input=list[int]).build()
+    job = w().task("j", job="act", input=list[int]).build()
+    later = w().task("t", ok).child("c", "kid", input=list[int]).build()
+    assert [one.input_schema.annotation for one in (child, job, later)] == [list[int], list[int], None]

@@ -394,6 +394,9 @@ async def test_spent_tries_fail_with_the_last_error(engine: Engine):
 @pytest.mark.parametrize(
     ("retry_on", "again"),
     [
+        (ValueError, True),
+        ("^ValueError: ", True),
+        ({KeyError}, False),
         ([ValueError], True),
         ([KeyError], False),
         ([KeyError, LookupError, Exception], True),
