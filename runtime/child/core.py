@@ -33,6 +33,7 @@ class _LazyConnection(aiosqlite.Connection):
         if self._connection is None and self._running:
             self._connection = self._connector()
             thread: Any = getattr(self, "_thread", self)
+            thread.daemon = True  # a program that ends without a stop must not wait for it
             thread.start()  # up to 0.21 the connection is the thread
         return super()._conn
 

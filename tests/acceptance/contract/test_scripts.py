@@ -114,3 +114,26 @@ async def test_a_module_beside_the_script_is_found_by_children(tmp_path: Path):
     )
     code, out, err = await _run(str(tmp_path / "app.py"), str(tmp_path / "x.db"), cwd=Path("/"))
     assert (code, out.strip()) == (0, "found"), err
+
+
+STOPLESS = """
+import asyncio, sys
+from paddock import AppServer, Plugin, WorkflowsConfig
+class Tables(Plugin):
+    name = "tables"
+    async def setup(self, core):
+        await core.db.execute("CREATE TABLE mine (x)")
+async def main():
+    config = WorkflowsConfig(launcher="inline")
+    await AppServer(sys.argv[1], plugins=[Tables()], workflows=config, run_dir=sys.argv[2]).start()
+    raise RuntimeError("no stop")
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+async def test_a_script_that_fails_before_its_stop_ends_though_a_plugin_used_its_connection(tmp_path: Path):
+    (tmp_path / "stopless.py").write_text(STOPLESS)
+    code, _, err = await _run("stopless.py", str(tmp_path / "app.db"), str(tmp_path / "run"), cwd=tmp_path)
+    assert code == 1
+    assert "RuntimeError: no stop" in err
