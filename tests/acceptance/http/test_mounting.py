@@ -34,6 +34,7 @@ async def works_under(api, prefix):
     assert (await api.get(f"{prefix}/openapi.json")).json()["servers"] == [{"url": prefix or "/"}]
     assert (await api.get(f"{prefix}/")).headers["content-type"].startswith("text/html")
     assert (await api.get(f"{prefix}/api/none")).status_code == 404
+    return found.json()["id"]
 
 
 async def test_in_fastapi(tmp_path):
@@ -65,9 +66,10 @@ async def test_by_itself_it_starts_and_stops_the_server(tmp_path):
     server = made(tmp_path)
     app = server.asgi()
     async with living(app._app), client(app) as api:
-        await works_under(api, "")
+        ident = await works_under(api, "")
     assert (await server.health())["ok"] is False
-    async with living(app._app), client(app) as api:  # and again
+    async with living(app._app), client(app) as api:  # and again, where it may have to go on
+        await server.workflows.wait(ident, timeout=40)
         assert (await api.get("/api/overview")).json()["counts"]["completed"] == 1
 
 
