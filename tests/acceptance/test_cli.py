@@ -302,12 +302,15 @@ def test_what_is_no_database_is_refused_and_left_alone():
     assert sorted(os.listdir()) == ["other.db", "text.db"]
 
 
-def test_bad_questions_are_refused(database):
+def test_bad_questions_are_refused(database, tmp_path, monkeypatch):
     assert "has the id 'nobody'" in complaint("show", "nobody", "--db", database)
     assert "there is no status 'broken'" in complaint("list", "--db", database, "--status", "broken")
     assert "--limit" in refused("list", "--db", database, "--limit", "0")
-    assert "--db" in refused("list")
+    empty = tmp_path / "empty"
+    empty.mkdir()
     assert "ID" in refused("show", "--db", database)
+    monkeypatch.chdir(empty)  # where no database lies that could be meant
+    assert "--db" in refused("list")
 
 
 def test_a_reader_that_goes_away_is_no_error(database):
