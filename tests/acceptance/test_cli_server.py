@@ -277,7 +277,7 @@ def test_the_server_answers_what_it_cannot_do(line):
     with pytest.raises(PaddockError, match="the server failed: TypeError"):
         line.ask("start", {"nonsense": 1}, LIMIT)
     with pytest.raises(InvalidTransition):
-        line.ask("cleanup", {"id": line.ask("start", {"workflow": "nap", "input": 1000}, LIMIT)}, LIMIT)
+        line.ask("cleanup", {"id": line.ask("start", {"name_or_definition": "nap", "input": 1000}, LIMIT)}, LIMIT)
     assert line.ask("cancel_all", {"name": "nap"}, LIMIT) >= 1
     assert "nap" in [row["name"] for row in line.ask("workflows", {}, LIMIT)]
 
