@@ -48,8 +48,8 @@ MUTANTS = [
     # --- G1 ---
     Mutant(
         "the journal's look-up", "G1", "runtime/engine/execution.py",
-        'row = self.recall(call.key, call.kind)\n        if row is not None and row.status == "completed":',
-        'row = self.recall(call.key, call.kind)\n        if row is not None and row.status == "never":',
+        'await self.replay.in_order(row)\n        if row is not None and row.status == "completed":',
+        'await self.replay.in_order(row)\n        if row is not None and row.status == "never":',
         "unit/engine/test_graph_crashes.py", fast=True,
     ),
     Mutant(
