@@ -173,7 +173,7 @@ async def test_a_stopped_child_of_a_dead_server(stage: Stage):
     stage.let_go()
     async with stage.server(watchdog={"interval": 0.1, "heartbeat_timeout": 0.6}) as server:
         await proven(server, "one", THREE)
-        assert starts(child) is None
+        await until(lambda: starts(child) is None)  # continued for its stacks, it may have come to its end by itself
 
 
 async def test_all_killed_at_once(stage: Stage):

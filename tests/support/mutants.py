@@ -56,7 +56,7 @@ MUTANTS = [
         "one transaction for the end of a step and what comes with it", "G1", "runtime/store/journal.py",
         "    for op in ops:\n        apply(op, tx, lease.instance, now)\n",
         '    for op in ops:\n        apply(op, tx, lease.instance, now)\n        tx.execute("COMMIT")\n        tx.execute("BEGIN IMMEDIATE")\n',
-        f"{_QUEUE}test_a_commit_is_all_or_nothing", fast=True,
+        f"{_QUEUE}test_a_commit_is_all_or_nothing",
     ),
     Mutant(
         "a commit for what one turn notes", "G1", "runtime/engine/writer.py",
@@ -89,7 +89,7 @@ MUTANTS = [
     ),
     Mutant(
         "the confirmation of a death before the slot is released", "G2", "runtime/server/supervisor.py",
-        "await ended(child.identity)", "await asyncio.sleep(0.05)",
+        "await ended(child.identity)", "await asyncio.sleep(0.02); child.exited.done() or child.exited.set_result(None)",
         f"{_INTEGRATION}test_limits.py::test_a_child_that_has_ended_but_not_exited_holds_its_slot", fast=True,
     ),
     Mutant(
