@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: help demo docs test test-oldest chaos mutation check format bench bench-peers pressure recovery clean
 
-WORKERS ?= 2
+WORKERS ?= 4
 PYTEST_ARGS ?=
 
 export PYTHON
@@ -29,10 +29,10 @@ docs: .venv/.dev .venv/.app  ## build the documents into build/docs; a warning i
 	@echo "build/docs/index.html"
 
 test: check docs .venv-test/.app  ## check, build the documents, then run the tests against the installed wheel; PYTEST_ARGS="-k name", WORKERS=0
-	@PADDOCK_TEST_INSTALLED=1 .venv-test/bin/python -P -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	@PADDOCK_TEST_INSTALLED=1 .venv-test/bin/python -P -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-oldest: .venv-oldest/.app  ## run the tests with the oldest release of every dependency
-	@PADDOCK_TEST_INSTALLED=1 .venv-oldest/bin/python -P -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	@PADDOCK_TEST_INSTALLED=1 .venv-oldest/bin/python -P -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 chaos: .venv-test/.app  ## 200 kills while 50 instances run; CHAOS_ARGS="--seed 7 --kills 1000 --cancels"
 	@PADDOCK_TEST_INSTALLED=1 .venv-test/bin/python -P tests/chaos/loop.py $(CHAOS_ARGS)

@@ -84,6 +84,7 @@ class Supervisor:
         self._children: dict[Lease, Child] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._hurried = asyncio.Event()
+        self._taken = asyncio.Event()
         self.draining = False
 
     @property
@@ -326,7 +327,11 @@ class Supervisor:
         )
 
     async def talk(self, connection: Connection, hello: Hello) -> None:
-        """Listen to a child until it hangs up; one that is not ours any more is told to end itself."""
+        """Listen to a child until it hangs up; one that is not ours any more is told to end itself.
+
+        Children of the last server come back as soon as somebody listens: who is ours is known only once all was taken over.
+        """
+        await self._taken.wait()
         child = self._find(hello.instance_id, hello.epoch)
         if child is None or (
             child.identity is not None
@@ -500,6 +505,7 @@ class Supervisor:
         for slot in self._parts.table.used():
             if all(child.slot != slot for child in self._children.values()):
                 await self._end_stray(slot)
+        self._taken.set()
 
     async def _take_over(self, held: Held) -> None:
         reach("server.resume")

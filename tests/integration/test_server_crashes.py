@@ -11,6 +11,7 @@ from crashkit import Faults, Stage, finished, history, kill, line, living, pid_o
 from ledger import read, starts
 
 from paddock import AppServer
+from paddock.runtime.server.supervisor import Supervisor
 
 # --- the fork server ---
 
@@ -237,3 +238,31 @@ async def test_leases_of_another_boot_belong_to_nobody(stage: Stage):
     finally:
         stranger.kill()
         await stranger.wait()
+
+
+async def test_a_child_that_comes_back_before_it_is_known(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    """The next server listens before it has taken over: whoever asks meanwhile waits for the answer, and is not sent away."""
+    dying = await stage.process()
+    await dying.ready()
+    await dying.ask("start", name="held", input={"until": str(stage.flag)}, id="one")
+    child = (await line("begin", key="hold"))["pid"]
+    await dying.kill()
+    came = asyncio.Event()
+    talk, take_over = Supervisor.talk, Supervisor.take_over
+
+    async def noted(self: Supervisor, connection: Any, hello: Any) -> None:
+        came.set()
+        await talk(self, connection, hello)
+
+    async def late(self: Supervisor) -> None:
+        await came.wait()
+        await asyncio.sleep(0)
+        await take_over(self)
+
+    monkeypatch.setattr(Supervisor, "talk", noted)
+    monkeypatch.setattr(Supervisor, "take_over", late)
+    async with stage.server() as server:
+        stage.let_go()
+        found = await proven(server, "one", THREE)
+        assert found.executions == 1
+        assert [row["pid"] for row in read("begin", key="hold")] == [child]

@@ -56,7 +56,7 @@ MUTANTS = [
         "one transaction for the end of a step and what comes with it", "G1", "runtime/store/journal.py",
         "    for op in ops:\n        apply(op, tx, lease.instance, now)\n",
         '    for op in ops:\n        apply(op, tx, lease.instance, now)\n        tx.execute("COMMIT")\n        tx.execute("BEGIN IMMEDIATE")\n',
-        f"{_QUEUE}test_a_commit_is_all_or_nothing",
+        f"{_QUEUE}test_a_commit_is_all_or_nothing", fast=True,
     ),
     Mutant(
         "a commit for what one turn notes", "G1", "runtime/engine/writer.py",
@@ -280,7 +280,7 @@ MUTANTS = [
     Mutant(
         "BEGIN IMMEDIATE", "G14", "runtime/store/worker.py",
         'connection.execute("BEGIN IMMEDIATE")', 'connection.execute("BEGIN")',
-        f"{_TURNS}test_a_transaction_does_not_begin_before_it_may_write", fast=True,
+        f"{_TURNS}test_a_transaction_does_not_begin_before_it_may_write",
     ),
     Mutant(
         "the write lock of the checkpoint", "G14", "runtime/store/checkpoint.py",
