@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pageserver
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Error, Locator, Page, expect
 
 from paddock.runtime.store.migrations import migrate
 
@@ -132,7 +132,13 @@ class Person:
         """Wait until the view of an address is shown."""
         parts = address.removeprefix("#/").split("?")[0].split("/")
         name = parts[0] if len(parts) < 2 else f"{parts[0].removesuffix('s')}/{parts[1]}"
-        self.page.wait_for_function("name => document.querySelector('main').dataset.ready === name", arg=name)
+        try:
+            self.page.wait_for_function("name => document.querySelector('main').dataset.ready === name", arg=name)
+        except Error as error:
+            shown = self.page.locator("main").inner_text()[:1000]
+            raise AssertionError(
+                f"{address} was not shown, but {self.page.url}:\n{shown}\n{self.complaints}"
+            ) from error
 
     def look(self) -> None:
         """Note the buttons that are there to be pressed."""

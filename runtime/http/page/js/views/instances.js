@@ -18,6 +18,7 @@ class InstancesView {
   #selected = new Set();
   #chips = new Map();
   #turn = 0;
+  #typing;
 
   constructor(app, query) {
     this.app = app;
@@ -43,10 +44,9 @@ class InstancesView {
     this.workflow = el("select", { "aria-label": "Workflow" }, el("option", { value: "" }, "all workflows"));
     this.workflow.addEventListener("change", () => this.#filter({ workflow: this.workflow.value }));
     this.find = el("input", { type: "search", placeholder: "Id, error, metadata", "aria-label": "Find in instances" });
-    let typing;
     this.find.addEventListener("input", () => {
-      clearTimeout(typing);
-      typing = setTimeout(() => this.#filter({ q: this.find.value.trim() }), 250);
+      clearTimeout(this.#typing);
+      this.#typing = setTimeout(() => this.#filter({ q: this.find.value.trim() }), 250);
     });
     this.parent = el("span", { class: "filter-note", hidden: true });
     const chips = STATUSES.map((status) => this.#chip(status));
@@ -237,6 +237,7 @@ class InstancesView {
   }
 
   close() {
+    clearTimeout(this.#typing); // who leaves while typing is not brought back
     this.#refresher.stop();
   }
 }
