@@ -28,7 +28,8 @@ docs: .venv/.dev .venv/.app  ## build the documents into build/docs; a warning i
 	@.venv/bin/python -P -m sphinx -q -W --keep-going -b html docs build/docs
 	@echo "build/docs/index.html"
 
-test: check docs .venv-test/.app  ## check, build the documents, then run the tests against the installed wheel; PYTEST_ARGS="-k name", WORKERS=0
+test: .venv/.dev .venv/.app .venv-test/.app  ## check, build the documents, then run the tests against the installed wheel; PYTEST_ARGS="-k name", WORKERS=0
+	@$(MAKE) --no-print-directory -j2 check docs
 	@PADDOCK_TEST_INSTALLED=1 .venv-test/bin/python -P -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-oldest: .venv-oldest/.app  ## run the tests with the oldest release of every dependency

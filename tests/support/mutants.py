@@ -90,7 +90,7 @@ MUTANTS = [
     Mutant(
         "the confirmation of a death before the slot is released", "G2", "runtime/server/supervisor.py",
         "await ended(child.identity)", "await asyncio.sleep(0.02); child.exited.done() or child.exited.set_result(None)",
-        f"{_INTEGRATION}test_limits.py::test_a_child_that_has_ended_but_not_exited_holds_its_slot", fast=True,
+        f"{_INTEGRATION}test_limits.py::test_a_child_that_has_ended_but_not_exited_holds_its_slot",
     ),
     Mutant(
         "the end of a dead child's family before its successor", "G2", "runtime/child/forkserver.py",
@@ -285,7 +285,7 @@ MUTANTS = [
     Mutant(
         "the write lock of the checkpoint", "G14", "runtime/store/checkpoint.py",
         'self._holder.execute("BEGIN IMMEDIATE")', 'self._holder.execute("BEGIN")',
-        f"{_FILES}test_a_checkpoint_holds_the_write_lock", fast=True,
+        f"{_FILES}test_a_checkpoint_holds_the_write_lock",
     ),
     Mutant(
         "no checkpoint but the one", "G14", "runtime/store/worker.py",
