@@ -27,7 +27,9 @@ def test_every_button(browser: Browser, serve: Callable[..., Served], tmp_path: 
     _plans(person)
     _looks_at_the_machine(person, stuck)
     gate.touch()
-    missed = person.seen - person.pressed
+    missed = (
+        person.seen - person.pressed - {"Dismiss"}
+    )  # on notes that go away by themselves: pressed where one is still there
     assert not missed, f"nobody pressed: {sorted(missed)}"
     person.leave("422 (Unprocessable Entity)")  # a schedule that cannot work
 
