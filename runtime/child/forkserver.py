@@ -215,7 +215,7 @@ class ForkServer:
         if pid == 0:
             self._be_child(lambda: await_order(theirs, me), foreign=[ours.fileno()])
         theirs.close()
-        self._standby = Standby(pid, identify(pid).start_time, ours)
+        self._standby = Standby(pid, ours)
 
     def _dismiss_standby(self) -> None:
         standby, self._standby = self._standby, None
@@ -312,13 +312,12 @@ class ForkServer:
         self._end_orphans()
 
     def _note_idle_death(self, pid: int) -> None:
-        self._retired.discard(pid)
-        if self._is_standby(
-            pid
-        ):  # nothing of ours ends it; where something else does, children are forked when they are asked for
+        if self._is_standby(pid):
             self._dismiss_standby()
-            self._retired.discard(pid)
-            self._warmed = False
+            self._warmed = (
+                False  # nothing of ours ends it; where something else does, children are forked at their orders
+            )
+        self._retired.discard(pid)
 
     def _is_standby(self, pid: int) -> bool:
         return self._standby is not None and self._standby.pid == pid

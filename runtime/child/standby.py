@@ -30,20 +30,18 @@ _HANDING_OVER = 1.0
 
 @dataclass(slots=True)
 class Standby:
-    """The standby as the fork server holds it. `start_time` is the kernel's, as in `ProcessIdentity`."""
+    """The standby as the fork server holds it."""
 
     pid: int
-    start_time: int
     line: socket.socket = field(repr=False)
     ready: bool = False
 
-    def hear(self) -> bool:
-        """Take its word that it is ready; return False when it is gone."""
+    def hear(self) -> None:
+        """Take its word that it is ready; one that is gone is told of by its death."""
         try:
             self.ready = self.line.recv(1) == _READY
         except OSError:
             self.ready = False
-        return self.ready
 
     def hand(self, order: Fork) -> bool:
         """Give it its order; where that fails, it will not act on a part of it."""
