@@ -158,7 +158,8 @@ def children_of(pid: int) -> list[int]:
     found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
-            found += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # whole: half a number names a stranger
+                found += map(int, file.read().split())
     except (OSError, ValueError):
         return found
     return found

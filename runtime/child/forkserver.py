@@ -33,6 +33,7 @@ from ...ipc.errors import IpcError
 from ...ipc.messages import Boot, Exited, Fork, Forked, ForkFailed, Shutdown, Warm, Warmed
 from ...watchdog.beats import BeatTable
 from ...watchdog.identity import identify
+from ...watchdog.procstat import children_of
 from ...watchdog.tree import end_tree, marker_of
 from ..base.probes import reach, silence
 from . import process as _warm
@@ -324,7 +325,7 @@ class ForkServer:
 
     def _end_orphans(self) -> None:
         """End children that were not made here: what dead instances left behind."""
-        for pid in _own_children():
+        for pid in children_of(os.getpid()):
             if pid not in self._children and pid not in self._retired and not self._is_standby(pid):
                 with contextlib.suppress(ProcessLookupError):
                     end_tree(identify(pid), deadline=1.0)
@@ -347,15 +348,6 @@ def _thread_count() -> int:
         return len(os.listdir("/proc/self/task"))
     except OSError:
         return threading.active_count()
-
-
-def _own_children() -> list[int]:
-    """Return this process's children (proc(5), /proc/pid/task/tid/children); elsewhere than on Linux there are no strays to find."""
-    try:
-        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
-            return [int(pid) for pid in file.read().split()]
-    except OSError:
-        return []
 
 
 def main() -> None:

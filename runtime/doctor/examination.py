@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
-import struct
-import sys
 from pathlib import Path
 
 from ..server.rundir import RunDirectory
 from ..store.sqlite import real_path
+from ..store.turn import ServerNote, read_note
 from .database import examine_database
 from .finding import Finding
 from .machine import examine_machine
@@ -29,26 +26,7 @@ def examine(database: str | Path | None = None, run_dir: str | Path | None = Non
         found = examine_machine()
         return found if run_dir is None else [*found, *examine_run_dir(os.path.abspath(run_dir), None)]
     path = real_path(database)
-    server, noted = _server_of(path)
-    place = os.path.abspath(run_dir) if run_dir is not None else noted or RunDirectory.place(path)
+    note = read_note(path) or ServerNote(pid=0)
+    server = note.pid or None
+    place = os.path.abspath(run_dir) if run_dir is not None else note.run_dir or RunDirectory.place(path)
     return [*examine_machine(path), *examine_database(path, server), *examine_run_dir(place, server)]
-
-
-def _server_of(database: str) -> tuple[int | None, str | None]:
-    """Return pid and run directory of the server that runs on a database, as its lock file has them (fcntl(2), F_GETLK)."""
-    try:
-        descriptor = os.open(f"{database}-paddock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return None, None
-    try:
-        layout = "qqihh" if sys.platform == "darwin" else "hhqqi"
-        wanted = (0, 1, 0, fcntl.F_WRLCK, 0) if layout[0] == "q" else (fcntl.F_WRLCK, 0, 0, 1, 0)
-        answer = struct.unpack(layout, fcntl.fcntl(descriptor, fcntl.F_GETLK, struct.pack(layout, *wanted)))
-        kind, pid = (answer[3], answer[2]) if layout[0] == "q" else (answer[0], answer[4])
-        facts = json.loads(os.pread(descriptor, 16384, 2) or b"{}")
-        run_dir = facts.get("run_dir")
-    except (OSError, ValueError, AttributeError):
-        return None, None
-    finally:
-        os.close(descriptor)
-    return (pid or None) if kind != fcntl.F_UNLCK else None, run_dir if isinstance(run_dir, str) else None

@@ -21,7 +21,8 @@ from ..engine.plugins import Plugin, Plugins, order_plugins, resolve_plugins
 from ..store.sqlite import SqliteStore, real_path
 from .bus import EventBus
 from .logs import Logs
-from .running import LentStore, RunningServer, ServerSettings
+from .running import RunningServer
+from .settings import LentStore, ServerSettings
 from .signalled import Farewell, reexecute, serve_until_signalled
 from .workflows import Workflows
 

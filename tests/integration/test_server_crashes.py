@@ -11,7 +11,8 @@ from crashkit import Faults, Stage, finished, history, kill, line, living, pid_o
 from ledger import read, starts
 
 from paddock import AppServer
-from paddock.runtime.server.supervisor import Supervisor
+from paddock.runtime.server.hub import Hub
+from paddock.runtime.server.takeover import TakeOver
 
 # --- the fork server ---
 
@@ -248,19 +249,19 @@ async def test_a_child_that_comes_back_before_it_is_known(stage: Stage, monkeypa
     child = (await line("begin", key="hold"))["pid"]
     await dying.kill()
     came = asyncio.Event()
-    talk, take_over = Supervisor.talk, Supervisor.take_over
+    talk, take_over = Hub.talk, TakeOver.run
 
-    async def noted(self: Supervisor, connection: Any, hello: Any) -> None:
+    async def noted(self: Hub, connection: Any, hello: Any) -> None:
         came.set()
         await talk(self, connection, hello)
 
-    async def late(self: Supervisor) -> None:
+    async def late(self: TakeOver) -> None:
         await came.wait()
         await asyncio.sleep(0)
         await take_over(self)
 
-    monkeypatch.setattr(Supervisor, "talk", noted)
-    monkeypatch.setattr(Supervisor, "take_over", late)
+    monkeypatch.setattr(Hub, "talk", noted)
+    monkeypatch.setattr(TakeOver, "run", late)
     async with stage.server() as server:
         stage.let_go()
         found = await proven(server, "one", THREE)

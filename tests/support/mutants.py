@@ -157,7 +157,7 @@ MUTANTS = [
     ),
     # --- G6 ---
     Mutant(
-        "the adoption of the living", "G6", "runtime/server/supervisor.py",
+        "the adoption of the living", "G6", "runtime/server/takeover.py",
         "            if held.status is Status.RUNNING:\n", "            if False:\n",
         f"{_INTEGRATION}test_server_crashes.py::test_the_next_server_adopts_the_children",
     ),
