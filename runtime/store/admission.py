@@ -7,7 +7,6 @@ processes too, not only for statuses.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +14,7 @@ from ..base.records import LEVELS, ErrorInfo, LogSource, Status
 from . import events, instances
 from .apply import apply
 from .ops import Lease, Logged
+from .transaction import Transaction
 
 __all__ = ["Claim", "Death", "Held", "Settlement", "Wanted", "claim", "held", "next_sleeper", "release_due", "settle"]
 
@@ -33,7 +33,7 @@ SELECT seq, id, priority, executions FROM (
     FROM paddock_instances i
     WHERE i.status = 'pending' AND i.wake_at IS NULL AND i.workflow_name = ?1 AND i.seq > ?2 AND i.limit_key IS NOT NULL
       AND NOT EXISTS (SELECT 1 FROM paddock_leases WHERE instance = i.seq)
-) WHERE place + busy <= ?4 ORDER BY priority DESC, seq LIMIT ?3
+) AS queued WHERE place + busy <= ?4 ORDER BY priority DESC, seq LIMIT ?3
 """
 _STARTS = "SELECT count(*) FROM paddock_starts WHERE workflow_name = ? AND at > ?"
 _STARTED = "INSERT INTO paddock_starts VALUES (?, ?)"
@@ -149,7 +149,7 @@ class Settlement:
     holder: tuple[int, int, str] | None = None
 
 
-def claim(tx: sqlite3.Connection, wanted: Wanted, now: float) -> list[Claim]:
+def claim(tx: Transaction, wanted: Wanted, now: float) -> list[Claim]:
     """Give slots to pending instances, the highest priority first, then the oldest; return those that got one."""
     busy: dict[str, int] = {}
     processes = 0
@@ -177,7 +177,7 @@ def claim(tx: sqlite3.Connection, wanted: Wanted, now: float) -> list[Claim]:
 
 
 def _candidates(
-    tx: sqlite3.Connection, wanted: Wanted, name: str, busy: int, capacity: int, now: float
+    tx: Transaction, wanted: Wanted, name: str, busy: int, capacity: int, now: float
 ) -> list[tuple[int, int, str, str]]:
     """Return who may run of one workflow, as (negative priority, row, id, name): what its limit, its keys and its rate leave."""
     limit, keyed = wanted.limits[name], name in wanted.keyed and wanted.limits[name]
@@ -197,14 +197,14 @@ def _candidates(
     return [(-priority, seq, ident, name) for seq, ident, priority, _ in found]
 
 
-def held(tx: sqlite3.Connection) -> list[Held]:
+def held(tx: Transaction) -> list[Held]:
     """Return every lease there is."""
     return [
         Held(Lease(row[0], row[1]), row[2], row[3], Status(row[4]), bool(row[5]), *row[6:]) for row in tx.execute(_HELD)
     ]
 
 
-def settle(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: int, now: float) -> Settlement | None:
+def settle(tx: Transaction, lease: Lease, death: Death, max_resumes: int, now: float) -> Settlement | None:
     """Release the lease of a dead executor and decide what becomes of its instance; None where another holds it.
 
     An instance that still stands at `running` has lost its executor: it goes back to the queue, later at each crash without
@@ -230,7 +230,7 @@ def settle(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: int,
     return settlement
 
 
-def _keep_leftover(tx: sqlite3.Connection, seq: int, death: Death, now: float, *, running: bool) -> None:
+def _keep_leftover(tx: Transaction, seq: int, death: Death, now: float, *, running: bool) -> None:
     """Keep what the process printed and nobody had read, and a note of an unplanned death, among the instance's logs."""
     for source, line in death.leftover:
         level = "warning" if source == "stderr" else "info"
@@ -239,7 +239,7 @@ def _keep_leftover(tx: sqlite3.Connection, seq: int, death: Death, now: float, *
         apply(Logged(40, "error", death.error.message, {}, death.error.step, None, "runtime", now), tx, seq, now)
 
 
-def _crashed(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: int, now: float) -> Settlement:
+def _crashed(tx: Transaction, lease: Lease, death: Death, max_resumes: int, now: float) -> Settlement:
     seq = lease.instance
     step = tx.execute(_OPEN_STEP, (seq,)).fetchone()
     if step is not None and death.error is not None and not death.fatal:
@@ -274,7 +274,7 @@ def _crashed(tx: sqlite3.Connection, lease: Lease, death: Death, max_resumes: in
 
 
 def _tell_crash(
-    tx: sqlite3.Connection, seq: int, death: Death, crashes: tuple[int, int], wake_at: float | None, now: float
+    tx: Transaction, seq: int, death: Death, crashes: tuple[int, int], wake_at: float | None, now: float
 ) -> None:
     """Write the event of a crash: the count without progress so far, how many are let pass, when it goes on if at all."""
     count, most = crashes
@@ -302,7 +302,7 @@ def _crash_loop(last: ErrorInfo | None, step: str | None, count: int) -> ErrorIn
     )
 
 
-def release_due(tx: sqlite3.Connection, now: float) -> tuple[int, float | None]:
+def release_due(tx: Transaction, now: float) -> tuple[int, float | None]:
     """Put what is due into the queue; return how many, and when the next is due."""
     rows = tx.execute(_DUE, (now,)).fetchall()
     for seq, status in rows:
@@ -313,7 +313,7 @@ def release_due(tx: sqlite3.Connection, now: float) -> tuple[int, float | None]:
     return len(rows), tx.execute(_NEXT).fetchone()[0]
 
 
-def next_sleeper(tx: sqlite3.Connection) -> float | None:
+def next_sleeper(tx: Transaction) -> float | None:
     """Return when the next instance wakes that only time wakes."""
     found: float | None = tx.execute(
         "SELECT min(wake_at) FROM paddock_instances WHERE wake_at IS NOT NULL AND status IN ('pending', 'sleeping')"

@@ -6,7 +6,6 @@ Every function writes in the transaction that `journal.py:commit` has opened and
 from __future__ import annotations
 
 import json
-import sqlite3
 from functools import singledispatch
 from typing import Any
 
@@ -30,13 +29,14 @@ from .ops import (
     StepWaiting,
     Suspended,
 )
+from .transaction import Transaction
 
 __all__ = ["TAKE", "apply"]
 
 TAKE = "UPDATE paddock_leases SET pid = ?, pid_start = ?, boot_id = ? WHERE instance = ?"
 _BEGAN = """
 UPDATE paddock_instances SET executions = executions + 1, started_at = coalesce(started_at, ?1), version = coalesce(version, ?2),
-    deadline_at = CASE WHEN ?3 IS NULL THEN deadline_at ELSE coalesce(deadline_at, coalesce(started_at, ?1) + ?3) END
+    deadline_at = CASE WHEN CAST(?3 AS DOUBLE PRECISION) IS NULL THEN deadline_at ELSE coalesce(deadline_at, coalesce(started_at, ?1) + ?3) END
 WHERE seq = ?4 RETURNING executions
 """
 _STEP_BEGUN = """
@@ -68,7 +68,7 @@ ON CONFLICT (instance, key) DO UPDATE SET name = ?3, kind = ?4, status = 'comple
 RETURNING seq
 """
 _STEP_FAILED = """
-UPDATE paddock_steps SET status = 'failed', failures = ?1, attempts = max(attempts, ?2), error = ?3, completed_at = ?4,
+UPDATE paddock_steps SET status = 'failed', failures = ?1, attempts = CASE WHEN attempts < ?2 THEN ?2 ELSE attempts END, error = ?3, completed_at = ?4,
     wake_at = NULL, deadline_at = NULL
 WHERE instance = ?5 AND key = ?6 RETURNING attempts
 """
@@ -85,7 +85,7 @@ _POSITION = {
 
 
 @singledispatch
-def apply(op: Any, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def apply(op: Any, tx: Transaction, instance: int, now: float) -> None:
     """Write one operation of a running instance.
 
     Raises:
@@ -95,7 +95,7 @@ def apply(op: Any, tx: sqlite3.Connection, instance: int, now: float) -> None:
 
 
 @apply.register
-def _began(op: Began, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _began(op: Began, tx: Transaction, instance: int, now: float) -> None:
     tx.execute(TAKE, (op.pid, op.pid_start, op.boot_id, instance))
     executions = tx.execute(_BEGAN, (now, op.version, op.timeout, instance)).fetchone()[0]
     if executions == 1:
@@ -109,14 +109,14 @@ def _step_data(op: Any, **more: Any) -> dict[str, Any]:
 
 
 @apply.register
-def _step_begun(op: StepBegun, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _step_begun(op: StepBegun, tx: Transaction, instance: int, now: float) -> None:
     tx.execute(_STEP_BEGUN, (instance, op.key, op.name, op.kind, op.attempt, op.input, now, op.deadline))
     if not op.quiet:
         events.append(tx, instance, "workflow.step.started", now, _step_data(op, attempt=op.attempt))
 
 
 @apply.register
-def _step_retrying(op: StepRetrying, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _step_retrying(op: StepRetrying, tx: Transaction, instance: int, now: float) -> None:
     tx.execute(_STEP_RETRYING, (op.failures, _error_text(op.error), op.wake_at, instance, op.key))
     data = _step_data(
         op, attempt=op.attempt, max_attempts=op.max_attempts, delay=op.delay, error=json.loads(_error_text(op.error))
@@ -125,14 +125,14 @@ def _step_retrying(op: StepRetrying, tx: sqlite3.Connection, instance: int, now:
 
 
 @apply.register
-def _step_waiting(op: StepWaiting, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _step_waiting(op: StepWaiting, tx: Transaction, instance: int, now: float) -> None:
     values = (instance, op.key, op.name, op.kind, now, op.wake_at, op.event_name, op.schema, op.child_id)
     tx.execute(_STEP_WAITING, values)
     events.append(tx, instance, "workflow.step.started", now, _step_data(op, attempt=1, wake_at=op.wake_at))
 
 
 @apply.register
-def _step_counted(op: StepCounted, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _step_counted(op: StepCounted, tx: Transaction, instance: int, now: float) -> None:
     values = (instance, op.key, op.name, op.kind, now, op.wake_at, op.poll_count, op.loop_count)
     tx.execute(_STEP_COUNTED, values)
     name = "workflow.step.loop" if op.loop_count else "workflow.step.poll"
@@ -141,7 +141,7 @@ def _step_counted(op: StepCounted, tx: sqlite3.Connection, instance: int, now: f
 
 
 @apply.register
-def _step_completed(op: StepCompleted, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _step_completed(op: StepCompleted, tx: Transaction, instance: int, now: float) -> None:
     if op.begin:
         row = tx.execute(_STEP_AT_ONCE, (instance, op.key, op.name, op.kind, op.output, now)).fetchone()
         if not op.quiet:
@@ -154,7 +154,7 @@ def _step_completed(op: StepCompleted, tx: sqlite3.Connection, instance: int, no
         _progressed(op.progress, tx, instance, now)
 
 
-def _progressed(progress: Progress, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _progressed(progress: Progress, tx: Transaction, instance: int, now: float) -> None:
     data = {
         "progress": progress.percent,
         "current_step": progress.current_step,
@@ -165,7 +165,7 @@ def _progressed(progress: Progress, tx: sqlite3.Connection, instance: int, now: 
 
 
 @apply.register
-def _step_failed(op: StepFailed, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _step_failed(op: StepFailed, tx: Transaction, instance: int, now: float) -> None:
     text = _error_text(op.error)
     row = tx.execute(_STEP_FAILED, (op.failures, op.attempts, text, now, instance, op.key)).fetchone()
     data = _step_data(op, error=json.loads(text), attempts=row[0] if row else 1)
@@ -173,13 +173,13 @@ def _step_failed(op: StepFailed, tx: sqlite3.Connection, instance: int, now: flo
 
 
 @apply.register
-def _emitted(op: Emitted, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _emitted(op: Emitted, tx: Transaction, instance: int, now: float) -> None:
     events.append(tx, instance, op.name, now, op.data, aliases=op.aliases)
     if op.name == "workflow.stream":
         _pass_to_caller(op, tx, instance, now)
 
 
-def _pass_to_caller(op: Emitted, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _pass_to_caller(op: Emitted, tx: Transaction, instance: int, now: float) -> None:
     """Tell a chunk of an action that runs elsewhere in the stream of the workflow that waits for it, too."""
     caller = tx.execute(_CALLER, (instance,)).fetchone()
     if caller is not None:
@@ -189,7 +189,7 @@ def _pass_to_caller(op: Emitted, tx: sqlite3.Connection, instance: int, now: flo
 
 
 @apply.register
-def _logged(op: Logged, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _logged(op: Logged, tx: Transaction, instance: int, now: float) -> None:
     data = {
         "level": op.level_name,
         "message": op.message,
@@ -205,22 +205,22 @@ def _logged(op: Logged, tx: sqlite3.Connection, instance: int, now: float) -> No
 
 
 @apply.register
-def _output_skipped(op: OutputSkipped, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _output_skipped(op: OutputSkipped, tx: Transaction, instance: int, now: float) -> None:
     tx.execute(_POSITION[op.source], (op.position, instance))
 
 
 @apply.register
-def _metadata_set(op: MetadataSet, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _metadata_set(op: MetadataSet, tx: Transaction, instance: int, now: float) -> None:
     instances.merge_metadata(tx, instance, [(op.key, op.value)])
 
 
 @apply.register
-def _signal_taken(op: SignalTaken, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _signal_taken(op: SignalTaken, tx: Transaction, instance: int, now: float) -> None:
     signals.take(tx, op.id, op.key)
 
 
 @apply.register
-def _child_started(op: ChildStarted, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _child_started(op: ChildStarted, tx: Transaction, instance: int, now: float) -> None:
     parent_id = tx.execute("SELECT id FROM paddock_instances WHERE seq = ?", (instance,)).fetchone()[0]
     new = instances.NewInstance(
         id=op.id,
@@ -237,7 +237,7 @@ def _child_started(op: ChildStarted, tx: sqlite3.Connection, instance: int, now:
 
 
 @apply.register
-def _suspended(op: Suspended, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _suspended(op: Suspended, tx: Transaction, instance: int, now: float) -> None:
     data = {"detail": op.reason} if op.reason else None
     instances.move(tx, instance, Status.RUNNING, op.status, now, error=op.error, wake_at=op.wake_at, data=data)
     if op.status in (Status.WAITING, Status.SLEEPING) and signals.has_come(tx, instance):
@@ -249,7 +249,7 @@ def _suspended(op: Suspended, tx: sqlite3.Connection, instance: int, now: float)
 
 
 @apply.register
-def _ended(op: Ended, tx: sqlite3.Connection, instance: int, now: float) -> None:
+def _ended(op: Ended, tx: Transaction, instance: int, now: float) -> None:
     if op.progress is not None:
         _progressed(op.progress, tx, instance, now)
     instances.move(tx, instance, Status.RUNNING, op.status, now, error=op.error, output=op.output)

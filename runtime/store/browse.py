@@ -6,7 +6,6 @@ reads a payload that it was not asked for: a page over 50,000 instances costs as
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from ..base.errors import InstanceNotFound
 from ..base.records import LEVELS
 from . import events
+from .transaction import Transaction
 
 __all__ = [
     "Filter",
@@ -58,11 +58,11 @@ FROM paddock_steps WHERE instance = ? ORDER BY seq
 _STEP_EVENTS = """
 SELECT id, name, created_at, data FROM (
     SELECT id, name, created_at, data FROM paddock_events WHERE instance = ?1 ORDER BY id DESC LIMIT ?2
-) WHERE name IN ('workflow.step.started', 'workflow.step.retry', 'workflow.step.failed', 'workflow.step.completed', 'workflow.started',
+) AS newest WHERE name IN ('workflow.step.started', 'workflow.step.retry', 'workflow.step.failed', 'workflow.step.completed', 'workflow.started',
     'workflow.resumed', 'workflow.crashed', 'workflow.suspended', 'workflow.completed', 'workflow.failed', 'workflow.cancelled', 'workflow.timed_out')
 ORDER BY id
 """
-_MANY_EVENTS = "SELECT count(*) FROM (SELECT 1 FROM paddock_events WHERE instance = ? LIMIT ?)"
+_MANY_EVENTS = "SELECT count(*) FROM (SELECT 1 FROM paddock_events WHERE instance = ? LIMIT ?) AS newest"
 _CHILDREN = """
 SELECT i.id, i.workflow_name, i.status, i.parent_key AS step FROM paddock_instances i WHERE i.parent_id = ? ORDER BY i.seq LIMIT ?
 """
@@ -74,11 +74,11 @@ _PAYLOAD = "SELECT value FROM paddock_payloads WHERE instance = ? AND kind = ?"
 _STEP_PAYLOAD = "SELECT input, output FROM paddock_steps WHERE instance = ? AND key = ?"
 _KILLS = """
 SELECT e.id, e.created_at, e.data, i.id AS instance_id, i.workflow_name FROM paddock_events e JOIN paddock_instances i ON i.seq = e.instance
-WHERE e.name = 'workflow.watchdog.killed' AND (?1 IS NULL OR e.id < ?1) AND (?2 IS NULL OR e.instance = ?2) ORDER BY e.id DESC LIMIT ?3
+WHERE e.name = 'workflow.watchdog.killed' AND (CAST(?1 AS BIGINT) IS NULL OR e.id < ?1) AND (CAST(?2 AS BIGINT) IS NULL OR e.instance = ?2) ORDER BY e.id DESC LIMIT ?3
 """
 _COUNTS = "SELECT workflow_name, status, count(*) AS count FROM paddock_instances GROUP BY workflow_name, status"
 _QUEUED = """
-SELECT workflow_name, limit_key, sum(wake_at IS NULL) AS pending, sum(wake_at IS NOT NULL) AS delayed,
+SELECT workflow_name, limit_key, count(*) FILTER (WHERE wake_at IS NULL) AS pending, count(*) FILTER (WHERE wake_at IS NOT NULL) AS delayed,
        min(CASE WHEN wake_at IS NULL THEN created_at END) AS oldest_at
 FROM paddock_instances WHERE status = 'pending' GROUP BY workflow_name, limit_key
 """
@@ -89,7 +89,7 @@ AND (priority > ?2 OR (priority = ?2 AND seq < ?3))
 """
 _LOG_TAIL = """
 SELECT e.id, e.created_at, e.data, i.id AS instance_id, i.workflow_name FROM paddock_events e JOIN paddock_instances i ON i.seq = e.instance
-WHERE e.level IS NOT NULL AND e.level >= ?1 AND (?2 IS NULL OR e.id < ?2) AND (?3 IS NULL OR e.instance = ?3) ORDER BY e.id DESC LIMIT ?4
+WHERE e.level IS NOT NULL AND e.level >= ?1 AND (CAST(?2 AS BIGINT) IS NULL OR e.id < ?2) AND (CAST(?3 AS BIGINT) IS NULL OR e.instance = ?3) ORDER BY e.id DESC LIMIT ?4
 """
 _STATES = "SELECT output FROM paddock_steps WHERE instance = ? AND kind = 'state' AND output IS NOT NULL ORDER BY seq DESC LIMIT 1"
 _SEARCH = r"""(i.id LIKE ? ESCAPE '\' OR i.workflow_name LIKE ? ESCAPE '\' OR i.error LIKE ? ESCAPE '\'
@@ -119,7 +119,7 @@ class Page:
     last_event_id: int
 
 
-def _rows(tx: sqlite3.Connection, statement: str, values: Sequence[Any] = ()) -> list[Row]:
+def _rows(tx: Transaction, statement: str, values: Sequence[Any] = ()) -> list[Row]:
     cursor = tx.execute(statement, values)
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor]
@@ -147,7 +147,7 @@ def _where(wanted: Filter) -> tuple[str, list[Any]]:
 
 
 def instances_page(
-    tx: sqlite3.Connection, wanted: Filter, limit: int, before: int | None = None, after: int | None = None
+    tx: Transaction, wanted: Filter, limit: int, before: int | None = None, after: int | None = None
 ) -> Page:
     """Return up to `limit` instances, the newest first: those before a row number, those after one, or the newest of all."""
     where, values = _where(wanted)
@@ -175,7 +175,7 @@ def instances_page(
     return Page(rows, bool(rows) and older, bool(rows) and newer, events.last_event_id(tx))
 
 
-def instance(tx: sqlite3.Connection, instance_id: str) -> Row:
+def instance(tx: Transaction, instance_id: str) -> Row:
     """Return one instance's own row, with how many are ahead of it in the queue (`ahead`) and the newest event (`last_event_id`).
 
     Raises:
@@ -192,42 +192,40 @@ def instance(tx: sqlite3.Connection, instance_id: str) -> Row:
     return row
 
 
-def _number(tx: sqlite3.Connection, instance_id: str) -> int:
+def _number(tx: Transaction, instance_id: str) -> int:
     row = tx.execute(_NUMBER, (instance_id,)).fetchone()
     if row is None:
         raise InstanceNotFound(f"no instance has the id {instance_id!r:.150}")
     return int(row[0])
 
 
-def steps(tx: sqlite3.Connection, seq: int) -> list[Row]:
+def steps(tx: Transaction, seq: int) -> list[Row]:
     """Return an instance's steps in the order of the journal."""
     return _rows(tx, _STEPS, (seq,))
 
 
-def step_events(tx: sqlite3.Connection, seq: int, limit: int) -> tuple[list[Row], bool]:
+def step_events(tx: Transaction, seq: int, limit: int) -> tuple[list[Row], bool]:
     """Return the events of tries and executions among an instance's newest `limit` events, and whether there are more events."""
     many = tx.execute(_MANY_EVENTS, (seq, limit + 1)).fetchone()[0] > limit
     return _rows(tx, _STEP_EVENTS, (seq, limit)), many
 
 
-def children(tx: sqlite3.Connection, instance_id: str, limit: int) -> list[Row]:
+def children(tx: Transaction, instance_id: str, limit: int) -> list[Row]:
     """Return the instances that an instance has started."""
     return _rows(tx, _CHILDREN, (instance_id, limit))
 
 
-def signals(tx: sqlite3.Connection, seq: int, limit: int) -> list[Row]:
+def signals(tx: Transaction, seq: int, limit: int) -> list[Row]:
     """Return an instance's newest signals, oldest first."""
     return _rows(tx, _SIGNALS, (seq, limit))[::-1]
 
 
-def metadata(tx: sqlite3.Connection, seq: int) -> dict[str, str]:
+def metadata(tx: Transaction, seq: int) -> dict[str, str]:
     """Return an instance's metadata as JSON texts."""
     return dict(tx.execute(_METADATA, (seq,)).fetchall())
 
 
-def payload(
-    tx: sqlite3.Connection, instance_id: str, kind: Literal["input", "output"], step: str | None = None
-) -> str | None:
+def payload(tx: Transaction, instance_id: str, kind: Literal["input", "output"], step: str | None = None) -> str | None:
     """Return an instance's or a step's input or output as JSON text, None where there is none.
 
     Raises:
@@ -241,40 +239,40 @@ def payload(
     return row[0 if kind == "input" else 1] if row else None
 
 
-def states(tx: sqlite3.Connection, seq: int) -> str | None:
+def states(tx: Transaction, seq: int) -> str | None:
     """Return the output of a state machine's last transition as JSON text: `{"data": …, "next": …}`."""
     row = tx.execute(_STATES, (seq,)).fetchone()
     return row[0] if row else None
 
 
-def kills(tx: sqlite3.Connection, limit: int, before: int | None = None, instance_id: str | None = None) -> list[Row]:
+def kills(tx: Transaction, limit: int, before: int | None = None, instance_id: str | None = None) -> list[Row]:
     """Return what the watchdog has ended, the newest first; raises InstanceNotFound."""
     seq = _number(tx, instance_id) if instance_id is not None else None
     return _rows(tx, _KILLS, (before, seq, limit))
 
 
-def counts(tx: sqlite3.Connection) -> list[Row]:
+def counts(tx: Transaction) -> list[Row]:
     """Return how many instances of each workflow have each status."""
     return _rows(tx, _COUNTS)
 
 
-def names_of(tx: sqlite3.Connection, ids: Sequence[str]) -> dict[str, str]:
+def names_of(tx: Transaction, ids: Sequence[str]) -> dict[str, str]:
     """Return the workflows of instances, by id."""
     return dict(tx.execute(_NAMES.format(marks=_marks(ids)), ids).fetchall())
 
 
-def reachable(tx: sqlite3.Connection) -> None:
+def reachable(tx: Transaction) -> None:
     """Read something small, to see that the database can be read."""
     tx.execute(_ANY).fetchone()
 
 
-def queues(tx: sqlite3.Connection) -> tuple[list[Row], list[Row]]:
+def queues(tx: Transaction) -> tuple[list[Row], list[Row]]:
     """Return what is queued and what holds slots, each by workflow and limit key."""
     return _rows(tx, _QUEUED), _rows(tx, _RUNNING)
 
 
 def log_tail(
-    tx: sqlite3.Connection,
+    tx: Transaction,
     limit: int,
     level: str | None = None,
     before: int | None = None,
@@ -285,13 +283,13 @@ def log_tail(
     return _rows(tx, _LOG_TAIL, (LEVELS[level] if level else 0, before, seq, limit))[::-1]
 
 
-def marks(tx: sqlite3.Connection, after: int, names: Sequence[str], limit: int) -> list[tuple[int, str]]:
+def marks(tx: Transaction, after: int, names: Sequence[str], limit: int) -> list[tuple[int, str]]:
     """Return id and name of events of some names after a cursor."""
     return tx.execute(
         _MARKS.format(names=",".join(f"?{n + 3}" for n in range(len(names)))), (after, limit, *names)
     ).fetchall()
 
 
-def database_size(tx: sqlite3.Connection) -> int:
+def database_size(tx: Transaction) -> int:
     """Return the size of the database in bytes, free pages included."""
     return int(tx.execute("PRAGMA page_count").fetchone()[0]) * int(tx.execute("PRAGMA page_size").fetchone()[0])

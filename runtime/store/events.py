@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import sqlite3
 from typing import Any
 
 from ..base.clock import as_datetime
 from ..base.records import LEVELS, Event, LogRecord
+from .transaction import Transaction
 
 __all__ = ["INPUT", "OUTPUT", "append", "last_event_id", "read_events", "read_logs", "streamed"]
 
@@ -46,7 +46,7 @@ WHERE e.level IS NOT NULL AND e.level >= ? AND e.id > ?{where} ORDER BY e.id LIM
 
 
 def append(
-    tx: sqlite3.Connection,
+    tx: Transaction,
     instance: int,
     name: str,
     now: float,
@@ -65,7 +65,7 @@ def append(
     return int(last or 0)
 
 
-def last_event_id(tx: sqlite3.Connection) -> int:
+def last_event_id(tx: Transaction) -> int:
     """Return the newest event's id, 0 before the first."""
     row = tx.execute(_LAST).fetchone()
     return int(row[0]) if row else 0
@@ -82,7 +82,7 @@ def _filter(pattern: str | None, instance: int | None) -> tuple[str, list[Any]]:
 
 
 def read_events(
-    tx: sqlite3.Connection, after: int, limit: int, *, pattern: str | None = None, instance: int | None = None
+    tx: Transaction, after: int, limit: int, *, pattern: str | None = None, instance: int | None = None
 ) -> list[Event]:
     """Return events whose id is above `after`, in their order; `pattern` is a glob over the name."""
     where, values = _filter(pattern, instance)
@@ -100,7 +100,7 @@ def read_events(
     return found
 
 
-def _event(tx: sqlite3.Connection, row: tuple[Any, ...]) -> Event:
+def _event(tx: Transaction, row: tuple[Any, ...]) -> Event:
     ident, name, instance_id, workflow_name, created_at, text, payload, instance = row
     data = {"instance_id": instance_id, "workflow_name": workflow_name, **json.loads(text or "{}")}
     if payload is not None:
@@ -119,13 +119,13 @@ def _event(tx: sqlite3.Connection, row: tuple[Any, ...]) -> Event:
     )
 
 
-def streamed(tx: sqlite3.Connection, instance: int) -> dict[str, int]:
+def streamed(tx: Transaction, instance: int) -> dict[str, int]:
     """Return how many chunks each step (by key; empty for the flow itself) has streamed."""
     return dict(tx.execute(_STREAMED, (instance,)).fetchall())
 
 
 def read_logs(
-    tx: sqlite3.Connection, after: int, limit: int, *, level: str | None = None, instance: int | None = None
+    tx: Transaction, after: int, limit: int, *, level: str | None = None, instance: int | None = None
 ) -> list[LogRecord]:
     """Return log records of at least `level` whose id is above `after`, in their order."""
     where, values = (" AND e.instance = ?", [instance]) if instance is not None else ("", [])

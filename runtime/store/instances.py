@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from ..base.records import TERMINAL, ErrorInfo, Instance, Status, StepResult
 from ..base.values import plain_json
 from . import events
 from .lifecycle import ENDING_EVENT, check_move
+from .transaction import Transaction
 
 __all__ = [
     "NewInstance",
@@ -48,10 +48,10 @@ SELECT i.seq, p.value FROM paddock_instances i JOIN paddock_payloads p ON p.inst
 WHERE i.status = 'pending' AND i.wake_at IS NULL AND i.workflow_name = ? AND i.limit_key IS NULL LIMIT 500
 """
 _IDS = """
-SELECT id FROM paddock_instances WHERE status = ?1 AND (?2 IS NULL OR workflow_name = ?2) AND id > ?3 ORDER BY id LIMIT ?4
+SELECT id FROM paddock_instances WHERE status = ?1 AND (CAST(?2 AS TEXT) IS NULL OR workflow_name = ?2) AND id > ?3 ORDER BY id LIMIT ?4
 """
 _REMOVE_MATCHING = """
-DELETE FROM paddock_instances WHERE status = ?1 AND (?2 IS NULL OR workflow_name = ?2) AND completed_at < ?3
+DELETE FROM paddock_instances WHERE status = ?1 AND (CAST(?2 AS TEXT) IS NULL OR workflow_name = ?2) AND completed_at < ?3
 AND NOT EXISTS (SELECT 1 FROM paddock_leases WHERE instance = seq)
 """
 _TAKE_PAUSE = "UPDATE paddock_instances SET pause_wanted = 0 WHERE seq = ? AND pause_wanted = 1"
@@ -90,7 +90,7 @@ class NewInstance:
     reject_at: int | None = None
 
 
-def create(tx: sqlite3.Connection, new: NewInstance, now: float) -> bool:
+def create(tx: Transaction, new: NewInstance, now: float) -> bool:
     """Insert an instance; False where its id, workflow and input are there already.
 
     Raises:
@@ -132,7 +132,7 @@ def create(tx: sqlite3.Connection, new: NewInstance, now: float) -> bool:
     return True
 
 
-def find(tx: sqlite3.Connection, instance_id: str) -> tuple[int, Status]:
+def find(tx: Transaction, instance_id: str) -> tuple[int, Status]:
     """Return an instance's row number and status.
 
     Raises:
@@ -144,18 +144,18 @@ def find(tx: sqlite3.Connection, instance_id: str) -> tuple[int, Status]:
     return int(row[0]), Status(row[1])
 
 
-def put_payload(tx: sqlite3.Connection, seq: int, kind: str, text: str) -> None:
+def put_payload(tx: Transaction, seq: int, kind: str, text: str) -> None:
     """Set an instance's payload (`input`, `output`, `state`)."""
     tx.execute(_PUT, (seq, kind, text))
 
 
-def merge_metadata(tx: sqlite3.Connection, seq: int, values: Iterable[tuple[str, str]]) -> None:
+def merge_metadata(tx: Transaction, seq: int, values: Iterable[tuple[str, str]]) -> None:
     """Set keys of the metadata; other keys stay. Keys are rows, so concurrent writers lose nothing."""
     tx.executemany(_META, ((seq, key, value) for key, value in values))
 
 
 def move(
-    tx: sqlite3.Connection,
+    tx: Transaction,
     seq: int,
     source: Status,
     target: Status,
@@ -194,19 +194,19 @@ def move(
         events.append(tx, seq, "workflow.suspended", now, {"reason": target.value, **detail, **(data or {})})
 
 
-def take_pause(tx: sqlite3.Connection, seq: int) -> bool:
+def take_pause(tx: Transaction, seq: int) -> bool:
     """Tell whether somebody has asked to hold this instance at its next boundary, and take the wish as heard."""
     return tx.execute(_TAKE_PAUSE, (seq,)).rowcount > 0
 
 
-def _wake_parents(tx: sqlite3.Connection, seq: int, now: float) -> None:
+def _wake_parents(tx: Transaction, seq: int, now: float) -> None:
     """Queue the instances that wait for this one's end; one that still runs looks for itself."""
     for parent, status in tx.execute(_PARENTS, (seq,)).fetchall():
         if status in (Status.WAITING, Status.SLEEPING):
             move(tx, parent, Status(status), Status.PENDING, now)
 
 
-def load_instances(tx: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Instance]:
+def load_instances(tx: Transaction, where: str, values: Sequence[Any]) -> list[Instance]:
     """Return instances with their steps and metadata; `where` is one of this package's own clauses, never a caller's text."""
     rows = tx.execute(_SELECT + where, values).fetchall()
     if not rows:
@@ -270,7 +270,7 @@ def _instance(row: tuple[Any, ...], steps: dict[str, StepResult], metadata: dict
     )
 
 
-def fill_keys(tx: sqlite3.Connection, name: str, key_of: Callable[[str], str | None]) -> None:
+def fill_keys(tx: Transaction, name: str, key_of: Callable[[str], str | None]) -> None:
     """Give queued instances of a workflow that have no limit key the one that their input names.
 
     An input that was never checked (it came from within another instance, or where no server ran) may not fit: it gets a key that all such
@@ -284,16 +284,16 @@ def fill_keys(tx: sqlite3.Connection, name: str, key_of: Callable[[str], str | N
         tx.execute("UPDATE paddock_instances SET limit_key = ? WHERE seq = ?", (key, seq))
 
 
-def ids(tx: sqlite3.Connection, name: str | None, status: Status, limit: int, after: str) -> list[str]:
+def ids(tx: Transaction, name: str | None, status: Status, limit: int, after: str) -> list[str]:
     """Return ids in their order, after one."""
     return [row[0] for row in tx.execute(_IDS, (status, name, after, limit))]
 
 
-def remove_matching(tx: sqlite3.Connection, name: str | None, statuses: Sequence[Status], before: float) -> int:
+def remove_matching(tx: Transaction, name: str | None, statuses: Sequence[Status], before: float) -> int:
     """Delete ended instances of some statuses that ended before a time; return how many."""
     return sum(tx.execute(_REMOVE_MATCHING, (status, name, before)).rowcount for status in statuses)
 
 
-def remove(tx: sqlite3.Connection, seq: int) -> None:
+def remove(tx: Transaction, seq: int) -> None:
     """Delete an instance with its steps, events, logs and payloads (they cascade)."""
     tx.execute("DELETE FROM paddock_instances WHERE seq = ?", (seq,))

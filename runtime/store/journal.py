@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from ..base.values import plain_json
 from . import events
 from .apply import TAKE, apply
 from .ops import Lease, Op, StepCompleted, StepFailed
+from .transaction import Transaction
 
 __all__ = ["Journal", "StepRow", "commit", "load", "read"]
 
@@ -34,7 +34,8 @@ SELECT key, name, kind, status, attempts, failures, output, error, started_at, w
 FROM paddock_steps WHERE instance = ? ORDER BY seq
 """
 _ENDED_BEFORE = """
-UPDATE paddock_steps SET completed_at = max(coalesce(started_at, 0), ?) WHERE instance = ? AND key = ? AND completed_at IS NOT NULL
+UPDATE paddock_steps SET completed_at = CASE WHEN coalesce(started_at, 0) < ?1 THEN ?1 ELSE started_at END
+WHERE instance = ?2 AND key = ?3 AND completed_at IS NOT NULL
 """
 _TICK = 1e-6
 _LOAD_METADATA = "SELECT key, value FROM paddock_metadata WHERE instance = ?"
@@ -82,7 +83,7 @@ class Journal:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def load(tx: sqlite3.Connection, lease: Lease, holder: tuple[int, int, str] | None = None) -> Journal:
+def load(tx: Transaction, lease: Lease, holder: tuple[int, int, str] | None = None) -> Journal:
     """Return the journal of a leased instance, and note its executor (pid, start time, boot) in the lease, where one is named.
 
     From then on nobody can think that the process was never born, and give the instance to another.
@@ -98,13 +99,13 @@ def load(tx: sqlite3.Connection, lease: Lease, holder: tuple[int, int, str] | No
     return _journal(tx, lease, row)
 
 
-def read(tx: sqlite3.Connection, instance: int) -> Journal | None:
+def read(tx: Transaction, instance: int) -> Journal | None:
     """Return an instance's journal for a look: there is no right to write it. None where the instance is gone."""
     row = tx.execute(_READ, (instance,)).fetchone()
     return None if row is None else _journal(tx, Lease(instance, row[10]), row)
 
 
-def _journal(tx: sqlite3.Connection, lease: Lease, row: tuple[Any, ...]) -> Journal:
+def _journal(tx: Transaction, lease: Lease, row: tuple[Any, ...]) -> Journal:
     held = tx.execute(
         "SELECT value FROM paddock_payloads WHERE instance = ? AND kind = 'input'", (lease.instance,)
     ).fetchone()
@@ -127,7 +128,7 @@ def _journal(tx: sqlite3.Connection, lease: Lease, row: tuple[Any, ...]) -> Jour
     )
 
 
-def commit(tx: sqlite3.Connection, lease: Lease, ops: Sequence[Op], now: float) -> int:
+def commit(tx: Transaction, lease: Lease, ops: Sequence[Op], now: float) -> int:
     """Apply operations under a lease, in the open transaction; return the id of the newest event.
 
     The lease is checked here, in the same transaction: an executor that was replaced, or whose instance has ended, writes nothing.
@@ -147,7 +148,7 @@ def commit(tx: sqlite3.Connection, lease: Lease, ops: Sequence[Op], now: float) 
     return events.last_event_id(tx)
 
 
-def _keep_order(tx: sqlite3.Connection, instance: int, ops: Sequence[Op], now: float) -> None:
+def _keep_order(tx: Transaction, instance: int, ops: Sequence[Op], now: float) -> None:
     """Keep known which of several steps in one commit ended first: a replay lets them come back in that order."""
     ended = [op.key for op in ops if isinstance(op, StepFailed) or (isinstance(op, StepCompleted) and not op.begin)]
     for ticks, key in enumerate(reversed(ended)):

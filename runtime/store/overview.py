@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
-import sqlite3
 from dataclasses import dataclass
 
 from ..base.records import Event, Status
 from . import events, instances
+from .transaction import Transaction
 
 __all__ = [
     "Standing",
@@ -30,15 +30,16 @@ _LIKE = "SELECT id FROM paddock_instances WHERE id >= ?1 AND id < ?2 ORDER BY id
 _IS_ID = "SELECT 1 FROM paddock_instances WHERE id = ?"
 _NEWEST = "SELECT id FROM paddock_instances ORDER BY seq DESC LIMIT ?"
 _BACK = """
-SELECT id, name FROM paddock_events WHERE id < ?1 AND (?2 IS NULL OR instance = ?2) AND (?4 OR ref IS NULL) ORDER BY id DESC LIMIT ?3
+SELECT id, name FROM paddock_events WHERE id < ?1 AND (CAST(?2 AS BIGINT) IS NULL OR instance = ?2) AND (?4 OR ref IS NULL) ORDER BY id DESC LIMIT ?3
 """
 _LOGS_BACK = """
-SELECT id FROM paddock_events WHERE level IS NOT NULL AND level >= ?1 AND (?2 IS NULL OR instance = ?2) ORDER BY id DESC LIMIT 1 OFFSET ?3
+SELECT id FROM paddock_events WHERE level IS NOT NULL AND level >= ?1 AND (CAST(?2 AS BIGINT) IS NULL OR instance = ?2) ORDER BY id DESC LIMIT 1 OFFSET ?3
 """
 _KILLS = "SELECT id FROM paddock_events WHERE id > ? AND name = 'workflow.watchdog.killed' ORDER BY id DESC LIMIT ?"
 _WAITS = """
-SELECT DISTINCT s.event_name FROM paddock_steps s JOIN paddock_instances i ON i.seq = s.instance
-WHERE i.id = ? AND s.status = 'waiting' AND s.event_name IS NOT NULL ORDER BY s.seq
+SELECT s.event_name FROM paddock_steps s JOIN paddock_instances i ON i.seq = s.instance
+WHERE i.id = ? AND s.status = 'waiting' AND s.event_name IS NOT NULL
+GROUP BY s.event_name ORDER BY min(s.seq)
 """
 _LEASED = "SELECT 1 FROM paddock_leases WHERE instance = ?"
 _AFTER_ALL = "\U0010ffff"
@@ -54,13 +55,13 @@ class Standing:
     leased: bool
 
 
-def standing(tx: sqlite3.Connection, instance_id: str) -> Standing:
+def standing(tx: Transaction, instance_id: str) -> Standing:
     """Return how an instance stands; raises InstanceNotFound."""
     seq, status = instances.find(tx, instance_id)
     return Standing(status, tx.execute(_LEASED, (seq,)).fetchone() is not None)
 
 
-def counts(tx: sqlite3.Connection) -> dict[str, dict[str, int]]:
+def counts(tx: Transaction) -> dict[str, dict[str, int]]:
     """Return how many instances of each workflow have each status."""
     found: dict[str, dict[str, int]] = {}
     for name, status, count in tx.execute(_COUNTS):
@@ -68,29 +69,29 @@ def counts(tx: sqlite3.Connection) -> dict[str, dict[str, int]]:
     return found
 
 
-def open_waits(tx: sqlite3.Connection, instance_id: str) -> list[str]:
+def open_waits(tx: Transaction, instance_id: str) -> list[str]:
     """Return the names of the signals that an instance waits for."""
     return [row[0] for row in tx.execute(_WAITS, (instance_id,))]
 
 
-def workflow_names(tx: sqlite3.Connection) -> list[str]:
+def workflow_names(tx: Transaction) -> list[str]:
     """Return the names of the workflows that have an instance or a schedule."""
     return [row[0] for row in tx.execute(_NAMES)]
 
 
-def ids_like(tx: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
+def ids_like(tx: Transaction, prefix: str, limit: int) -> list[str]:
     """Return ids that begin with a text, the last first; with an empty one, those of the newest instances."""
     if not prefix:
         return [row[0] for row in tx.execute(_NEWEST, (limit,))]
     return [row[0] for row in tx.execute(_LIKE, (prefix, prefix + _AFTER_ALL, limit))]
 
 
-def is_id(tx: sqlite3.Connection, text: str) -> bool:
+def is_id(tx: Transaction, text: str) -> bool:
     """Tell whether a text is an instance's id."""
     return tx.execute(_IS_ID, (text,)).fetchone() is not None
 
 
-def cursor_before(tx: sqlite3.Connection, count: int, *, pattern: str | None, instance_id: str | None) -> int:
+def cursor_before(tx: Transaction, count: int, *, pattern: str | None, instance_id: str | None) -> int:
     """Return the cursor after which the last `count` events that match come, those under a second name left out where all are wanted; raises InstanceNotFound."""
     instance = instances.find(tx, instance_id)[0] if instance_id is not None else None
     before, found = 2**63 - 1, 0
@@ -104,14 +105,14 @@ def cursor_before(tx: sqlite3.Connection, count: int, *, pattern: str | None, in
     return 0
 
 
-def log_cursor_before(tx: sqlite3.Connection, count: int, *, level: int, instance_id: str | None) -> int:
+def log_cursor_before(tx: Transaction, count: int, *, level: int, instance_id: str | None) -> int:
     """Return the cursor after which the last `count` log records of at least a level come; raises InstanceNotFound."""
     instance = instances.find(tx, instance_id)[0] if instance_id is not None else None
     row = tx.execute(_LOGS_BACK, (level, instance, count - 1)).fetchone()
     return int(row[0]) - 1 if row else 0
 
 
-def kills(tx: sqlite3.Connection, limit: int) -> list[Event]:
+def kills(tx: Transaction, limit: int) -> list[Event]:
     """Return the watchdog's last kills among the newest events, the last first."""
     newest = events.last_event_id(tx)
     numbers = [row[0] for row in tx.execute(_KILLS, (newest - _RECENT, limit))]

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 _BUSY_MS = 5000
 _UNFINISHED = """
-SELECT seq, status FROM paddock_instances WHERE completed_at IS NULL AND (?1 IS NULL OR id = ?1) ORDER BY seq
+SELECT seq, status FROM paddock_instances WHERE completed_at IS NULL AND (CAST(?1 AS TEXT) IS NULL OR id = ?1) ORDER BY seq
 """
 
 

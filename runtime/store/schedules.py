@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..base.errors import ConfigError
 from . import instances
+from .transaction import Transaction
 
 __all__ = ["ScheduleRow", "due", "fire", "listed", "put", "remove"]
 
@@ -36,7 +36,7 @@ class ScheduleRow:
     last_instance_id: str | None = None
 
 
-def put(tx: sqlite3.Connection, row: ScheduleRow) -> None:
+def put(tx: Transaction, row: ScheduleRow) -> None:
     """Insert a schedule.
 
     Raises:
@@ -58,23 +58,23 @@ def put(tx: sqlite3.Connection, row: ScheduleRow) -> None:
     tx.execute(_PUT, (*values, row.last_at, row.last_instance_id))
 
 
-def remove(tx: sqlite3.Connection, schedule_id: str) -> bool:
+def remove(tx: Transaction, schedule_id: str) -> bool:
     """Delete a schedule; tell whether it was there."""
     return tx.execute("DELETE FROM paddock_schedules WHERE id = ?", (schedule_id,)).rowcount > 0
 
 
-def listed(tx: sqlite3.Connection) -> list[ScheduleRow]:
+def listed(tx: Transaction) -> list[ScheduleRow]:
     """Return all schedules."""
     return [ScheduleRow(*row) for row in tx.execute(_LIST)]
 
 
-def due(tx: sqlite3.Connection, now: float) -> tuple[list[ScheduleRow], float | None]:
+def due(tx: Transaction, now: float) -> tuple[list[ScheduleRow], float | None]:
     """Return the schedules that are due, and when the next is."""
     return [ScheduleRow(*row) for row in tx.execute(_DUE, (now,))], tx.execute(_NEXT).fetchone()[0]
 
 
 def fire(
-    tx: sqlite3.Connection, row: ScheduleRow, starts: Sequence[instances.NewInstance], next_at: float, now: float
+    tx: Transaction, row: ScheduleRow, starts: Sequence[instances.NewInstance], next_at: float, now: float
 ) -> bool:
     """Start a schedule's instances and move it on; False where somebody else has."""
     last = starts[-1].id if starts else None

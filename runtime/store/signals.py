@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 
 from ..base.errors import InvalidSignal
 from ..base.records import TERMINAL, Status
 from . import instances
 from .ops import Lease
+from .transaction import Transaction
 
 __all__ = [
     "Awaited",
@@ -75,7 +75,7 @@ class ChildOutcome:
     attempts: int = 1
 
 
-def awaited(tx: sqlite3.Connection, instance_id: str, name: str) -> list[Awaited]:
+def awaited(tx: Transaction, instance_id: str, name: str) -> list[Awaited]:
     """Return the open waits for a signal of this name.
 
     Raises:
@@ -92,7 +92,7 @@ def _refuse_ended(instance_id: str, status: Status) -> None:
         raise InvalidSignal(f"instance {instance_id} has ended as {status.value}; nobody will take a signal any more")
 
 
-def put(tx: sqlite3.Connection, instance_id: str, name: str, payload: str, now: float) -> Lease | None:
+def put(tx: Transaction, instance_id: str, name: str, payload: str, now: float) -> Lease | None:
     """Keep a signal and queue the instance that waits for it; return the lease of its executor where one runs.
 
     Raises:
@@ -108,29 +108,29 @@ def put(tx: sqlite3.Connection, instance_id: str, name: str, payload: str, now: 
     return Lease(seq, row[0]) if row else None
 
 
-def next_kept(tx: sqlite3.Connection, instance: int, name: str) -> Kept | None:
+def next_kept(tx: Transaction, instance: int, name: str) -> Kept | None:
     """Return the oldest signal of a name that nobody has taken."""
     row = tx.execute(_NEXT, (instance, name)).fetchone()
     return Kept(*row) if row else None
 
 
-def take(tx: sqlite3.Connection, number: int, key: str) -> None:
+def take(tx: Transaction, number: int, key: str) -> None:
     """Note which step has taken a signal."""
     tx.execute(_TAKE, (key, number))
 
 
-def has_come(tx: sqlite3.Connection, instance: int) -> bool:
+def has_come(tx: Transaction, instance: int) -> bool:
     """Tell whether something that an open wait of this instance waits for is there."""
     return tx.execute(_COME, (instance,)).fetchone() is not None
 
 
-def started_as(tx: sqlite3.Connection, instance_id: str) -> tuple[str, str] | None:
+def started_as(tx: Transaction, instance_id: str) -> tuple[str, str] | None:
     """Return an instance's workflow and input, None for an unknown one."""
     row = tx.execute(_STARTED_AS, (instance_id,)).fetchone()
     return (row[0], row[1]) if row else None
 
 
-def outcome_of(tx: sqlite3.Connection, instance_id: str) -> ChildOutcome | None:
+def outcome_of(tx: Transaction, instance_id: str) -> ChildOutcome | None:
     """Return how an instance stands, None for an unknown one."""
     row = tx.execute(_OUTCOME, (instance_id,)).fetchone()
     return ChildOutcome(Status(row[0]), row[2], row[3], row[1], row[4] or 1) if row else None

@@ -29,7 +29,9 @@ _OVERDUE = """
 SELECT id FROM paddock_instances WHERE deadline_at <= ? AND completed_at IS NULL ORDER BY deadline_at LIMIT 100
 """
 _NEXT_DEADLINE = "SELECT min(deadline_at) FROM paddock_instances WHERE deadline_at IS NOT NULL AND completed_at IS NULL"
-_BLOCKED = "SELECT seq FROM paddock_instances WHERE status = 'blocked' AND (?1 IS NULL OR workflow_name = ?1)"
+_BLOCKED = (
+    "SELECT seq FROM paddock_instances WHERE status = 'blocked' AND (CAST(?1 AS TEXT) IS NULL OR workflow_name = ?1)"
+)
 _WAITING_NAMES = "SELECT DISTINCT workflow_name FROM paddock_instances WHERE status = 'pending'"
 _PENDING_OF = "SELECT seq FROM paddock_instances WHERE status = 'pending' AND workflow_name = ?"
 _LEASE_OF = "SELECT epoch FROM paddock_leases WHERE instance = ?"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from ..base.errors import InstanceIdConflict, InvalidTransition
 from ..base.records import TERMINAL, Status
 from . import events, instances
 from .ops import Lease
+from .transaction import Transaction
 
 __all__ = ["children_of", "fork", "pause", "reopen", "unpause"]
 
@@ -73,7 +72,7 @@ FROM paddock_instances i WHERE seq = ?
 _CHILDREN = "SELECT id FROM paddock_instances WHERE parent_id = ? AND completed_at IS NULL"
 
 
-def reopen(tx: sqlite3.Connection, instance_id: str, now: float) -> None:
+def reopen(tx: Transaction, instance_id: str, now: float) -> None:
     """Queue a failed or blocked instance again; its failed steps have new tries, its completed ones stay.
 
     Raises:
@@ -94,7 +93,7 @@ def reopen(tx: sqlite3.Connection, instance_id: str, now: float) -> None:
     events.append(tx, seq, "workflow.retried", now)
 
 
-def _drop_failed(tx: sqlite3.Connection, seq: int) -> None:
+def _drop_failed(tx: Transaction, seq: int) -> None:
     """Forget the failure that ended an instance: that of its error's step, or the last one where the error names none."""
     key = tx.execute(_FAILED_AT, (seq,)).fetchone()[0]
     row = tx.execute(_FAILED_ROW, (seq, key)).fetchone()
@@ -109,7 +108,7 @@ def _drop_failed(tx: sqlite3.Connection, seq: int) -> None:
 
 
 def fork(
-    tx: sqlite3.Connection, instance_id: str, new_id: str, from_step: str | None, new_input: str | None, now: float
+    tx: Transaction, instance_id: str, new_id: str, from_step: str | None, new_input: str | None, now: float
 ) -> str:
     """Make an instance that shares another's journal before a step; return its workflow's name.
 
@@ -139,7 +138,7 @@ def fork(
     return str(name)
 
 
-def pause(tx: sqlite3.Connection, instance_id: str, now: float) -> Lease | None:
+def pause(tx: Transaction, instance_id: str, now: float) -> Lease | None:
     """Hold an instance: at once where it does not run, else at its next step's boundary; return its executor's lease then.
 
     Raises:
@@ -160,7 +159,7 @@ def pause(tx: sqlite3.Connection, instance_id: str, now: float) -> Lease | None:
     return None
 
 
-def unpause(tx: sqlite3.Connection, instance_id: str, now: float) -> None:
+def unpause(tx: Transaction, instance_id: str, now: float) -> None:
     """Release an instance that is held, or is about to be.
 
     Raises:
@@ -177,6 +176,6 @@ def unpause(tx: sqlite3.Connection, instance_id: str, now: float) -> None:
         instances.move(tx, seq, Status.PAUSED, Status.PENDING, now, wake_at=wake_at)
 
 
-def children_of(tx: sqlite3.Connection, instance_id: str) -> list[str]:
+def children_of(tx: Transaction, instance_id: str) -> list[str]:
     """Return the ids of the unfinished instances that this one has started."""
     return [row[0] for row in tx.execute(_CHILDREN, (instance_id,))]

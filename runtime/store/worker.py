@@ -1,4 +1,4 @@
-"""One thread that owns one SQLite connection; a whole transaction is one hop to it.
+"""The thread that owns one SQLite connection.
 
 The writer joins transactions that wait at the same time into one commit (group commit), each in a savepoint of its own, so that one
 caller's error is not its neighbours'. A transaction always begins IMMEDIATE: a deferred one that reads first and writes later is
@@ -8,10 +8,7 @@ waited for, as long as it takes.
 
 from __future__ import annotations
 
-import asyncio
-import queue
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,15 +18,13 @@ from ..base.config import SqlitePragmas
 from ..base.errors import DatabaseDamaged, DatabaseUnavailable, MachineError, PaddockError
 from ..base.probes import reach
 from .ground import Ground
+from .thread import Call, ConnectionThread, Failed
 from .turn import LockFile
 
 __all__ = ["Worker", "explain", "open_connection"]
 
-_JOIN_AT_MOST = 64
 _RETRY_FIRST, _RETRY_LAST = 0.05, 1.0
 _JOURNAL_LIMIT = 64 * 2**20
-
-Call = tuple[Callable[[sqlite3.Connection], Any], "asyncio.AbstractEventLoop | None", "asyncio.Future[Any] | None"]
 
 
 def open_connection(path: str, pragmas: SqlitePragmas, *, read_only: bool = False) -> sqlite3.Connection:
@@ -117,7 +112,7 @@ def _is_full(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
 
 
-class Worker:
+class Worker(ConnectionThread):
     """Own a connection in a thread of its own.
 
     Args:
@@ -125,116 +120,30 @@ class Worker:
         path: for messages.
         turn: the writers' turn; None for a reader or a database in memory.
         patient: wait while the disk is full instead of raising (a child has nobody to tell).
-
-    Attributes:
-        trouble: what the last call failed of, when it was the disk's or the database's doing.
-        damage: the first damage that SQLite has found; it stays.
     """
+
+    errors = (sqlite3.Error, OSError, MachineError)
 
     def __init__(
         self, connection: sqlite3.Connection, path: str, *, turn: LockFile | None, patient: bool = False
     ) -> None:
         """Hold the connection; the thread starts with the first call."""
+        super().__init__(path, joins=turn is not None or path == ":memory:")
         self._connection = connection
         self._path = path
         self._turn = turn
         self._patient = patient
-        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._in_use = threading.Lock()
-        self._closed = False
         self._ground = Ground(path) if path != ":memory:" else None
-        self.trouble: str | None = None
-        self.committed: Callable[[float], None] | None = None
-        self.damage: str | None = None
-
-    async def call(self, function: Callable[[sqlite3.Connection], Any]) -> Any:
-        """Run `function(connection)` in the thread, in a transaction where this is a writer, and return its result.
-
-        A cancelled caller does not cancel the transaction: it commits or not as if nobody had looked.
-
-        Raises:
-            DatabaseUnavailable: nothing was committed, or the commit's fate is unknown; read again before doing it again.
-        """
-        if self._closed:
-            raise DatabaseUnavailable(f"{self._path} is closed here")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        self._calls.put((function, loop, future))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="paddock-store", daemon=True)
-            self._thread.start()
-        return await asyncio.shield(future)
-
-    def call_now(self, function: Callable[[sqlite3.Connection], Any]) -> Any:
-        """Run `function` in the calling thread, which waits for the connection and for the write lock.
-
-        For a child, whose loop has nothing else to do then: it saves two switches of threads.
-        """
-        if self._closed:
-            raise DatabaseUnavailable(f"{self._path} is closed here")
-        return self._run([(function, None, None)])[0]
-
-    def close(self) -> None:
-        """End the thread once what was asked of it is done, and close the connection."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._thread is not None:
-            self._calls.put(None)
-            self._thread.join()
-        self._connection.close()
 
     @property
     def _reads_only(self) -> bool:
         return self._turn is None and self._path != ":memory:"
 
-    def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
-            batch, last = [call], False
-            while not self._reads_only and len(batch) < _JOIN_AT_MOST:
-                try:
-                    more = self._calls.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
-                    last = True
-                    break
-                batch.append(more)
-            self._answer(batch, self._run(batch))
-            if last:
-                return
+    def _perform(self, batch: list[Call]) -> list[Any]:
+        return self._read(batch) if self._reads_only else self._write(batch)
 
-    @staticmethod
-    def _answer(batch: list[Call], results: list[Any]) -> None:
-        """Wake each caller's loop once."""
-        loops: dict[Any, list[tuple[Any, Any]]] = {}
-        for (_, loop, future), result in zip(batch, results, strict=True):
-            loops.setdefault(loop, []).append((future, result))
-        for loop, answers in loops.items():
-            try:
-                loop.call_soon_threadsafe(_resolve, answers)
-            except RuntimeError:  # its loop is closed: nobody waits any more
-                continue
-
-    def _run(self, batch: list[Call]) -> list[Any]:
-        """Run a batch; a result is a value or an `_Error`. With `call_now` an error is raised."""
-        with self._in_use:
-            return self._run_alone(batch)
-
-    def _run_alone(self, batch: list[Call]) -> list[Any]:
-        try:
-            results = self._read(batch) if self._reads_only else self._write(batch)
-            self.trouble = None
-        except (sqlite3.Error, OSError, MachineError) as error:
-            failure = self._explain(error)
-            self.trouble = str(failure)
-            results = [_Error(failure)] * len(batch)
-        except Exception as error:  # noqa: BLE001  whatever it is, this thread must live: every caller waits for it
-            results = [_Error(error)] * len(batch)
-        if batch[0][1] is None and isinstance(results[0], _Error):
-            raise results[0].error
-        return results
+    def _disconnect(self) -> None:
+        self._connection.close()
 
     def _explain(self, error: Exception) -> Exception:
         if isinstance(error, OSError):
@@ -289,25 +198,16 @@ class Worker:
                 connection.execute("ROLLBACK")
             if len(batch) > 1 or isinstance(error, OSError | MachineError) or _is_disks(error):
                 raise
-            return [_Error(error)]
+            return [Failed(error)]
         return results
 
     def _savepoint(self, function: Callable[[sqlite3.Connection], Any]) -> Any:
         self._connection.execute("SAVEPOINT one")
         outcome = _outcome(function, self._connection)
-        if isinstance(outcome, _Error):
+        if isinstance(outcome, Failed):
             self._connection.execute("ROLLBACK TO one")
         self._connection.execute("RELEASE one")
         return outcome
-
-
-class _Error:
-    """An outcome that is to be raised where it was asked for."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
 
 
 def _outcome(function: Callable[[sqlite3.Connection], Any], connection: sqlite3.Connection) -> Any:
@@ -316,14 +216,4 @@ def _outcome(function: Callable[[sqlite3.Connection], Any], connection: sqlite3.
     except Exception as error:
         if _is_disks(error):
             raise
-        return _Error(error)  # handed to the caller
-
-
-def _resolve(answers: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, result in answers:
-        if future.done():
-            continue
-        if isinstance(result, _Error):
-            future.set_exception(result.error)
-        else:
-            future.set_result(result)
+        return Failed(error)  # handed to the caller
