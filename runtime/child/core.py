@@ -72,10 +72,19 @@ class QuietEvents:
         return lambda: None
 
     async def history(
-        self, pattern: str = "*", *, instance_id: str | None = None, after: int = 0, limit: int = 100
+        self,
+        pattern: str = "*",
+        *,
+        instance_id: str | None = None,
+        after: int = 0,
+        before: int | None = None,
+        limit: int = 100,
+        reverse: bool = False,
     ) -> list[Event]:
         """Return events from the store."""
-        return await self._store.events(after, limit, pattern=pattern, instance_id=instance_id)
+        return await self._store.events(
+            after, limit, pattern=pattern, instance_id=instance_id, before=before, backwards=reverse
+        )
 
     async def subscribe(self, pattern: str = "*", **_options: Any) -> AsyncIterator[Event]:
         """Deliver nothing; subscribe in the server."""

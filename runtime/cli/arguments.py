@@ -191,4 +191,6 @@ Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on as they come
 After = Annotated[
     int | None, typer.Option("--after", min=0, metavar="CURSOR", help="Begin after this number.", show_default=False)
 ]
-Last = Annotated[int, typer.Option("--last", "-n", min=1, metavar="COUNT", help="Begin with the last so many.")]
+Last = Annotated[
+    int, typer.Option("--last", "--tail", "-n", min=1, metavar="COUNT", help="Begin with the last so many.")
+]

@@ -51,7 +51,7 @@ def logs(
         ident = find_id(reader, id) if id is not None else None
         begin = after
         if begin is None:
-            begin = reader.read(log_cursor_before, last, level=LEVELS[level], instance_id=ident)
+            begin = reader.read(log_cursor_before, last, level=level, instance_id=ident)
     writer = LineWriter()
     for record in follow(path, _reader(ident, level), after=begin, instance_id=ident, live=live):
         if json:

@@ -347,14 +347,15 @@ class Bulk(Answer):
 
 
 class EventsPage(Answer):
-    """Events, oldest first; `next` goes into `after`, null where there were no more."""
+    """Events, oldest first unless `order` is `desc`; `next` goes into `after`, `before` (where pages go back) into `before`; null where there are no more."""
 
     events: list[Event]
     next: int | None
+    before: int | None
 
 
 class LogsPage(Answer):
-    """Log records, oldest first; `next` goes into `after`, `before` (with `tail`) into `before`."""
+    """Log records; `next` and `before` as for events."""
 
     logs: list[LogRecord]
     next: int | None

@@ -12,7 +12,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from . import instance_routes, machine_routes, session_routes, steering_routes, stream_routes, workflow_routes
+from . import (
+    instance_routes,
+    machine_routes,
+    result_routes,
+    session_routes,
+    steering_routes,
+    stream_routes,
+    workflow_routes,
+)
 from .access import Access
 from .gate import Gate
 from .metrics import Metrics
@@ -32,6 +40,7 @@ OPERATIONS = (
     *sorted(steering_routes.OPERATIONS, key=lambda one: one.name != "bulk"),
     *instance_routes.OPERATIONS,
     *stream_routes.OPERATIONS,
+    *result_routes.OPERATIONS,
     *session_routes.OPERATIONS,
 )
 

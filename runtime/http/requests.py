@@ -137,7 +137,10 @@ class StreamQuery(Query):
     pattern: str = Field(default="*", min_length=1, max_length=300)
     instance_id: str | None = Field(default=None, max_length=200)
     after: Cursor | None = None
+    before: Cursor | None = None
+    order: Literal["asc", "desc"] = "asc"
     limit: Count = 100
+    tail: Count | None = None
     short: Flag = "0"
     follow: Flag = "true"
     until: Literal["end"] | None = None
@@ -149,6 +152,7 @@ class LogsQuery(Query):
     level: Literal["debug", "info", "warning", "error", "critical"] | None = None
     after: Cursor | None = None
     before: Cursor | None = None
+    order: Literal["asc", "desc"] = "asc"
     limit: Count = 100
     tail: Count | None = None
     follow: Flag = "true"

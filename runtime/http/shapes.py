@@ -16,7 +16,7 @@ __all__ = [
     "child",
     "error_info",
     "kill",
-    "log_record",
+    "log_of_event",
     "short_error",
     "shorten_event",
     "summary",
@@ -106,17 +106,6 @@ def kill(row: Row) -> Kill:
         instance_id=row["instance_id"],
         workflow_name=row["workflow_name"],
         **wanted,
-    )
-
-
-def log_record(row: Row) -> LogRecord:
-    """Return a log record of a row."""
-    return LogRecord(
-        id=row["id"],
-        created_at=as_datetime(row["created_at"]),
-        instance_id=row["instance_id"],
-        workflow_name=row["workflow_name"],
-        **plain_json(row["data"]),
     )
 
 

@@ -19,7 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from .problems import Problem, answer, problem_of
 from .served import Served
 
-__all__ = ["Frames", "Readers", "frame", "last_event_id"]
+__all__ = ["Frames", "Readers", "frame", "frames_of", "last_event_id", "readers_of"]
 
 KEEP_ALIVE = 15.0
 _LOOK = 0.25
@@ -156,3 +156,15 @@ async def _nothing() -> AsyncIterator[bytes]:
     none: tuple[bytes, ...] = ()
     for one in none:
         yield one
+
+
+def readers_of(request: Request) -> Readers:
+    """Return the readers of the application that a request was sent to."""
+    found: Readers = request.app.state.readers
+    return found
+
+
+def frames_of(request: Request) -> Frames:
+    """Return the frames that the application holds."""
+    found: Frames = request.app.state.frames
+    return found

@@ -20,8 +20,8 @@ from . import answers
 from .operation import Operation, reply
 from .problems import Problem
 from .requests import Call, RunBody, StartBody
+from .result_routes import outcome, stream_of
 from .served import Served
-from .stream_routes import outcome, stream_of
 
 __all__ = ["OPERATIONS", "rate_of", "registered"]
 

@@ -26,7 +26,7 @@ from ..base.errors import ConfigError, InstanceNotFound, MachineError, ServerNot
 from ..base.log import get_logger
 from ..base.records import Event
 from ..store.protocol import Store
-from .paging import event_cursor, page_size
+from .paging import event_cursor, event_limit, page_size
 
 __all__ = ["EventBus", "Subscription"]
 
@@ -300,16 +300,36 @@ class EventBus:
         return Subscription(feed)
 
     async def history(
-        self, pattern: str = "*", *, instance_id: str | None = None, after: int = 0, limit: int = 100
+        self,
+        pattern: str = "*",
+        *,
+        instance_id: str | None = None,
+        after: int = 0,
+        before: int | None = None,
+        limit: int = 100,
+        reverse: bool = False,
     ) -> list[Event]:
-        """Return past events after an id, oldest first.
+        """Return past events, oldest first: `history(limit=20, reverse=True)` are the last twenty, the newest first.
+
+        Args:
+            pattern: a glob over the name.
+            instance_id: of one instance only.
+            after: the id of the last event of the page before; 0 is the beginning.
+            before: the id of the oldest event of the page before, where pages go back.
+            limit: how many at most.
+            reverse: the newest first.
 
         Raises:
             ConfigError: the pattern is no text, or there is no such page.
             InstanceNotFound: there is no such instance.
         """
         return await self.store.events(
-            event_cursor(after), page_size(limit), pattern=_pattern(pattern), instance_id=instance_id
+            event_cursor(after),
+            page_size(limit),
+            pattern=_pattern(pattern),
+            instance_id=instance_id,
+            before=event_limit(before),
+            backwards=bool(reverse),
         )
 
     def outcome_of(self, instance_id: str) -> asyncio.Future[None]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ..base.errors import ConfigError
 from ..base.records import LEVELS, LogRecord
 from ..store.protocol import Store
-from .paging import event_cursor, page_size
+from .paging import event_cursor, event_limit, page_size
 
 __all__ = ["Logs"]
 
@@ -20,15 +20,24 @@ class Logs:
         self._store = store
 
     async def query(
-        self, *, instance_id: str | None = None, level: str | None = None, after: int = 0, limit: int = 100
+        self,
+        *,
+        instance_id: str | None = None,
+        level: str | None = None,
+        after: int = 0,
+        before: int | None = None,
+        limit: int = 100,
+        reverse: bool = False,
     ) -> list[LogRecord]:
-        """Return log records, oldest first.
+        """Return log records, oldest first: `query(limit=20, reverse=True)` are the last twenty, the newest first.
 
         Args:
             instance_id: of one instance only.
             level: the lowest level wanted ("debug", "info", "warning", "error", "critical").
             after: the id of the last record of the page before; 0 is the beginning.
+            before: the id of the oldest record of the page before, where pages go back.
             limit: how many at most.
+            reverse: the newest first.
 
         Raises:
             ConfigError: no such level, or no such page.
@@ -36,4 +45,11 @@ class Logs:
         """
         if level is not None and level not in LEVELS:
             raise ConfigError(f"no log level {level!r}: use {', '.join(LEVELS)}")
-        return await self._store().logs(event_cursor(after), page_size(limit), level=level, instance_id=instance_id)
+        return await self._store().logs(
+            event_cursor(after),
+            page_size(limit),
+            level=level,
+            instance_id=instance_id,
+            before=event_limit(before),
+            backwards=bool(reverse),
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..base.errors import ConfigError
 from ..base.records import Status
 
-__all__ = ["event_cursor", "instance_cursor", "page_size", "status_wanted"]
+__all__ = ["event_cursor", "event_limit", "instance_cursor", "page_size", "status_wanted"]
 
 
 def page_size(limit: object) -> int:
@@ -28,6 +28,17 @@ def event_cursor(after: object) -> int:
     if isinstance(after, int) and not isinstance(after, bool) and after >= 0:
         return after
     raise ConfigError(f"after must be the id of the last one seen, or 0 for the beginning, not {after!r:.100}")
+
+
+def event_limit(before: object) -> int | None:
+    """Return `before` when it can be the id of an event or a log record, or None for no such bound.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if before is None or (isinstance(before, int) and not isinstance(before, bool) and before >= 0):
+        return before
+    raise ConfigError(f"before must be the id of the oldest one seen, not {before!r:.100}")
 
 
 def instance_cursor(after: object) -> str | None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..base.errors import InstanceNotFound
-from ..base.records import LEVELS
 from . import events
 from .transaction import Transaction
 
@@ -25,7 +24,6 @@ __all__ = [
     "instance",
     "instances_page",
     "kills",
-    "log_tail",
     "marks",
     "metadata",
     "names_of",
@@ -86,10 +84,6 @@ _RUNNING = "SELECT workflow_name, limit_key, count(*) AS running FROM paddock_le
 _AHEAD = """
 SELECT count(*) FROM paddock_instances WHERE status = 'pending' AND wake_at IS NULL AND workflow_name = ?1
 AND (priority > ?2 OR (priority = ?2 AND seq < ?3))
-"""
-_LOG_TAIL = """
-SELECT e.id, e.created_at, e.data, i.id AS instance_id, i.workflow_name FROM paddock_events e JOIN paddock_instances i ON i.seq = e.instance
-WHERE e.level IS NOT NULL AND e.level >= ?1 AND (CAST(?2 AS BIGINT) IS NULL OR e.id < ?2) AND (CAST(?3 AS BIGINT) IS NULL OR e.instance = ?3) ORDER BY e.id DESC LIMIT ?4
 """
 _STATES = "SELECT output FROM paddock_steps WHERE instance = ? AND kind = 'state' AND output IS NOT NULL ORDER BY seq DESC LIMIT 1"
 _SEARCH = r"""(i.id LIKE ? ESCAPE '\' OR i.workflow_name LIKE ? ESCAPE '\' OR i.error LIKE ? ESCAPE '\'
@@ -269,18 +263,6 @@ def reachable(tx: Transaction) -> None:
 def queues(tx: Transaction) -> tuple[list[Row], list[Row]]:
     """Return what is queued and what holds slots, each by workflow and limit key."""
     return _rows(tx, _QUEUED), _rows(tx, _RUNNING)
-
-
-def log_tail(
-    tx: Transaction,
-    limit: int,
-    level: str | None = None,
-    before: int | None = None,
-    instance_id: str | None = None,
-) -> list[Row]:
-    """Return the newest log records of at least a level, oldest first; raises InstanceNotFound."""
-    seq = _number(tx, instance_id) if instance_id is not None else None
-    return _rows(tx, _LOG_TAIL, (LEVELS[level] if level else 0, before, seq, limit))[::-1]
 
 
 def marks(tx: Transaction, after: int, names: Sequence[str], limit: int) -> list[tuple[int, str]]:

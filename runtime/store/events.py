@@ -8,14 +8,26 @@ an event with a level.
 from __future__ import annotations
 
 import fnmatch
+import heapq
 import json
+import re
 from typing import Any
 
 from ..base.clock import as_datetime
 from ..base.records import LEVELS, Event, LogRecord
 from .transaction import Transaction
 
-__all__ = ["INPUT", "OUTPUT", "append", "last_event_id", "read_events", "read_logs", "streamed"]
+__all__ = [
+    "INPUT",
+    "OUTPUT",
+    "append",
+    "last_event_id",
+    "like",
+    "log_ids",
+    "read_events",
+    "read_logs",
+    "streamed",
+]
 
 #: Values of `payload` other than a step's row: the instance's own output and input.
 OUTPUT, INPUT = 0, -1
@@ -30,7 +42,7 @@ _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'paddock_events'"
 _READ = """
 SELECT e.id, e.name, i.id, i.workflow_name, e.created_at, coalesce(e.data, r.data), e.payload, e.instance
 FROM paddock_events e JOIN paddock_instances i ON i.seq = e.instance LEFT JOIN paddock_events r ON r.id = e.ref
-WHERE e.id > ?{where} ORDER BY e.id LIMIT ?
+WHERE e.id > ? AND e.id < ?{where} ORDER BY e.id {way} LIMIT ?
 """
 _STEP_OUTPUT = "SELECT output FROM paddock_steps WHERE seq = ?"
 _PAYLOAD = "SELECT value FROM paddock_payloads WHERE instance = ? AND kind = ?"
@@ -38,11 +50,16 @@ _STREAMED = """
 SELECT coalesce(json_extract(data, '$.step'), ''), count(*) FROM paddock_events
 WHERE instance = ? AND name = 'workflow.stream' GROUP BY 1
 """
-_LOGS = """
+_LOG = """
 SELECT e.id, e.created_at, e.data, i.id, i.workflow_name
-FROM paddock_events e JOIN paddock_instances i ON i.seq = e.instance
-WHERE e.level IS NOT NULL AND e.level >= ? AND e.id > ?{where} ORDER BY e.id LIMIT ?
+FROM paddock_events e JOIN paddock_instances i ON i.seq = e.instance WHERE e.id = ?
 """
+_LOGS_OF_INSTANCE = """
+SELECT id FROM paddock_events WHERE instance = ? AND level IS NOT NULL AND level >= ? AND id > ? AND id < ? ORDER BY id {way} LIMIT ?
+"""
+_LOGS_OF_LEVEL = "SELECT id FROM paddock_events WHERE level = ? AND id > ? AND id < ? ORDER BY id {way} LIMIT ?"
+_WAYS = {False: "ASC", True: "DESC"}
+_BEYOND = 2**63 - 1
 
 
 def append(
@@ -71,33 +88,51 @@ def last_event_id(tx: Transaction) -> int:
     return int(row[0]) if row else 0
 
 
+def like(pattern: str | None) -> tuple[str, str] | None:
+    """Return a condition on a name and its value that let through at least what matches a glob; None where it is all."""
+    if pattern is None or pattern == "*" or "[" in pattern:  # a set has no counterpart in SQL
+        return None
+    if not any(mark in pattern for mark in "*?"):
+        return "= ?", pattern
+    escaped = re.sub(r"[\\%_]", r"\\\g<0>", pattern)
+    return "LIKE ? ESCAPE '\\'", escaped.replace("*", "%").replace("?", "_")
+
+
 def _filter(pattern: str | None, instance: int | None) -> tuple[str, list[Any]]:
     where = ""
     values: list[Any] = []
     if instance is not None:
         where, values = " AND e.instance = ?", [instance]
-    if pattern and not any(mark in pattern for mark in "*?["):
-        where, values = where + " AND e.name = ?", [*values, pattern]
+    if (found := like(pattern)) is not None:
+        where, values = f"{where} AND e.name {found[0]}", [*values, found[1]]
     return where, values
 
 
 def read_events(
-    tx: Transaction, after: int, limit: int, *, pattern: str | None = None, instance: int | None = None
+    tx: Transaction,
+    after: int,
+    limit: int,
+    *,
+    pattern: str | None = None,
+    instance: int | None = None,
+    before: int | None = None,
+    backwards: bool = False,
 ) -> list[Event]:
-    """Return events whose id is above `after`, in their order; `pattern` is a glob over the name."""
+    """Return events whose id is above `after` and below `before`, oldest first, or newest first; `pattern` is a glob over the name."""
     where, values = _filter(pattern, instance)
+    statement = _READ.format(where=where, way=_WAYS[backwards])
+    low, high, page = after, _BEYOND if before is None else before, max(limit, 64)
     found: list[Event] = []
-    while len(found) < limit:
-        rows = tx.execute(_READ.format(where=where), (after, *values, max(limit, 64))).fetchall()
+    while True:
+        rows = tx.execute(statement, (low, high, *values, page)).fetchall()
         for row in rows:
-            after = row[0]
             if pattern is None or pattern == "*" or fnmatch.fnmatchcase(row[1], pattern):
                 found.append(_event(tx, row))
                 if len(found) == limit:
-                    break
-        if len(rows) < max(limit, 64):
-            break
-    return found
+                    return found
+        if len(rows) < page:
+            return found
+        low, high = (low, rows[-1][0]) if backwards else (rows[-1][0], high)
 
 
 def _event(tx: Transaction, row: tuple[Any, ...]) -> Event:
@@ -125,14 +160,43 @@ def streamed(tx: Transaction, instance: int) -> dict[str, int]:
 
 
 def read_logs(
-    tx: Transaction, after: int, limit: int, *, level: str | None = None, instance: int | None = None
+    tx: Transaction,
+    after: int,
+    limit: int,
+    *,
+    level: str | None = None,
+    instance: int | None = None,
+    before: int | None = None,
+    backwards: bool = False,
 ) -> list[LogRecord]:
-    """Return log records of at least `level` whose id is above `after`, in their order."""
-    where, values = (" AND e.instance = ?", [instance]) if instance is not None else ("", [])
-    rows = tx.execute(_LOGS.format(where=where), (LEVELS[level] if level else 0, after, *values, limit)).fetchall()
+    """Return log records of at least `level` whose id is above `after` and below `before`, oldest first, or newest first."""
+    ids = log_ids(tx, after, limit, level=level, instance=instance, before=before, backwards=backwards)
+    rows = (tx.execute(_LOG, (ident,)).fetchone() for ident in ids)
     return [
         LogRecord(
             id=row[0], created_at=as_datetime(row[1]), instance_id=row[3], workflow_name=row[4], **json.loads(row[2])
         )
         for row in rows
     ]
+
+
+def log_ids(
+    tx: Transaction,
+    after: int,
+    limit: int,
+    *,
+    level: str | None = None,
+    instance: int | None = None,
+    before: int | None = None,
+    backwards: bool = False,
+) -> list[int]:
+    """Return the ids of what `read_logs` returns."""
+    lowest, bounds = LEVELS[level] if level else 0, (after, _BEYOND if before is None else before, limit)
+    if instance is not None:
+        statement = _LOGS_OF_INSTANCE.format(way=_WAYS[backwards])
+        return [row[0] for row in tx.execute(statement, (instance, lowest, *bounds))]
+    statement = _LOGS_OF_LEVEL.format(way=_WAYS[backwards])
+    by_level = [  # each from its own end of the index, for the next one of a rare level may lie far away
+        [row[0] for row in tx.execute(statement, (number, *bounds))] for number in LEVELS.values() if number >= lowest
+    ]
+    return list(heapq.merge(*by_level, reverse=backwards))[:limit]

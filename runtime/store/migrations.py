@@ -150,8 +150,13 @@ CREATE TABLE paddock_signals (
 CREATE INDEX paddock_signals_of ON paddock_signals (instance, name, id) WHERE taken_by IS NULL;
 """
 
+#: Log records by level, of all instances: those of a level are found among millions of events, from either end.
+_LOGS = """
+CREATE INDEX paddock_logs ON paddock_events (level, id) WHERE level IS NOT NULL;
+"""
+
 #: Each migration brings a database from the version of its position to the next.
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+MIGRATIONS: tuple[str, ...] = (_FIRST, _LOGS)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

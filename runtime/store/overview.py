@@ -29,12 +29,7 @@ _NAMES = (
 _LIKE = "SELECT id FROM paddock_instances WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3"
 _IS_ID = "SELECT 1 FROM paddock_instances WHERE id = ?"
 _NEWEST = "SELECT id FROM paddock_instances ORDER BY seq DESC LIMIT ?"
-_BACK = """
-SELECT id, name FROM paddock_events WHERE id < ?1 AND (CAST(?2 AS BIGINT) IS NULL OR instance = ?2) AND (?4 OR ref IS NULL) ORDER BY id DESC LIMIT ?3
-"""
-_LOGS_BACK = """
-SELECT id FROM paddock_events WHERE level IS NOT NULL AND level >= ?1 AND (CAST(?2 AS BIGINT) IS NULL OR instance = ?2) ORDER BY id DESC LIMIT 1 OFFSET ?3
-"""
+_BACK = "SELECT id, name FROM paddock_events WHERE id < ?{where} ORDER BY id DESC LIMIT ?"
 _KILLS = "SELECT id FROM paddock_events WHERE id > ? AND name = 'workflow.watchdog.killed' ORDER BY id DESC LIMIT ?"
 _WAITS = """
 SELECT s.event_name FROM paddock_steps s JOIN paddock_instances i ON i.seq = s.instance
@@ -93,9 +88,16 @@ def is_id(tx: Transaction, text: str) -> bool:
 
 def cursor_before(tx: Transaction, count: int, *, pattern: str | None, instance_id: str | None) -> int:
     """Return the cursor after which the last `count` events that match come, those under a second name left out where all are wanted; raises InstanceNotFound."""
-    instance = instances.find(tx, instance_id)[0] if instance_id is not None else None
+    where = ""
+    values: list[int | str] = []
+    if instance_id is not None:
+        where, values = " AND instance = ?", [instances.find(tx, instance_id)[0]]
+    if (name := events.like(pattern)) is not None:
+        where, values = f"{where} AND name {name[0]}", [*values, name[1]]
+    elif pattern in (None, "*"):
+        where += " AND ref IS NULL"
     before, found = 2**63 - 1, 0
-    while rows := tx.execute(_BACK, (before, instance, _PAGE, pattern not in (None, "*"))).fetchall():
+    while rows := tx.execute(_BACK.format(where=where), (before, *values, _PAGE)).fetchall():
         for ident, name in rows:
             before = ident
             if pattern is None or fnmatch.fnmatchcase(name, pattern):
@@ -105,11 +107,11 @@ def cursor_before(tx: Transaction, count: int, *, pattern: str | None, instance_
     return 0
 
 
-def log_cursor_before(tx: Transaction, count: int, *, level: int, instance_id: str | None) -> int:
+def log_cursor_before(tx: Transaction, count: int, *, level: str, instance_id: str | None) -> int:
     """Return the cursor after which the last `count` log records of at least a level come; raises InstanceNotFound."""
     instance = instances.find(tx, instance_id)[0] if instance_id is not None else None
-    row = tx.execute(_LOGS_BACK, (level, instance, count - 1)).fetchone()
-    return int(row[0]) - 1 if row else 0
+    found = events.log_ids(tx, 0, count, level=level, instance=instance, backwards=True)
+    return found[-1] - 1 if len(found) == count else 0
 
 
 def kills(tx: Transaction, limit: int) -> list[Event]:

@@ -123,9 +123,16 @@ class Store(JournalStore, Protocol):
         ...
 
     async def events(
-        self, after: int, limit: int, *, pattern: str | None = None, instance_id: str | None = None
+        self,
+        after: int,
+        limit: int,
+        *,
+        pattern: str | None = None,
+        instance_id: str | None = None,
+        before: int | None = None,
+        backwards: bool = False,
     ) -> list[Event]:
-        """Return events after a cursor."""
+        """Return events after a cursor and before another, oldest first, or newest first where they are read backwards."""
         ...
 
     async def last_event_id(self) -> int:
@@ -133,9 +140,16 @@ class Store(JournalStore, Protocol):
         ...
 
     async def logs(
-        self, after: int, limit: int, *, level: str | None = None, instance_id: str | None = None
+        self,
+        after: int,
+        limit: int,
+        *,
+        level: str | None = None,
+        instance_id: str | None = None,
+        before: int | None = None,
+        backwards: bool = False,
     ) -> list[LogRecord]:
-        """Return log records after a cursor."""
+        """Return log records as `events` does."""
         ...
 
     async def count_by_status(self) -> dict[str, dict[str, int]]:

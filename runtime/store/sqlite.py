@@ -316,20 +316,45 @@ class SqliteStore:
         return await self._write(_remove_older, before, limit)  # type: ignore[no-any-return]
 
     async def events(
-        self, after: int, limit: int, *, pattern: str | None = None, instance_id: str | None = None
+        self,
+        after: int,
+        limit: int,
+        *,
+        pattern: str | None = None,
+        instance_id: str | None = None,
+        before: int | None = None,
+        backwards: bool = False,
     ) -> list[Event]:
-        """Return events after a cursor."""
-        return await self._read(_events, after, limit, pattern, instance_id)  # type: ignore[no-any-return]
+        """Return events after a cursor and before another, oldest first, or newest first where they are read backwards."""
+        return await self._read(  # type: ignore[no-any-return]
+            _of_instance,
+            events.read_events,
+            instance_id,
+            after,
+            limit,
+            pattern=pattern,
+            before=before,
+            backwards=backwards,
+        )
 
     async def last_event_id(self) -> int:
         """Return the newest event's id."""
         return await self._read(events.last_event_id)  # type: ignore[no-any-return]
 
     async def logs(
-        self, after: int, limit: int, *, level: str | None = None, instance_id: str | None = None
+        self,
+        after: int,
+        limit: int,
+        *,
+        level: str | None = None,
+        instance_id: str | None = None,
+        before: int | None = None,
+        backwards: bool = False,
     ) -> list[LogRecord]:
-        """Return log records after a cursor."""
-        return await self._read(_logs, after, limit, level, instance_id)  # type: ignore[no-any-return]
+        """Return log records as `events` does."""
+        return await self._read(  # type: ignore[no-any-return]
+            _of_instance, events.read_logs, instance_id, after, limit, level=level, before=before, backwards=backwards
+        )
 
     async def count_by_status(self) -> dict[str, dict[str, int]]:
         """Return how many instances of each workflow have each status."""
@@ -463,15 +488,8 @@ def _remove_older(tx: sqlite3.Connection, before: float, limit: int) -> int:
     return len(numbers)
 
 
-def _events(
-    tx: sqlite3.Connection, after: int, limit: int, pattern: str | None, instance_id: str | None
-) -> list[Event]:
+def _of_instance(
+    tx: sqlite3.Connection, read: Callable[..., list[Any]], instance_id: str | None, *values: Any, **named: Any
+) -> list[Any]:
     instance = instances.find(tx, instance_id)[0] if instance_id is not None else None
-    return events.read_events(tx, after, limit, pattern=pattern, instance=instance)
-
-
-def _logs(
-    tx: sqlite3.Connection, after: int, limit: int, level: str | None, instance_id: str | None
-) -> list[LogRecord]:
-    instance = instances.find(tx, instance_id)[0] if instance_id is not None else None
-    return events.read_logs(tx, after, limit, level=level, instance=instance)
+    return read(tx, *values, instance=instance, **named)

@@ -153,7 +153,7 @@ def test_events_and_logs_are_followed_to_the_end(paddock):
     assert [event["id"] for event in found] == sorted({event["id"] for event in found})
     assert found == paddock.lines("events", "game-1")
     assert paddock.lines("events", "game-1", "--after", str(found[1]["id"])) == found[2:]
-    assert paddock.lines("events", "game-1", "-n", "1") == found[-1:]
+    assert paddock.lines("events", "game-1", "--tail", "1") == found[-1:]
     assert {event["name"] for event in paddock.lines("events", "--name", "workflow.comp*")} == {"workflow.completed"}
     assert (logs.communicate(timeout=LIMIT)[0], events.returncode, logs.returncode) == ("", 0, 0)
     assert "no instance has the id" in paddock.refused("events", "nobody", "-f")

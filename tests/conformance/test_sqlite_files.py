@@ -10,6 +10,7 @@ from storekit import NOW, claimed, new, rows, step
 
 from paddock import DatabaseDamaged, DatabaseTooNew, DatabaseUnavailable, PaddockError, SqlitePragmas
 from paddock.runtime.store.checkpoint import Checkpointer
+from paddock.runtime.store.events import _LOGS_OF_INSTANCE, _LOGS_OF_LEVEL
 from paddock.runtime.store.migrations import MIGRATIONS, SCHEMA_VERSION, migrate
 from paddock.runtime.store.reading import open_reader
 from paddock.runtime.store.sqlite import SqliteStore, real_path
@@ -223,6 +224,22 @@ def test_a_migration_runs_once(path):
     assert connection.execute("SELECT version FROM paddock_schema").fetchall() == [
         (n + 1,) for n in range(SCHEMA_VERSION)
     ]
+    connection.close()
+
+
+def test_log_records_are_found_by_an_index(path, monkeypatch):
+    """Of a level among millions of events, from either end; also in a database that was made before there was one."""
+    monkeypatch.setattr("paddock.runtime.store.migrations.MIGRATIONS", MIGRATIONS[:1])
+    Path(path).touch()
+    connection = open_connection(path, PRAGMAS)
+    migrate(connection, path)
+    monkeypatch.undo()
+    assert migrate(connection, path) == 1
+    for statement, index in ((_LOGS_OF_LEVEL, "paddock_logs "), (_LOGS_OF_INSTANCE, "paddock_logs_of ")):
+        for way in ("ASC", "DESC"):
+            rows = connection.execute(f"EXPLAIN QUERY PLAN {statement.format(way=way)}", [1] * statement.count("?"))
+            [plan] = [row[3] for row in rows]
+            assert index in plan
     connection.close()
 
 

@@ -71,6 +71,18 @@ async def test_a_cursor_misses_nothing_and_repeats_nothing(store):
     assert [event.data["n"] for event in seen if event.name == "alias"] == list(range(30))
 
 
+async def test_history_backwards(store):
+    lease = await claimed(store)
+    for n in range(150):
+        await store.commit(lease, [Emitted("even" if n % 2 == 0 else "odd", {"n": n})], NOW)
+    newest = await store.events(0, 3, backwards=True)
+    assert [event.data["n"] for event in newest] == [149, 148, 147]
+    assert [e.data["n"] for e in await store.events(0, 2, before=newest[-1].id, backwards=True)] == [146, 145]
+    assert [e.data["n"] for e in await store.events(0, 70, pattern="[e]ven", backwards=True)] == [*range(148, 8, -2)]
+    assert [e.data["n"] for e in await store.events(newest[-1].id, 9, instance_id="a", backwards=True)] == [149, 148]
+    assert [e.data["n"] for e in await store.events(newest[-1].id, 9, before=newest[0].id)] == [148]
+
+
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
@@ -238,6 +250,17 @@ async def test_logs_by_level_instance_and_page(store):
         "wf",
     )
     assert found.created_at.timestamp() == NOW
+
+
+async def test_logs_backwards(store):
+    lease, other = await claimed(store), await claimed(store, "b")
+    for n in range(6):
+        await store.commit(lease if n % 2 else other, [logged(20 + 10 * (n % 3), "x", str(n))], NOW)
+    newest = await store.logs(0, 2, backwards=True)
+    assert [log.message for log in newest] == ["5", "4"]
+    assert [log.message for log in await store.logs(0, 9, before=newest[-1].id, backwards=True)] == [*"3210"]
+    assert [log.message for log in await store.logs(0, 9, level="warning", backwards=True)] == [*"5421"]
+    assert [log.message for log in await store.logs(0, 2, instance_id="a", backwards=True)] == ["5", "3"]
 
 
 async def test_a_log_is_an_event_under_two_names(store):

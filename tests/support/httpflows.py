@@ -104,6 +104,14 @@ async def drip(length: int, ctx: FlowContext) -> int:
     return length
 
 
+@flow("mumble")
+async def mumble(length: int) -> None:
+    """Print, and end in the middle of a line."""
+    for number in range(length):
+        print("word", number)
+    print("the last", end="")
+
+
 class Light(BaseModel):
     color: str = "red"
     changes: int = Field(default=0, ge=0)

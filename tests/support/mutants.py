@@ -105,7 +105,7 @@ MUTANTS = [
     # --- G3 ---
     Mutant(
         "the cursor", "G3", "runtime/store/events.py",
-        'WHERE e.id > ?{where} ORDER BY e.id LIMIT ?\n"""\n_STEP_OUTPUT', 'WHERE e.id >= ?{where} ORDER BY e.id LIMIT ?\n"""\n_STEP_OUTPUT',
+        "WHERE e.id > ? AND e.id < ?{where}", "WHERE e.id >= ? AND e.id < ?{where}",
         "conformance/test_store_records.py::test_a_cursor_misses_nothing_and_repeats_nothing",
     ),
     Mutant(

@@ -213,6 +213,8 @@ async def test_logs(api, server):
     assert [log["data"]["number"] for log in tail["logs"]] == list(range(25, 30))
     older = (await api.get("/api/logs", params={"tail": 5, "before": tail["before"]})).json()
     assert [log["data"]["number"] for log in older["logs"]] == list(range(20, 25))
+    newest = (await api.get("/api/logs", params={"order": "desc", "limit": 2})).json()
+    assert [log["data"]["number"] for log in newest["logs"]] == [29, 28]
     assert (await api.get("/api/logs", params={"level": "error"})).json()["logs"] == []
 
 

@@ -5,11 +5,13 @@ import contextlib
 import json
 import random
 
+import httpflows
 import httpx
 import pytest
 from contractkit import became
 from httpkit import client, frames, listening, read_all
 
+from paddock import AppServer
 from paddock.runtime.http import sse
 
 
@@ -40,8 +42,39 @@ async def test_a_stream_cut_and_resumed_100_times_misses_and_repeats_nothing(ser
 
 
 @pytest.mark.slow
-async def test_many_readers_and_one_that_does_not_read(server):
-    """40 readers see the same; one that never reads holds up neither them nor the instance."""
+async def test_200_readers_of_one_slow_instance_cost_it_nothing(server, monkeypatch):
+    """Each event is read from the store and made a frame of once, however many read; all read the same."""
+    made, frame = [], sse.frame
+
+    def counted(data, **named):
+        made.append(named.get("id"))
+        return frame(data, **named)
+
+    monkeypatch.setattr(sse, "frame", counted)
+    app = server.asgi()
+    async with listening(app) as url:
+        ident = await server.workflows.start("approval", "a raise")
+        request = f"GET /api/instances/{ident}/events?until=end HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode()
+
+        async def read():
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+            writer.write(request)
+            text = await reader.read()
+            writer.close()
+            return [int(line[4:]) for line in text.split(b"\n") if line.startswith(b"id: ")]
+
+        reading = [asyncio.ensure_future(read()) for _ in range(200)]
+        await became(lambda: app._app.state.readers.count == 200)
+        await server.workflows.signal(ident, "approve", {"approved": True})
+        found = await asyncio.gather(*reading)
+    kept = [event.id for event in await server.events.history(instance_id=ident, limit=1000)]
+    assert all(one == kept for one in found)
+    assert made == kept
+
+
+@pytest.mark.slow
+async def test_one_that_does_not_read_holds_up_nobody(server):
+    """It holds up neither others who read nor the instance."""
     async with listening(server.asgi()) as url:
         port = int(url.rpartition(":")[2])
         _, idle = await asyncio.open_connection("127.0.0.1", port)
@@ -55,7 +88,7 @@ async def test_many_readers_and_one_that_does_not_read(server):
                 async with api.stream("GET", f"/api/instances/{ident}/events?until=end") as response:
                     return [one.id for one in await read_all(response)][:-1]
 
-            found = await asyncio.gather(*(read() for _ in range(40)))
+            found = await asyncio.gather(*(read() for _ in range(4)))
         kept = [event.id for event in await server.events.history(instance_id=ident, limit=100_000)]
         assert all(one == kept for one in found)
         idle.close()
@@ -85,6 +118,42 @@ async def test_a_page_of_events(api, server):
     ).json()
     assert [event["data"]["index"] for event in page["events"] + rest["events"]] == [0, 1, 2, 3, 4]
     assert rest["next"] is None
+
+
+async def test_the_newest_first(api, server):
+    ident = await server.workflows.start("chat", 5)
+    await server.workflows.wait(ident)
+    wanted = {"pattern": "workflow.stream", "order": "desc", "limit": 3}
+    options = {"headers": {"Accept": "application/json"}}
+    page = (await api.get("/api/events", params=wanted, **options)).json()
+    rest = (await api.get("/api/events", params={**wanted, "before": page["before"]}, **options)).json()
+    assert [event["data"]["index"] for event in page["events"] + rest["events"]] == [4, 3, 2, 1, 0]
+    assert (page["next"], rest["before"]) == (None, None)
+    tail = (await api.get(f"/api/instances/{ident}/events", params={"tail": 2}, **options)).json()
+    assert [event["name"] for event in tail["events"]] == ["workflow.progress", "workflow.completed"]
+
+
+async def test_a_stream_that_begins_with_the_last_ones(api, server):
+    ident = await server.workflows.start("chat", 5)
+    await server.workflows.wait(ident)
+    wanted = {"pattern": "workflow.stream", "tail": 2, "follow": "false"}
+    for path in ("/api/events", f"/api/instances/{ident}/events"):
+        found = await read_all(await api.get(path, params=wanted))
+        assert [one.data["data"]["index"] for one in found[:-1]] == [3, 4]
+
+
+@pytest.mark.slow
+async def test_a_stream_to_the_end_has_the_last_words_too(tmp_path):
+    """What a process prints last is kept after the event of its instance's end, by the server once the process is dead."""
+    made = AppServer(tmp_path / "app.db")
+    made.workflows.register(httpflows.mumble)
+    async with made, client(made.asgi()) as api:
+        ident = await made.workflows.start("mumble", 3)
+        path, headers = f"/api/instances/{ident}/logs", {"Accept": "text/event-stream"}
+        found = await read_all(await api.get(path, params={"until": "end"}, headers=headers))
+        assert [one.data["message"] for one in found[:-1]] == ["word 0", "word 1", "word 2", "the last"]
+        events = await read_all(await api.get(f"/api/instances/{ident}/events", params={"until": "end"}))
+        assert events[-2].data["data"].get("message") == "the last"
 
 
 async def test_long_values_are_cut_where_asked(api, server):
