@@ -37,6 +37,7 @@ POINTS = {
     "server.settle.after": "a child's lease is released",
     "server.drain": "the server stops, and has told its children",
     "server.checkpoint": "the write lock is held for a checkpoint",
+    "server.room": "the WAL's file was made longer, nothing of it is valid",
     "forkserver.request": "a fork request was read",
     "forkserver.forked": "the child exists, the reply is unsent",
     "forkserver.reaped": "a dead child is reaped, the server was not told",

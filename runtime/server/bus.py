@@ -139,7 +139,11 @@ class _Listener:
 
 
 class EventBus:
-    """`server.events`."""
+    """`server.events`.
+
+    Attributes:
+        published: called with the newest event's id after each batch.
+    """
 
     def __init__(self, store: Store) -> None:
         """Read from a store; `start` begins to publish."""
@@ -151,6 +155,7 @@ class EventBus:
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._wake = asyncio.Event()
         self.trouble: str | None = None
+        self.published: Callable[[int], None] = lambda _cursor: None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -222,6 +227,8 @@ class EventBus:
                 for waiter in self._waiters.pop(event.instance_id, ()):
                     if not waiter.done():
                         waiter.set_result(None)
+        if events:
+            self.published(self.cursor)
         return len(events) == _BATCH
 
     # --- subscribing ---

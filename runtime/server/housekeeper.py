@@ -18,6 +18,7 @@ from .rundir import RunDirectory
 __all__ = ["Housekeeper"]
 
 _INTERVAL = 1.0
+_EVENTS = 512  # some 900 pages of the WAL: a checkpoint of so many holds the writers up for a few milliseconds
 _KEEP_INTERVAL = 3600.0
 _BATCH = 200
 _DAY = 86400.0
@@ -42,11 +43,22 @@ class Housekeeper:
         self._config = config
         self._checkpointer = checkpointer
         self._task: asyncio.Task[None] | None = None
+        self._much = asyncio.Event()
+        self._newest = self._written_back = 0
+        self._next_cleanup = self._next_keep = clock.monotonic()
         self.trouble: str | None = None
         self.wal: str | None = None
 
+    def committed(self, event_id: int) -> None:
+        """Take the newest event's id: after many of them the WAL is written back at once, so that it stays short."""
+        self._newest = event_id
+        if event_id - self._written_back >= _EVENTS:
+            self._much.set()
+
     async def start(self) -> None:
         """Begin."""
+        with contextlib.suppress(sqlite3.Error, MachineError, OSError):  # it makes commits cheaper, and is no condition
+            await asyncio.to_thread(self._checkpointer.make_room)
         self._task = asyncio.create_task(self._run(), name="paddock-housekeeper")
 
     async def stop(self) -> None:
@@ -61,25 +73,38 @@ class Housekeeper:
         self._checkpointer.close()
 
     async def _run(self) -> None:
-        next_cleanup = next_keep = self._clock.monotonic()
+        loop = asyncio.get_running_loop()
+        next_look = loop.time() + _INTERVAL
         while True:
-            await asyncio.sleep(_INTERVAL)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(next_look):
+                    await self._much.wait()
+            self._much.clear()
+            self._written_back = self._newest
             try:
                 await asyncio.shield(asyncio.to_thread(self._checkpointer.run))
                 self.wal = self._checkpointer.alarm
-                await asyncio.to_thread(self._run_dir.trim, self._config.max_output)
-                if self._clock.monotonic() >= next_keep:
-                    next_keep = self._clock.monotonic() + _KEEP_INTERVAL
-                    self._run_dir.keep()
-                if self._config.cleanup_days and self._clock.monotonic() >= next_cleanup:
-                    next_cleanup = self._clock.monotonic() + self._config.cleanup_interval
-                    await self._clean()
+                if loop.time() >= next_look:
+                    next_look = loop.time() + _INTERVAL
+                    await self._look_round()
                 self.trouble = None
             except (sqlite3.Error, MachineError, OSError) as error:
                 cause = explain(error, self._store.path) if isinstance(error, sqlite3.Error) else error
                 if self.trouble is None:
                     _log.error("housekeeping failed; it goes on trying", error=str(cause))
                 self.trouble = str(cause)
+                await asyncio.sleep(_INTERVAL)
+
+    async def _look_round(self) -> None:
+        """Do what is to be done now and then."""
+        now = self._clock.monotonic()
+        await asyncio.to_thread(self._run_dir.trim, self._config.max_output)
+        if now >= self._next_keep:
+            self._next_keep = now + _KEEP_INTERVAL
+            self._run_dir.keep()
+        if self._config.cleanup_days and now >= self._next_cleanup:
+            self._next_cleanup = now + self._config.cleanup_interval
+            await self._clean()
 
     async def _clean(self) -> None:
         before = self._clock.now() - self._config.cleanup_days * _DAY

@@ -196,6 +196,7 @@ class RunningServer:
             Checkpointer(server.path, settings.sqlite_pragmas, LockFile.of(server.path)),
             self.run_dir,
         )
+        self.bus.published = self.housekeeper.committed
 
     def _start_guard(self) -> None:
         self.guard = WatchdogKeeper(

@@ -3,12 +3,17 @@
 SQLite before 3.51.3 can damage a database when a checkpoint races a commit that resets the WAL. So automatic checkpoints are off on
 every connection, and this one holds the write lock on a second connection while the first moves pages: no commit can come between.
 A WAL that grows nevertheless means that some reader holds an old snapshot; that is reported.
+
+How long the WAL file is decides what a commit costs. Where the file grows, its new size is part of what `fdatasync` must make durable,
+which takes about as long again as the data itself. So the file is made long before anybody waits for a commit, and written back often
+enough that the next commits fit into what is there: once all is moved, SQLite begins again at the front and keeps the file's length.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import time
 
 from ..base.config import SqlitePragmas
 from ..base.errors import DatabaseDamaged
@@ -21,6 +26,10 @@ from .worker import open_connection
 __all__ = ["Checkpointer"]
 
 _ALARM_BYTES = 256 * 2**20
+_ROOM = 2 * 2**20
+_SPARE = 256 * 2**20
+_PIECE = 60_000
+_TICK = 50_000_000
 
 
 class Checkpointer:
@@ -29,22 +38,26 @@ class Checkpointer:
     def __init__(self, path: str, pragmas: SqlitePragmas, turn: LockFile) -> None:
         """Open two connections: one that holds the lock, one that moves the pages."""
         self._path = path
+        self._pragmas = pragmas
         self._turn = turn
         self._holder = open_connection(path, pragmas)
         self._mover = open_connection(path, pragmas)
         self._ground = Ground(path)
         self._least = os.stat(path).st_size
+        self._written_back: tuple[int, int] | None = None
         self.alarm: str | None = None
 
     def run(self, least_bytes: int = 2**20) -> bool:
-        """Checkpoint where the WAL holds at least `least_bytes`; return whether it did. Blocking: call it in a thread.
+        """Checkpoint where the WAL's file has at least `least_bytes` and something new in it; return whether it did.
+
+        Blocking: call it in a thread.
 
         Raises:
             sqlite3.Error: the disk or a stranger's lock is in the way; the next run tries again.
             DatabaseDamaged: the file is another or a shorter one now; moving pages into it would ruin what is left.
         """
         size = self.wal_bytes()
-        if size < least_bytes:
+        if size < least_bytes or self._written_back == self._stamp():
             return False
         with self._turn:
             self._holder.execute("BEGIN IMMEDIATE")
@@ -53,12 +66,47 @@ class Checkpointer:
                 self._check_length()
                 reach("server.checkpoint")
                 _busy, frames, moved = self._mover.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                self._written_back = self._settled_stamp() if frames == moved else None
             finally:
                 self._holder.execute("ROLLBACK")
         self._least = os.stat(self._path).st_size
         starved = frames > moved and size > _ALARM_BYTES
         self.alarm = self._complaint(size) if starved else None
         return True
+
+    def make_room(self) -> None:
+        """Make the WAL's file as long as it will soon be, where the disk has room to spare. Blocking: call it in a thread.
+
+        SQLite itself writes there: a transaction that is too large for its cache spills into the WAL, and is rolled back. Nothing of it is
+        ever valid, as after a crash in the middle of one. What is written in vain reaches the disk here, not with somebody's commit.
+
+        Raises:
+            sqlite3.Error: the disk or a stranger's lock is in the way; all works without the room.
+            OSError: the same.
+        """
+        if self.wal_bytes() >= _ROOM or not _has_spare(self._path):
+            return
+        filler = open_connection(self._path, self._pragmas)
+        try:
+            filler.execute("PRAGMA cache_size = 8")
+            with self._turn:
+                filler.execute("BEGIN IMMEDIATE")
+                try:
+                    self._ground.check()
+                    filler.execute("CREATE TABLE paddock_room (filling)")
+                    for _ in range((_ROOM - self.wal_bytes()) // _PIECE + 1):
+                        filler.execute("INSERT INTO paddock_room VALUES (zeroblob(?))", (_PIECE,))
+                    reach("server.room")
+                finally:
+                    if filler.in_transaction:  # a full disk has ended it already
+                        filler.execute("ROLLBACK")
+        finally:
+            filler.close()
+        descriptor = os.open(self._path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)  # SQLite's locks lie on the database and on -shm: none is lost with this one
 
     def _check_length(self) -> None:
         """Refuse a file that was cut. One that a VACUUM has shortened has fewer pages too."""
@@ -81,11 +129,21 @@ class Checkpointer:
         )
 
     def wal_bytes(self) -> int:
-        """Return the size of the WAL file in bytes, by its name: only SQLite may open it (fcntl locks would be lost)."""
+        """Return the size of the WAL file in bytes."""
+        return self._stamp()[1]
+
+    def _settled_stamp(self) -> tuple[int, int] | None:
+        """Return the stamp, None where a write that comes now might leave it as it is: file systems count time in ticks."""
+        stamp = self._stamp()
+        return stamp if time.time_ns() - stamp[0] > _TICK else None
+
+    def _stamp(self) -> tuple[int, int]:
+        """Return when the WAL was written last, and its size: another stamp means another content."""
         try:
-            return os.stat(self._path + "-wal").st_size
+            found = os.stat(self._path + "-wal")
         except FileNotFoundError:
-            return 0
+            return 0, 0
+        return found.st_mtime_ns, found.st_size
 
     def close(self) -> None:
         """Close both connections."""
@@ -94,3 +152,9 @@ class Checkpointer:
                 connection.close()
             except sqlite3.Error:
                 continue
+
+
+def _has_spare(path: str) -> bool:
+    """Tell whether the disk is far from full: room is made for speed, and must not be what fills it."""
+    found = os.statvfs(os.path.dirname(path))
+    return found.f_bavail * found.f_frsize > _SPARE

@@ -1,5 +1,6 @@
 """The database as a file: whose it is, how it is opened, and what is refused without a byte changed."""
 
+import asyncio
 import os
 import sqlite3
 import stat
@@ -278,6 +279,51 @@ async def test_the_wal_grows_until_the_checkpointer_runs(path):
         checkpointer.run()
     assert checkpointer.wal_bytes() <= grown + 200_000  # it begins again from the front
     assert len((await store.get("a")).step_results) == 80
+    checkpointer.close()
+    store.close()
+
+
+async def test_nothing_is_written_back_where_nothing_was_written(path):
+    store = SqliteStore.open(path, PRAGMAS)
+    checkpointer = Checkpointer(path, PRAGMAS, LockFile.of(path))
+    await store.create(new("a"), NOW)
+    while checkpointer.run(least_bytes=0):  # as long as a write might have left no trace
+        await asyncio.sleep(0.01)
+    await store.create(new("b"), NOW)
+    assert checkpointer.run(least_bytes=0)
+    checkpointer.close()
+    store.close()
+
+
+async def test_room_in_the_wal_is_made_once_and_holds_nothing(path):
+    store = SqliteStore.open(path, PRAGMAS)
+    await store.create(new("a"), NOW)
+    checkpointer = Checkpointer(path, PRAGMAS, LockFile.of(path))
+    before = rows(store)
+    checkpointer.make_room()
+    made = checkpointer.wal_bytes()
+    assert made >= 2 * 2**20
+    assert rows(store) == before
+    lease = await claimed(store)
+    for n in range(40):
+        await store.commit(lease, step(f"s{n}", '"x"'), NOW)
+    checkpointer.make_room()
+    assert checkpointer.wal_bytes() == made  # the commits fitted in
+    copy = sqlite3.connect(path)
+    assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert not copy.execute("SELECT name FROM sqlite_master WHERE name = 'paddock_room'").fetchall()
+    copy.close()
+    checkpointer.close()
+    store.close()
+    assert Path(path).stat().st_size < 2**20
+
+
+async def test_no_room_is_made_on_a_disk_that_is_nearly_full(path, monkeypatch):
+    store = SqliteStore.open(path, PRAGMAS)
+    checkpointer = Checkpointer(path, PRAGMAS, LockFile.of(path))
+    monkeypatch.setattr("paddock.runtime.store.checkpoint._SPARE", 2**60)
+    checkpointer.make_room()
+    assert checkpointer.wal_bytes() < 2 * 2**20
     checkpointer.close()
     store.close()
 

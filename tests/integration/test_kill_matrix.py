@@ -48,6 +48,7 @@ ELSEWHERE = {
     "server.migrate": "test_the_server_killed_in_a_migration",
     "server.drain": "test_the_server_killed_as_it_stops",
     "server.checkpoint": "test_the_server_killed_in_a_checkpoint",
+    "server.room": "test_the_server_killed_as_it_makes_room",
     "forkserver.request": "test_the_fork_server_killed_at_work",
     "forkserver.forked": "test_the_fork_server_killed_at_work",
     "forkserver.reaped": "test_the_fork_server_killed_at_work",
@@ -155,6 +156,21 @@ async def test_the_server_killed_in_a_checkpoint(stage: Stage):
     async with stage.server() as server:
         if answer:
             assert (await finished(server, "big")).output == "x" * 2_000_000
+        await proven(server, await server.workflows.start("everything", {"n": 3}), result_of(3))
+    assert stage.sql("PRAGMA integrity_check") == [("ok",)]
+
+
+async def test_the_server_killed_as_it_makes_room(stage: Stage):
+    """The WAL holds two megabytes of a transaction that never was; what was committed before and after it is there."""
+    stage.let_go()
+    async with stage.server() as server:
+        await proven(server, await server.workflows.start("held", {"until": str(stage.flag)}, id="before"), THREE)
+    faults = Faults(stage, None, {"server.room": "kill"})
+    faults.arm("server.room")
+    assert await (await stage.process(environ=faults.environ)).died() == -signal.SIGKILL
+    assert Path(f"{stage.db}-wal").stat().st_size >= 2 * 2**20
+    async with stage.server() as server:
+        await proven(server, "before", THREE)
         await proven(server, await server.workflows.start("everything", {"n": 3}), result_of(3))
     assert stage.sql("PRAGMA integrity_check") == [("ok",)]
 
