@@ -28,6 +28,8 @@ class App {
   #name = null;
   #stream = null;
   #turn = 0;
+  #address = null;
+  #lost = false;
   #health = null;
 
   constructor() {
@@ -59,10 +61,22 @@ class App {
       ...options,
       onState: (state, retryAt) => {
         this.frame.setConnection(state, retryAt);
-        if (state === "lost") this.#health.poke();
+        if (state === "lost" || (state === "open" && this.#lost)) this.#health.poke();
+        if (state !== "connecting") this.#lost = state === "lost";
       },
     });
     return this.#stream;
+  }
+
+  /* What a view works with. One that was left, loading or asking still, takes nothing from the one that is shown. */
+  #lent(turn) {
+    const shown = () => turn === this.#turn;
+    return {
+      api: this.api,
+      shown,
+      follow: (path, options) => shown() && this.follow(path, options),
+      setTitle: (place, title) => shown() && this.frame.setPlace(place, title),
+    };
   }
 
   async #entered(token) {
@@ -83,7 +97,9 @@ class App {
     });
   }
 
-  async #open({ parts, query }) {
+  async #open(address) {
+    const { parts, query } = address;
+    this.#address = address;
     const name = parts.length > 1 ? (parts[0] ?? "").replace(/s$/, "") : (parts[0] ?? "");
     const key = [name, ...parts.slice(1, 2)].join("/");
     if (key === this.#name) {
@@ -100,9 +116,10 @@ class App {
     if (!load) return this.#unknown();
     try {
       const module = await load();
-      const view = await module.open(this, { parts, query });
+      const view = await module.open(this.#lent(turn), { parts, query });
       if (turn !== this.#turn) return view.close(); // the person went on meanwhile
       this.#show(view, PLACE[name] ?? name, first);
+      if (this.#address !== address) view.update?.(this.#address); // a filter was changed before the view was there
     } catch (error) {
       if (turn === this.#turn) this.#failed(error);
     }

@@ -129,6 +129,7 @@ class InstanceView {
   }
 
   #unless(error) {
+    if (!this.app.shown()) return; // who has left already is not brought back
     if (error.status === 404) go("#/instances");
     if (error.status) failed(error);
   }
@@ -137,7 +138,7 @@ class InstanceView {
     const instance = this.#instance;
     this.head.show(instance);
     this.title = `${instance.status} · ${instance.workflow_name}`;
-    this.app.frame.setPlace("instances", this.title);
+    this.app.setTitle("instances", this.title);
     this.data.show(instance);
     this.#showGraph(instance);
     this.timeline.show(instance);

@@ -18,7 +18,7 @@ class InstancesView {
   #selected = new Set();
   #chips = new Map();
   #turn = 0;
-  #typing;
+  #typing = null;
 
   constructor(app, query) {
     this.app = app;
@@ -46,7 +46,7 @@ class InstancesView {
     this.find = el("input", { type: "search", placeholder: "Id, error, metadata", "aria-label": "Find in instances" });
     this.find.addEventListener("input", () => {
       clearTimeout(this.#typing);
-      this.#typing = setTimeout(() => this.#filter({ q: this.find.value.trim() }), 250);
+      this.#typing = setTimeout(() => this.#filter({}), 250);
     });
     this.parent = el("span", { class: "filter-note", hidden: true });
     const chips = STATUSES.map((status) => this.#chip(status));
@@ -97,9 +97,10 @@ class InstancesView {
     return (this.#query.status ?? "").split(",").filter(Boolean);
   }
 
-  /* A change of a filter begins at the newest again. */
+  /* A change of a filter begins at the newest again, and takes along what was typed a moment before. */
   #filter(change) {
     const { before: _before, after: _after, ...kept } = this.#query;
+    if (this.#typing !== null) kept.q = this.find.value.trim();
     go(href(["instances"], { ...kept, ...change }), { replace: true });
   }
 
@@ -110,6 +111,7 @@ class InstancesView {
 
   async update({ query }) {
     this.#query = query;
+    this.#forgetTyping(); // it is in the address, or the person went elsewhere
     this.#selected.clear();
     this.#showBulk();
     await this.#load().catch((error) => this.#unless(error));
@@ -236,8 +238,13 @@ class InstancesView {
     return this;
   }
 
+  #forgetTyping() {
+    clearTimeout(this.#typing);
+    this.#typing = null;
+  }
+
   close() {
-    clearTimeout(this.#typing); // who leaves while typing is not brought back
+    this.#forgetTyping(); // who leaves while typing is not brought back
     this.#refresher.stop();
   }
 }

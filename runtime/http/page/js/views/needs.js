@@ -33,9 +33,10 @@ export class Needs {
     await Promise.all(
       rows.map(async (row) => {
         const mark = `${row.id} ${row.current_step} ${row.executions}`;
-        const answer = this.#answers.get(mark) ?? this.#ask(row);
-        known.set(mark, answer);
-        row.wait = await answer;
+        const asked = this.#answers.get(mark) ?? this.#ask(row);
+        const answer = await asked;
+        if (answer !== undefined) known.set(mark, asked);
+        row.wait = answer ?? null;
       }),
     );
     this.#answers = known;
@@ -47,7 +48,7 @@ export class Needs {
       const instance = await this.api.get(path("instances", row.id), { values: "short" });
       return instance.waits_for.find((wait) => wait.kind === "signal") ?? null;
     } catch {
-      return null; // it is gone
+      return undefined; // it is gone, or the server did not answer: not for good
     }
   }
 }

@@ -1,0 +1,93 @@
+"""Answers that come when the person has gone on already: they change nothing of what is shown now."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from pagekit import PATIENCE, Person, Served
+from playwright.sync_api import Browser, Route, expect
+
+pytestmark = pytest.mark.slow
+
+
+class Held:
+    """Answers of one path that are held back until they are let go."""
+
+    def __init__(self, person: Person, path: str) -> None:
+        self._person, self._open = person, False
+        self._routes: list[Route] = []
+        person.page.route(re.compile(rf"/api/{path}(\?|$)"), self._take)
+
+    def _take(self, route: Route) -> None:
+        if self._open:
+            route.fallback()
+        else:
+            self._routes.append(route)
+
+    def come(self) -> None:
+        """Wait until one is asked for."""
+        self._person.until(lambda: bool(self._routes))
+
+    def go(self, status: int | None = None) -> None:
+        """Let them go, with what the server answers or with a status, and wait until the page has them."""
+        page, self._open = self._person.page, True
+        for route in self._routes:
+            with page.expect_event("requestfinished", lambda done, route=route: done == route.request):
+                route.continue_() if status is None else route.fulfill(status=status, json={})
+        page.evaluate("() => new Promise(done => setTimeout(done))")
+
+
+def test_what_was_left_takes_nothing_from_what_is_shown(browser: Browser, serve: Callable[..., Served]) -> None:
+    served = serve()
+    person = Person(browser, served.url)
+    page = person.page
+    followed: list[str] = []
+    page.on("request", lambda request: followed.append(request.url) if "/events?" in request.url else None)
+    person.go("#/machine")
+
+    overview = Held(person, "overview")
+    page.evaluate("location.hash = '#/'")
+    overview.come()
+    person.go("#/workflows")
+    overview.go()
+    person.go("#/queues")
+    assert (
+        len(followed) == 3
+    )  # machine, workflows, queues: the first view had been left before it could follow anything
+
+    ident = served.begin("napper")
+    person.go(f"#/instances/{ident}")
+    person.status("sleeping")
+    instance = Held(person, f"instances/{ident}")
+    served.ask("POST", f"instances/{ident}/pause")
+    instance.come()
+    person.go("#/workflows")
+    instance.go(404)
+    assert page.evaluate("location.hash") == "#/workflows"
+
+    listed = Held(person, "instances")
+    page.evaluate("location.hash = '#/instances?status=failed'")
+    listed.come()
+    page.evaluate("location.hash = '#/instances?status=paused'")
+    listed.go()
+    person.arrived("#/instances")
+    expect(page.get_by_role("button", name="paused")).to_have_attribute("aria-pressed", "true", timeout=PATIENCE)
+    expect(page.locator("tbody tr")).to_have_count(1, timeout=PATIENCE)
+
+    page.get_by_label("Find in instances").fill("nothing")
+    page.get_by_role("button", name="paused").click()  # what was typed is not forgotten by the next filter
+    expect(page).to_have_url(re.compile("#/instances\\?q=nothing$"), timeout=PATIENCE)
+    person.leave("404 (Not Found)")
+
+
+def test_a_wait_that_could_not_be_asked_for_is_asked_for_again(browser: Browser, serve: Callable[..., Served]) -> None:
+    served = serve()
+    ident = served.begin("asker", "Ada")
+    person = Person(browser, served.url)
+    person.until(lambda: served.ask("GET", f"instances/{ident}")["status"] == "waiting")
+    asked = Held(person, f"instances/{ident}")
+    person.page.goto(served.url)
+    asked.come()
+    asked.go(503)
+    person.press(re.compile("^Answer asker"))
+    person.leave("503 (Service Unavailable)")
