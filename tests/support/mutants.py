@@ -116,7 +116,7 @@ MUTANTS = [
     Mutant(
         "the subscriber's own cursor", "G3", "runtime/server/bus.py",
         "if self.cursor is not None and event.id <= self.cursor:", "if False:",
-        "acceptance/contract/test_events.py::test_a_subscriber_that_comes_back_misses_none_and_sees_none_twice",
+        "unit/server/test_bus.py::test_what_a_subscriber_has_read_ahead_of_the_bus_does_not_come_again", fast=True,
     ),
     # --- G4 ---
     Mutant(
