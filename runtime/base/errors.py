@@ -140,7 +140,13 @@ class InstanceIdConflict(UsageError):
 
 
 class InvalidInput(UsageError):
-    """An input that fails its schema."""
+    """An input that fails its schema.
+
+    Attributes:
+        fields: where it does not fit and why, in pairs; empty where that is not known field by field.
+    """
+
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 class NotSerializable(InvalidInput):
@@ -148,11 +154,23 @@ class NotSerializable(InvalidInput):
 
 
 class InvalidSignal(UsageError):
-    """A signal that the awaited schema refuses, or that nobody can receive any more."""
+    """A signal that the awaited schema refuses, or that nobody can receive any more.
+
+    Attributes:
+        fields: where it does not fit and why, in pairs; empty where that is not known field by field.
+    """
+
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 class InvalidState(UsageError):
-    """An update of a state machine's data that its model refuses; the message names the field."""
+    """An update of a state machine's data that its model refuses; the message names the field.
+
+    Attributes:
+        fields: where it does not fit and why, in pairs; empty where that is not known field by field.
+    """
+
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 class InvalidTransition(UsageError):
