@@ -209,10 +209,11 @@ class EventBus:
                 while await self._publish():  # noqa: ASYNC110  a turn for the others between two batches, not a wait
                     await asyncio.sleep(0)
                 self.trouble = None
-            except MachineError as error:
+            except Exception as error:  # noqa: BLE001  whatever it is: without the pump nobody hears anything
+                told = str(error) if isinstance(error, MachineError) else repr(error)
                 if self.trouble is None:
-                    _log.error("events cannot be read; they come when they can", error=str(error))
-                self.trouble = str(error)
+                    _log.error("events cannot be read; they come when they can", error=told)
+                self.trouble = told
                 await asyncio.sleep(_LOOK_AT_LEAST)
 
     async def _publish(self) -> bool:
