@@ -40,8 +40,8 @@ def test_a_traceback_shows_no_values(capsys: pytest.CaptureFixture[str]):
         work()
     except ValueError as error:
         log.exception("it failed")
-        log.error("it failed", exc_info=error)
-        log.error("it failed", exception="as text\nin lines")
+        log.warning("it failed", exc_info=error)
+        log.warning("it failed", exception="as text\nin lines")
     said = capsys.readouterr().err
     assert said.count("ValueError: 6") == 2
     assert "as text\nin lines" in said
