@@ -134,6 +134,7 @@ def _parts(store: SqliteStore) -> WorkflowsParts:
         store=store,
         clock=SystemClock(),
         bus=EventBus(store),
+        admit=lambda: False,
         queued=_ignore,
         end=end,
         nudge=_ignore,

@@ -104,6 +104,7 @@ class RunningServer:
                 store=self.store,
                 clock=self._clock,
                 bus=self.bus,
+                admit=self.dispatcher.admit,
                 queued=self._queued,
                 end=self._end,
                 nudge=self._nudge,
