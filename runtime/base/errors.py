@@ -16,6 +16,7 @@ PaddockError
 │   ├── InvalidState
 │   ├── InvalidTransition         retry of what did not fail, cleanup of what has not ended
 │   ├── PayloadTooLarge
+│   ├── OpenTransaction           a durable call while the code itself holds the database's write lock
 │   ├── ConcurrencyLimitReached
 │   ├── ConfigError
 │   │   └── LimitNotEnforceable    a limit that this machine cannot enforce, at register()
@@ -74,6 +75,7 @@ __all__ = [
     "MachineError",
     "NonDeterminismError",
     "NotSerializable",
+    "OpenTransaction",
     "OutcomeError",
     "PaddockError",
     "PayloadTooLarge",
@@ -193,6 +195,10 @@ class PayloadTooLarge(UsageError):
         )
         self.size = size
         self.limit = limit
+
+
+class OpenTransaction(UsageError):
+    """A durable call that could never be acknowledged: the code that waits for it holds a write transaction on the database itself."""
 
 
 class ConcurrencyLimitReached(UsageError):

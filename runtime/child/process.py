@@ -35,6 +35,7 @@ from ..engine.plugins import Plugin, Plugins, set_up, tear_down
 from ..engine.writer import JournalWriter
 from ..store.journal import Journal
 from ..store.ops import Began, Ended, Lease, Suspended
+from ..store.own_lock import holds_write_lock, roll_back
 from ..store.sqlite import SqliteStore
 from .confine import bound_memory, confine
 from .core import ChildCore
@@ -245,8 +246,11 @@ class _Child:
             monitor=self._pulse,
             queued=self._lifeline.queued,
         )
-        # a plugin's open transaction ends on this loop: who waits for its lock here would wait for ever
+        # a plugin's open transaction ends on this loop: who waits for its lock here would hold it up
         writer.direct = lambda: execution.quiet and not core.db.opened
+        writer.stuck = lambda: execution.waits_for_commit() and holds_write_lock(self._spec.database)
+        writer.let_go = lambda: roll_back(self._spec.database)
+        writer.patience = self._spec.pragmas.busy_timeout
         execution.draining = self._draining
         frame = Frame(execution, core, plugins, core.logger, None, {})
         began = Began(

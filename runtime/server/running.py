@@ -182,6 +182,7 @@ class RunningServer:
                 core=self.core,
                 committed=self.bus.poke,
                 freed=self._freed,
+                database=server.path,
             )
         )
         registry = server.workflows.registry
