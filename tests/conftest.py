@@ -2,10 +2,10 @@
 
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import hypothesis
@@ -30,10 +30,6 @@ def pytest_configure(config: pytest.Config) -> None:
     The path of a Unix socket ends at 107 bytes (103 on macOS), and the usual ones (/tmp/pytest-of-somebody/pytest-12/popen-gw0/…,
     /var/folders/…) spend most of them. A temporary folder per worker also tells whose a stray file is.
     """
-    if (
-        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    ):  # as a shell's jobs in the background have it; Ctrl-C is tried here
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = getattr(config, "workerinput", {}).get("workerid")
     if worker is None:
         base = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()
@@ -64,6 +60,26 @@ def _leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     yield
     if found := watch.leftovers():
         pytest.fail("the test left behind:\n  " + "\n  ".join(found), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """Run a PostgreSQL server for this worker: see `pgkit`."""
+    import pgkit
+
+    if not pgkit.GIVEN and pgkit.programs() is None:
+        pytest.skip("no PostgreSQL on this machine: neither its programs nor PADDOCK_TEST_POSTGRES")
+    with pgkit.cluster() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Any) -> Iterator[str]:
+    """Give the URL of an empty schema."""
+    import pgkit
+
+    with pgkit.schema(postgres) as url:
+        yield url
 
 
 def _remove_root() -> None:

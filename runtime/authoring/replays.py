@@ -12,7 +12,7 @@ from ..base.records import Status
 from ..engine.definition import BUILT, Definition, definition_of
 from ..engine.dry_run import Fit, Replayed, dry_run
 from ..store.journal import Journal
-from ..store.reading import open_reader
+from ..store.schemes import open_reader
 from .action import ACTIONS
 
 __all__ = ["ReplayCheck", "check_replays"]

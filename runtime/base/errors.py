@@ -16,7 +16,6 @@ PaddockError
 │   ├── InvalidState
 │   ├── InvalidTransition         retry of what did not fail, cleanup of what has not ended
 │   ├── PayloadTooLarge
-│   ├── OpenTransaction           a durable call while the code itself holds the database's write lock
 │   ├── ConcurrencyLimitReached
 │   ├── ConfigError
 │   │   └── LimitNotEnforceable    a limit that this machine cannot enforce, at register()
@@ -75,7 +74,6 @@ __all__ = [
     "MachineError",
     "NonDeterminismError",
     "NotSerializable",
-    "OpenTransaction",
     "OutcomeError",
     "PaddockError",
     "PayloadTooLarge",
@@ -142,13 +140,7 @@ class InstanceIdConflict(UsageError):
 
 
 class InvalidInput(UsageError):
-    """An input that fails its schema.
-
-    Attributes:
-        fields: where it does not fit and why, in pairs; empty where that is not known field by field.
-    """
-
-    fields: tuple[tuple[str, str], ...] = ()
+    """An input that fails its schema."""
 
 
 class NotSerializable(InvalidInput):
@@ -156,23 +148,11 @@ class NotSerializable(InvalidInput):
 
 
 class InvalidSignal(UsageError):
-    """A signal that the awaited schema refuses, or that nobody can receive any more.
-
-    Attributes:
-        fields: where it does not fit and why, in pairs; empty where that is not known field by field.
-    """
-
-    fields: tuple[tuple[str, str], ...] = ()
+    """A signal that the awaited schema refuses, or that nobody can receive any more."""
 
 
 class InvalidState(UsageError):
-    """An update of a state machine's data that its model refuses; the message names the field.
-
-    Attributes:
-        fields: where it does not fit and why, in pairs; empty where that is not known field by field.
-    """
-
-    fields: tuple[tuple[str, str], ...] = ()
+    """An update of a state machine's data that its model refuses; the message names the field."""
 
 
 class InvalidTransition(UsageError):
@@ -195,10 +175,6 @@ class PayloadTooLarge(UsageError):
         )
         self.size = size
         self.limit = limit
-
-
-class OpenTransaction(UsageError):
-    """A durable call that could never be acknowledged: the code that waits for it holds a write transaction on the database itself."""
 
 
 class ConcurrencyLimitReached(UsageError):

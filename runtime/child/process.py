@@ -33,10 +33,11 @@ from ..engine.logs import LogSink, step_logger
 from ..engine.plugin_spec import PluginSpec, rebuild_plugin
 from ..engine.plugins import Plugin, Plugins, set_up, tear_down
 from ..engine.writer import JournalWriter
+from ..store.database import Database
 from ..store.journal import Journal
 from ..store.ops import Began, Ended, Lease, Suspended
-from ..store.own_lock import holds_write_lock, roll_back
-from ..store.sqlite import SqliteStore
+from ..store.schemes import database_of
+from ..store.sqlite import SqlStore
 from .confine import bound_memory, confine
 from .core import ChildCore
 from .lifeline import Lifeline, Lookout
@@ -85,7 +86,8 @@ def run_child(spec: ChildSpec) -> int:
     me = identify(os.getpid())
     reach("child.born")
     try:
-        store = SqliteStore(spec.database, spec.pragmas, reader=False, patient=True)
+        database = database_of(spec.database)
+        store = database.open_child(spec.pragmas)
         journal = store.load_now(Lease(spec.instance, spec.epoch), (me.pid, me.start_time, me.boot_id))
     except LeaseLost:
         return 0
@@ -106,7 +108,7 @@ def run_child(spec: ChildSpec) -> int:
         pulse.bound = functools.partial(bound_memory, spec.limits.memory_limit)
     runner = asyncio.Runner()  # never closed: that would wait for handlers that do not let themselves be cancelled
     try:
-        code = runner.run(_Child(spec, store, journal, pulse, me, refusal).run())
+        code = runner.run(_Child(spec, database, store, journal, pulse, me, refusal).run())
     except MachineError:
         traceback.print_exc()
         code = EXIT_LOST_GROUND
@@ -119,7 +121,8 @@ class _Child:
     def __init__(
         self,
         spec: ChildSpec,
-        store: SqliteStore,
+        database: Database,
+        store: SqlStore,
         journal: Journal,
         pulse: Pulse,
         me: ProcessIdentity,
@@ -127,6 +130,7 @@ class _Child:
     ) -> None:
         self._refusal = refusal
         self._spec = spec
+        self._database = database
         self._store = store
         self._journal = journal
         self._pulse = pulse
@@ -159,8 +163,7 @@ class _Child:
         logger = step_logger(sink)
         core = ChildCore(
             store=self._store,
-            path=self._spec.database,
-            pragmas=self._spec.pragmas,
+            db=self._database.core_db(self._spec.pragmas),
             config=self._spec.config,
             logger=logger,
         )
@@ -246,11 +249,8 @@ class _Child:
             monitor=self._pulse,
             queued=self._lifeline.queued,
         )
-        # a plugin's open transaction ends on this loop: who waits for its lock here would hold it up
+        # a plugin's open transaction ends on this loop: who waits for its lock here would wait for ever
         writer.direct = lambda: execution.quiet and not core.db.opened
-        writer.stuck = lambda: execution.waits_for_commit() and holds_write_lock(self._spec.database)
-        writer.let_go = lambda: roll_back(self._spec.database)
-        writer.patience = self._spec.pragmas.busy_timeout
         execution.draining = self._draining
         frame = Frame(execution, core, plugins, core.logger, None, {})
         began = Began(

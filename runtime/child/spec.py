@@ -61,7 +61,7 @@ class PluginText(_Frozen):
 class ChildSpec(_Frozen):
     """Everything that a child needs. Times are seconds, sizes bytes."""
 
-    database: str
+    database: str = Field(repr=False)
     pragmas: SqlitePragmas
     instance: int
     epoch: int

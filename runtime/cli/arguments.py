@@ -15,7 +15,8 @@ import typer
 from ..base.errors import InstanceNotFound, PaddockError, UsageError
 from ..base.records import Status
 from ..store.overview import ids_like, is_id, workflow_names
-from ..store.reading import Reader, open_reader
+from ..store.reading import Reader
+from ..store.schemes import open_reader
 from .database import find_database
 
 __all__ = [

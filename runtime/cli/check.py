@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from ..store.sqlite import real_path
+from ..store.schemes import database_of
 from .output import FAILED, STYLES, console, print_json, say
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def check(
 
     with contextlib.redirect_stdout(io.StringIO()):
         definitions = [one for name in modules for one in _definitions(name)]
-        found = asyncio.run(check_replays(real_path(db), definitions, id=id, timeout=timeout))
+        found = asyncio.run(check_replays(database_of(db).url, definitions, id=id, timeout=timeout))
     if json:
         print_json([dataclasses.asdict(one) for one in found])
     else:

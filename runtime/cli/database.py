@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 
 from ..base.errors import PaddockError, UsageError
-from ..store.reading import open_reader
-from ..store.sqlite import real_path
+from ..store.schemes import database_of, open_reader
 
 __all__ = ["find_database"]
 
@@ -20,17 +19,17 @@ def find_database(given: str | None) -> str:
         UsageError: none was named, and the current folder does not hold exactly one.
     """
     if given is not None:
-        return real_path(given)
+        return database_of(given).url
     found = [name for name in sorted(os.listdir()) if name.endswith(_SUFFIX) and _is_ours(name)]
     if len(found) == 1:
-        return real_path(found[0])
+        return database_of(found[0]).url
     where = f"there are {', '.join(found)} here" if found else f"there is none of Paddock's named *{_SUFFIX} here"
     raise UsageError(f"which database? {where}; name one with --db or the environment variable PADDOCK_DB")
 
 
 def _is_ours(path: str) -> bool:
     try:
-        with open_reader(real_path(path)):
+        with open_reader(path):
             return True
     except PaddockError:
         return False

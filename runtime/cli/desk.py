@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import MachineError, ServerNotRunning
-from ..store.turn import ServerNote, read_note
+from ..store.schemes import read_note
+from ..store.turn import ServerNote
 
 if TYPE_CHECKING:
     from ..engine.definition import Definition

@@ -13,7 +13,8 @@ from typing import Protocol, TypeVar
 from ..base.errors import InstanceNotFound
 from ..base.records import TERMINAL, Status
 from ..store.overview import Standing, standing
-from ..store.reading import Reader, open_reader
+from ..store.reading import Reader
+from ..store.schemes import open_reader
 from .desk import running_server
 
 __all__ = ["follow"]

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...watchdog.identity import ProcessIdentity
 from ...watchdog.tree import end_tree, marker_of
 from ..base.clock import SystemClock
-from ..base.config import SqlitePragmas, WorkflowsConfig
+from ..base.config import WorkflowsConfig
 from ..base.errors import DatabaseUnavailable, MachineError, UsageError
 from ..base.values import ANY, Schema
 from ..engine.definition import Definition
@@ -27,11 +26,12 @@ from ..server.control import ControlDesk
 from ..server.steering import WorkflowsParts
 from ..server.workflows import Workflows
 from ..store.admission import Death
-from ..store.migrations import SCHEMA_VERSION, read_version
+from ..store.database import Database
+from ..store.migrations import SCHEMA_VERSION
 from ..store.ops import Lease
-from ..store.reading import open_reader
-from ..store.sqlite import SqliteStore
-from ..store.turn import LockFile, read_note
+from ..store.schemes import database_of
+from ..store.sqlite import SqlStore
+from ..store.transaction import Transaction
 
 __all__ = ["NamedOnly", "ServerCame", "do_offline"]
 
@@ -68,20 +68,6 @@ class NamedOnly:
         raise UsageError(f"workflow {self.name!r} can only run on a server")
 
 
-class _GuardedStore(SqliteStore):
-    """A store that writes only while no server holds the database."""
-
-    async def _write(self, function: Callable[..., Any], *values: Any) -> Any:
-        lock = LockFile.of(self.path)
-
-        def guarded(tx: sqlite3.Connection) -> Any:
-            if lock.holder():
-                raise ServerCame
-            return function(tx, *values)
-
-        return await self._writer.call(guarded)
-
-
 def do_offline(
     database: str, operation: str, arguments: dict[str, Any], definitions: Sequence[tuple[Definition, str | None]] = ()
 ) -> Any:
@@ -91,41 +77,47 @@ def do_offline(
         ServerCame: a server has started meanwhile; nothing was changed.
         PaddockError: what the operation raises, or the database cannot be used.
     """
-    with open_reader(database) as reader:  # refuses what is no database of ours
-        version = reader.read(read_version, database)
+    found = database_of(database)
+    with found.reader() as reader:  # refuses what is no database of ours
+        version = reader.version
     if version < SCHEMA_VERSION:
         raise DatabaseUnavailable(
-            f"{database} was written by an earlier Paddock (schema {version}, this one has {SCHEMA_VERSION}); "
+            f"{found.name} was written by an earlier Paddock (schema {version}, this one has {SCHEMA_VERSION}); "
             "start its server once, which brings it up to date"
         )
-    new = read_note(database) is None
+    new = found.note() is None
     try:
-        return asyncio.run(_do(database, operation, arguments, definitions))
+        return asyncio.run(_do(found, operation, arguments, definitions))
     finally:
         if new:
-            LockFile.of(database).tidy()
+            found.tidy()
 
 
 async def _do(
-    database: str,
+    database: Database,
     operation: str,
     arguments: dict[str, Any],
     definitions: Sequence[tuple[Definition, str | None]],
 ) -> Any:
-    store = _GuardedStore(database, SqlitePragmas(), reader=False)
+    def guard(tx: Transaction) -> None:
+        if database.is_served(tx):
+            raise ServerCame
+
+    store = database.open_offline()
+    store.guard = guard
     try:
         workflows = Workflows(WorkflowsConfig(launcher="inline"), watched=None)
         for definition, module in definitions:
             workflows.register(definition, module=module)
-        workflows.attach(_parts(store))
+        workflows.attach(_parts(database, store))
         return await ControlDesk(workflows, list, dict).do(operation, arguments)
     finally:
         store.close()
 
 
-def _parts(store: SqliteStore) -> WorkflowsParts:
+def _parts(database: Database, store: SqlStore) -> WorkflowsParts:
     async def end(lease: Lease, reason: str) -> None:
-        await _end(store, lease)
+        await _end(database, store, lease)
 
     async def nothing() -> None:
         return
@@ -134,7 +126,6 @@ def _parts(store: SqliteStore) -> WorkflowsParts:
         store=store,
         clock=SystemClock(),
         bus=EventBus(store),
-        admit=lambda: False,
         queued=_ignore,
         end=end,
         nudge=_ignore,
@@ -148,7 +139,7 @@ def _ignore(*_: object) -> None:
     """Tell nobody: the next server looks for itself, and so does a child without one."""
 
 
-async def _end(store: SqliteStore, lease: Lease) -> None:
+async def _end(database: Database, store: SqlStore, lease: Lease) -> None:
     """End the process that holds a lease and everything that it started, then release the lease."""
     for _ in range(_TRIES):
         held = next((held for held in await store.held() if held.lease == lease), None)
@@ -157,7 +148,7 @@ async def _end(store: SqliteStore, lease: Lease) -> None:
         born = held.pid is not None and held.pid_start is not None and held.boot_id is not None
         if born and held.isolated:
             identity = ProcessIdentity(held.pid or 0, held.pid_start or 0, held.boot_id or "")
-            await asyncio.to_thread(end_tree, identity, marker=_marker(store.path, held.id, lease.epoch), grace=0.5)
+            await asyncio.to_thread(end_tree, identity, marker=_marker(database, held.id, lease.epoch), grace=0.5)
         death = Death(planned=True, unborn=not born)
         settlement = await store.settle(lease, death, 0, SystemClock().now())
         if (
@@ -167,7 +158,7 @@ async def _end(store: SqliteStore, lease: Lease) -> None:
     raise MachineError(f"the process of {lease} does not end; start a server on {store.path}, which will see to it")
 
 
-def _marker(database: str, instance_id: str, epoch: int) -> str | None:
+def _marker(database: Database, instance_id: str, epoch: int) -> str | None:
     """Return the mark of an instance's programs, where the last server noted its run directory."""
-    run_dir = LockFile.of(database).noted().run_dir
-    return marker_of(os.path.join(run_dir, "beats"), instance_id, epoch) if run_dir else None
+    note = database.note()
+    return marker_of(os.path.join(note.run_dir, "beats"), instance_id, epoch) if note and note.run_dir else None

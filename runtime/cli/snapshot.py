@@ -17,8 +17,8 @@ from ..base.records import Event
 from ..server.rundir import RunDirectory
 from ..store.admission import Held, held
 from ..store.overview import counts, kills
-from ..store.reading import open_reader
-from ..store.turn import ServerNote, read_note
+from ..store.schemes import open_reader, read_note
+from ..store.turn import ServerNote
 from .desk import running_server
 from .line import Line
 

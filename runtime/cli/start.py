@@ -10,7 +10,7 @@ import typer
 
 from ..base.errors import UsageError, WorkflowNotFound
 from ..store.overview import workflow_names
-from ..store.reading import open_reader
+from ..store.schemes import open_reader
 from .arguments import Db, Json, complete_name, parse_json
 from .database import find_database
 from .desk import ask, running_server

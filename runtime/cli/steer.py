@@ -9,7 +9,7 @@ import typer
 from ..base.errors import UsageError
 from ..base.records import Status
 from ..store.overview import standing
-from ..store.reading import open_reader
+from ..store.schemes import open_reader
 from .arguments import Db, Ident, Idents, Json, Name, StatusName, parse_json, parse_status, resolve
 from .database import find_database
 from .desk import Done, ask

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..base.errors import InstanceNotFound
 from ..base.records import TERMINAL, Event, Status
 from ..store import events, instances
-from ..store.reading import Reader, open_reader
+from ..store.reading import Reader
+from ..store.schemes import open_reader
 from .follow import follow
 from .outcome import report
 from .output import console

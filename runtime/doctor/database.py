@@ -16,9 +16,9 @@ from urllib.parse import quote
 from ...watchdog.identity import ProcessIdentity, is_alive
 from ..base.errors import PaddockError
 from ..base.records import Status
-from ..server.health import low_space
 from ..store.migrations import SCHEMA_VERSION, read_version, tables
 from ..store.openers import openers
+from ..store.space import low_space
 from ..store.worker import explain
 from .finding import Finding, Level, note, ok, problem
 

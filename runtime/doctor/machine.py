@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 from ..base.errors import RunDirectoryError
 from ..base.tasks_group import groups_folder
-from ..server.health import low_space
 from ..server.rundir import RunDirectory
+from ..store.space import low_space
 from .finding import Finding, note, ok, problem
 
 __all__ = ["examine_machine"]

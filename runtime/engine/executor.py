@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from dataclasses import dataclass
 from enum import Enum
 
-from ..base.errors import InterruptError, InvalidInput, LeaseLost, NonDeterminismError, OpenTransaction
+from ..base.errors import InterruptError, InvalidInput, LeaseLost, NonDeterminismError
 from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
 from ..base.values import Schema
@@ -57,7 +56,7 @@ async def execute(definition: Definition, frame: Frame, began: Began) -> Outcome
         last, outcome = await _run(definition, frame)
         if last is not None:
             execution.writer.add(last)
-        await _acknowledged(execution)
+        await execution.writer.flush()
     except LeaseLost as error:
         return Outcome(OutcomeKind.LOST, reason=str(error))
     finally:
@@ -65,15 +64,6 @@ async def execute(definition: Definition, frame: Frame, began: Began) -> Outcome
     if outcome.kind is OutcomeKind.ENDED:
         reach("child.ended")
     return outcome
-
-
-async def _acknowledged(execution: Execution) -> None:
-    """Wait for the last commit, also where the code has ended without ending its transaction on the database."""
-    try:
-        await execution.writer.flush()
-    except OpenTransaction:
-        execution.writer.let_go()
-        await execution.writer.flush()
 
 
 async def _run(definition: Definition, frame: Frame) -> tuple[Op | None, Outcome]:
@@ -144,7 +134,6 @@ def _blocked(error: NonDeterminismError) -> tuple[Op, Outcome]:
 
 def _failed(error: BaseException) -> tuple[Op, Outcome]:
     info: ErrorInfo = describe_error(error, getattr(error, "paddock_step", None))
-    traceback.clear_frames(error.__traceback__)  # what the code held open (a transaction) ends with it
     return Ended(Status.FAILED, error=info), Outcome(OutcomeKind.ENDED, Status.FAILED)
 
 

@@ -269,7 +269,6 @@ class Detail(Answer):
     kills: list[Kill]
     can: dict[str, bool]
     style: str | None
-    state: Any
     state_schema: dict[str, Any] | None
     history_truncated: bool
     last_event_id: int
@@ -462,5 +461,4 @@ class Stacks(Answer):
 
     id: str
     pid: int
-    taken_at: datetime
-    stacks: str
+    stacks: str | None

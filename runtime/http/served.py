@@ -10,9 +10,8 @@ from typing import Any
 from ..base.config import WorkflowsConfig
 from ..server.bus import EventBus
 from ..server.logs import Logs
-from ..server.stacks import Stacks
 from ..server.workflows import Workflows
-from ..store.sqlite import SqliteStore
+from ..store.sqlite import SqlStore
 
 __all__ = ["Served"]
 
@@ -27,9 +26,8 @@ class Served:
     workflows: Workflows
     events: EventBus
     logs: Logs
-    store: Callable[[], SqliteStore]
+    store: Callable[[], SqlStore]
     processes: Callable[[], Awaitable[list[dict[str, Any]]]]
-    stacks: Callable[[str], Awaitable[Stacks]]
     health: Callable[[], Awaitable[dict[str, Any]]]
     settings: WorkflowsConfig
     database: str

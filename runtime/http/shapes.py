@@ -13,7 +13,6 @@ from ..store.browse import Row
 from .answers import Child, Kill, Short, Summary
 
 __all__ = [
-    "LONG",
     "child",
     "error_info",
     "kill",

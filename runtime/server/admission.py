@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..base.clock import Clock
 from ..base.config import WorkflowsConfig
 from ..store.admission import Wanted
-from ..store.sqlite import SqliteStore
+from ..store.sqlite import SqlStore
 from .registry import Registry
 from .scheduler import Scheduler
 
@@ -18,7 +18,7 @@ class Admission:
     """Say which instances the dispatcher may claim."""
 
     def __init__(
-        self, store: SqliteStore, clock: Clock, registry: Registry, config: WorkflowsConfig, scheduler: Scheduler
+        self, store: SqlStore, clock: Clock, registry: Registry, config: WorkflowsConfig, scheduler: Scheduler
     ) -> None:
         """Hold the parts."""
         self._store = store

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -14,18 +13,18 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from ..base.clock import Clock, SystemClock
 from ..base.config import WatchdogConfig, WorkflowsConfig
-from ..base.duration import DurationLike, parse_duration
 from ..base.errors import ConfigError, ServerNotRunning
 from ..base.values import plain_json, to_json
 from ..child.main_module import MAIN_ALIAS
 from ..engine.plugins import Plugin, Plugins, order_plugins, resolve_plugins
-from ..store.sqlite import SqliteStore, real_path
+from ..store.database import Database
+from ..store.schemes import database_of
+from ..store.sqlite import SqlStore
 from .bus import EventBus
 from .logs import Logs
 from .running import RunningServer
 from .settings import LentStore, ServerSettings
 from .signalled import Farewell, reexecute, serve_until_signalled
-from .stacks import Stacks, holder, stacks_of
 from .workflows import Workflows
 
 if TYPE_CHECKING:
@@ -41,7 +40,8 @@ class AppServer:
     Use it as an async context manager, or call `start` and `stop`.
 
     Args:
-        db: path of the database; a symlink or a relative path to it is that database.
+        db: where everything is kept: the path of a SQLite file (a symlink or a relative path to it is that database), a URL such as
+            ``"postgresql://user@host/name"``, or a `paddock.stores.Database`.
         plugins: plugin objects, import paths ("module:Class") or names of entry points.
         config: JSON-serialisable; reaches every child as ``ctx.core.config``.
         workflows: how workflows are admitted, run and resumed.
@@ -54,7 +54,7 @@ class AppServer:
 
     def __init__(
         self,
-        db: str | Path,
+        db: str | Path | Database,
         *,
         plugins: Sequence[Plugin[Any] | str] = (),
         config: dict[str, Any] | None = None,
@@ -67,9 +67,14 @@ class AppServer:
         if not isinstance(self.config, dict):
             raise ConfigError(f"config must be a dict, not {type(self.config).__name__}")
         self.config = plain_json(to_json(self.config, "AppServer(config=…)"))  # the same here as in every child
-        self._path = real_path(db)
+        self._database = database_of(db)
         self._given_run_dir = run_dir
         self._settings = workflows or WorkflowsConfig()
+        if self._database.in_process and self._settings.launcher != "inline":
+            raise ConfigError(
+                f"db={self._database.name!r} can be reached by this process alone, and children could not; "
+                'name a file, or run inline: WorkflowsConfig(launcher="inline")'
+            )
         self._watchdog_config = watchdog or WatchdogConfig()
         self._clock: Clock = SystemClock()
         self._plugin_list = order_plugins(resolve_plugins(plugins))
@@ -81,7 +86,7 @@ class AppServer:
         self.plugins = Plugins(self._plugin_list)
         self.workflows = Workflows(self._settings, watched=self._watchdog_config.enabled)
         self.logs = Logs(self._lent.opened)
-        self._events = EventBus(cast("SqliteStore", self._lent))
+        self._events = EventBus(cast("SqlStore", self._lent))
 
     @property
     def events(self) -> EventBus:
@@ -127,7 +132,7 @@ class AppServer:
 
     def _parts(self) -> ServerSettings:
         return ServerSettings(
-            path=self._path,
+            database=self._database,
             run_dir=self._given_run_dir,
             config=self.config,
             workflows_config=self._settings,
@@ -236,10 +241,9 @@ class AppServer:
             logs=self.logs,
             store=self._lent.opened,
             processes=self.processes,
-            stacks=self.stacks,
             health=self.health,
             settings=self._settings,
-            database=os.path.basename(self._path),
+            database=self._database.label,
             version=__version__,
             started_at=lambda: self._started_at if self._running is not None else None,
         )
@@ -255,20 +259,6 @@ class AppServer:
         if self._running is None:
             return []
         return await asyncio.to_thread(self._running.processes)
-
-    async def stacks(self, id: str, *, timeout: DurationLike = 3.0) -> Stacks:
-        """Return what all threads of a running instance's process are doing, in the words of a traceback; it goes on undisturbed.
-
-        Raises:
-            InstanceNotFound: there is no such instance.
-            InvalidTransition: it has no process of its own now.
-            MachineError: its process has only begun, is dead, or does not answer within `timeout`.
-        """
-        store, running = self._lent.opened(), self._running
-        if running is None:
-            raise ServerNotRunning("the server is not started")
-        found = await store.view(holder, id)
-        return await asyncio.to_thread(stacks_of, found, running.run_dir.path, parse_duration(timeout))
 
     async def health(self) -> dict[str, Any]:
         """Return `{"ok": bool, "problems": {part: what is wrong}}`."""

@@ -9,7 +9,6 @@ from datetime import datetime
 from traceback import format_exc
 from typing import Any
 
-import aiosqlite
 from cronsim import CronSim, CronSimError
 
 from ..authoring.action import Action, as_action
@@ -38,7 +37,7 @@ class ServerCore:
         logger: StepLogger,
         events: EventBus,
         workflows: Workflows,
-        db: aiosqlite.Connection,
+        db: Any,
     ) -> None:
         """Hold the parts; the plugins' connection opens at its first use."""
         self.config = config

@@ -14,14 +14,15 @@
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ...watchdog.beats import BeatTable
 from ..base.config import WatchdogConfig, WorkflowsConfig
-from ..store.sqlite import SqliteStore
+from ..store.space import low_space
+from ..store.sqlite import SqlStore
 from .bus import EventBus
 from .children import Child
 from .dispatcher import Dispatcher
@@ -31,10 +32,8 @@ from .nursery import Nursery
 from .rundir import RunDirectory
 from .supervisor import Supervisor
 
-__all__ = ["Health", "low_space"]
+__all__ = ["Health"]
 
-_LEAST_FREE = 16 * 2**20
-_LEAST_SHARE = 0.01
 _SLOW_END = 10.0
 
 
@@ -42,7 +41,8 @@ _SLOW_END = 10.0
 class Health:
     """The parts that are asked."""
 
-    store: SqliteStore
+    store: SqlStore
+    store_space: Callable[[], str | None]
     bus: EventBus
     dispatcher: Dispatcher
     housekeeper: Housekeeper
@@ -58,7 +58,7 @@ class Health:
         """Return what is wrong, by part; `{}` where nothing is."""
         found: dict[str, Any] = dict(self.store.health())
         found |= _present(
-            disk=low_space(self.store.path) or low_space(self.run_dir.path),
+            disk=self.store_space() or low_space(self.run_dir.path),
             wal=self.housekeeper.wal,
             dispatcher=self.dispatcher.trouble,
             events=self.bus.trouble,
@@ -95,17 +95,3 @@ class Health:
 
 def _present(**found: Any) -> dict[str, Any]:
     return {part: complaint for part, complaint in found.items() if complaint}
-
-
-def low_space(path: str) -> str | None:
-    """Return a complaint where less than 16 MiB, and less than a hundredth of it, is free on the disk of a path."""
-    if path == ":memory:":
-        return None
-    try:
-        disk = os.statvfs(os.path.dirname(path) if not os.path.exists(path) else path)
-    except OSError:
-        return None
-    free, size = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-    if free >= min(_LEAST_FREE, size * _LEAST_SHARE):
-        return None
-    return f"only {free >> 10:,} KiB are free on the disk of {path}; make room"

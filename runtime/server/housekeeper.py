@@ -10,8 +10,8 @@ from ..base.clock import Clock
 from ..base.config import WorkflowsConfig
 from ..base.errors import MachineError
 from ..base.log import get_logger
-from ..store.checkpoint import Checkpointer
-from ..store.sqlite import SqliteStore
+from ..store.database import Upkeep
+from ..store.sqlite import SqlStore
 from ..store.worker import explain
 from .rundir import RunDirectory
 
@@ -30,18 +30,18 @@ class Housekeeper:
 
     def __init__(
         self,
-        store: SqliteStore,
+        store: SqlStore,
         clock: Clock,
         config: WorkflowsConfig,
-        checkpointer: Checkpointer,
+        upkeep: Upkeep,
         run_dir: RunDirectory,
     ) -> None:
-        """Hold the parts; the checkpointer is closed by `stop`."""
+        """Hold the parts; the upkeep is closed by `stop`."""
         self._run_dir = run_dir
         self._store = store
         self._clock = clock
         self._config = config
-        self._checkpointer = checkpointer
+        self._upkeep = upkeep
         self._task: asyncio.Task[None] | None = None
         self._much = asyncio.Event()
         self._newest = self._written_back = 0
@@ -58,7 +58,7 @@ class Housekeeper:
     async def start(self) -> None:
         """Begin."""
         with contextlib.suppress(sqlite3.Error, MachineError, OSError):  # it makes commits cheaper, and is no condition
-            await asyncio.to_thread(self._checkpointer.make_room)
+            await asyncio.to_thread(self._upkeep.make_room)
         self._task = asyncio.create_task(self._run(), name="paddock-housekeeper")
 
     async def stop(self) -> None:
@@ -69,8 +69,8 @@ class Housekeeper:
                 await self._task
             self._task = None
             with contextlib.suppress(sqlite3.Error, MachineError, OSError):
-                await asyncio.to_thread(self._checkpointer.run, 1)
-        self._checkpointer.close()
+                await asyncio.to_thread(self._upkeep.run, 1)
+        self._upkeep.close()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -82,8 +82,8 @@ class Housekeeper:
             self._much.clear()
             self._written_back = self._newest
             try:
-                await asyncio.shield(asyncio.to_thread(self._checkpointer.run))
-                self.wal = self._checkpointer.alarm
+                await asyncio.shield(asyncio.to_thread(self._upkeep.run))
+                self.wal = self._upkeep.alarm
                 if loop.time() >= next_look:
                     next_look = loop.time() + _INTERVAL
                     await self._look_round()

@@ -33,8 +33,9 @@ class Orders:
         self._plugins = tuple(_travelling(plugin, isolated=isolated) for plugin in server.plugin_list)
 
     def modules(self) -> list[str]:
-        """Return the modules that children need: those of the workflows, and those of the plugins."""
-        modules = list(self._server.workflows.registry.modules())
+        """Return the modules that children need: the store's, those of the workflows, and those of the plugins."""
+        database = self._server.database
+        modules = [type(database).__module__, *database.preload, *self._server.workflows.registry.modules()]
         for text in self._plugins:
             modules += [text.module, *(text.config_type or ())[:1]]
         return list(dict.fromkeys(modules))
@@ -46,7 +47,7 @@ class Orders:
         if limits.processes is not None and (folder := groups_folder()) is not None:
             group = group_of(folder, run_dir.beats_path, claim.lease.instance, claim.lease.epoch)
         return ChildSpec(
-            database=server.path,
+            database=server.database.address,
             pragmas=settings.sqlite_pragmas,
             instance=claim.lease.instance,
             epoch=claim.lease.epoch,

@@ -13,7 +13,7 @@ from ..base.config import WorkflowsConfig
 from ..child.spec import ChildSpec
 from ..store.admission import Claim
 from ..store.ops import Lease
-from ..store.sqlite import SqliteStore
+from ..store.sqlite import SqlStore
 from .bus import EventBus
 from .children import Child
 from .nursery import Nursery
@@ -27,7 +27,7 @@ SpecOf = Callable[[Claim, int], ChildSpec]
 class Parts:
     """What supervision works with."""
 
-    store: SqliteStore
+    store: SqlStore
     clock: Clock
     config: WorkflowsConfig
     bus: EventBus

@@ -14,13 +14,9 @@ from ..base.errors import RunDirectoryError
 from ..base.log import get_logger
 from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
-from ..child.core import plugin_connection
 from ..engine.plugins import set_up, tear_down
 from ..store.admission import Claim
-from ..store.checkpoint import Checkpointer
 from ..store.ops import Lease
-from ..store.sqlite import SqliteStore
-from ..store.turn import LockFile
 from .admission import Admission
 from .census import census
 from .control import ControlDesk
@@ -69,16 +65,17 @@ class RunningServer:
     async def start(self) -> None:
         """Make the parts and start them; where one fails, `close` stops what was started."""
         server, settings, stack = self._server, self._settings, self._stack
-        self._lock = LockFile.of(server.path) if server.path != ":memory:" else None
-        if self._lock is not None:
-            self._lock.serve(os.getpid())
-            stack.callback(self._leave_lock, self._lock)
-        self.run_dir = RunDirectory.open(server.path, server.run_dir)
+        self._lock = server.database.lock(settings.sqlite_pragmas)
+        self._lock.serve(os.getpid())
+        stack.callback(self._leave_lock)
+        self.run_dir = RunDirectory.open(server.database.identity, server.run_dir)
         stack.callback(self._leave_run_dir)
         heirs = Heirs()
         await heirs.start()
         stack.push_async_callback(heirs.stop)
-        self.store = server.lent.store = await asyncio.to_thread(SqliteStore.open, server.path, settings.sqlite_pragmas)
+        self.store = server.lent.store = await asyncio.to_thread(
+            server.database.open, settings.sqlite_pragmas, self._lock
+        )
         stack.callback(self._close_store)
         self.bus = server.bus
         await self.bus.start()
@@ -104,7 +101,6 @@ class RunningServer:
                 store=self.store,
                 clock=self._clock,
                 bus=self.bus,
-                admit=self.dispatcher.admit,
                 queued=self._queued,
                 end=self._end,
                 nudge=self._nudge,
@@ -116,8 +112,8 @@ class RunningServer:
         self._answer_people()
         await self._go_on()
 
-    def _leave_lock(self, lock: LockFile) -> None:
-        lock.leave(remove=not self._handover)  # children take their turns at this very file
+    def _leave_lock(self) -> None:
+        self._lock.leave(remove=not self._handover)  # children take their turns at this very file
 
     def _leave_run_dir(self) -> None:
         if not self._handover:
@@ -125,8 +121,6 @@ class RunningServer:
 
     def _answer_people(self) -> None:
         """Serve the command line from now on, and say in the lock file where."""
-        if self._lock is None:
-            return
         try:
             self._lock.note(pid=os.getpid(), run_dir=self.run_dir.path, address=self._address)
         except OSError as error:
@@ -143,7 +137,7 @@ class RunningServer:
             logger=get_logger("paddock.plugin"),
             events=self.bus,
             workflows=server.workflows,
-            db=plugin_connection(server.path, self._settings.sqlite_pragmas),
+            db=server.database.core_db(self._settings.sqlite_pragmas),
         )
         self._stack.push_async_callback(self.core.close)
         self._stack.callback(server.workflows.registry.forget_plugins)
@@ -182,7 +176,6 @@ class RunningServer:
                 core=self.core,
                 committed=self.bus.poke,
                 freed=self._freed,
-                database=server.path,
             )
         )
         registry = server.workflows.registry
@@ -195,7 +188,7 @@ class RunningServer:
             self.store,
             self._clock,
             settings,
-            Checkpointer(server.path, settings.sqlite_pragmas, LockFile.of(server.path)),
+            server.database.upkeep(settings.sqlite_pragmas),
             self.run_dir,
         )
         self.bus.published = self.housekeeper.committed
@@ -292,6 +285,7 @@ class RunningServer:
         """Return what is wrong, by part."""
         return Health(
             store=self.store,
+            store_space=self._server.database.low_space,
             bus=self.bus,
             dispatcher=self.dispatcher,
             housekeeper=self.housekeeper,

@@ -18,7 +18,7 @@ from ..base.log import get_logger
 from ..base.values import plain_json
 from ..store.instances import NewInstance
 from ..store.schedules import ScheduleRow
-from ..store.sqlite import SqliteStore
+from ..store.sqlite import SqlStore
 from .registry import Registry
 
 __all__ = ["Schedule", "Scheduler", "first_tick"]
@@ -103,7 +103,7 @@ def _zone(name: str) -> tzinfo:
 class Scheduler:
     """Fire what is due."""
 
-    def __init__(self, store: SqliteStore, clock: Clock, registry: Registry) -> None:
+    def __init__(self, store: SqlStore, clock: Clock, registry: Registry) -> None:
         """Hold the parts."""
         self._store = store
         self._clock = clock

@@ -11,7 +11,8 @@ from ..base.clock import Clock
 from ..base.config import WatchdogConfig, WorkflowsConfig
 from ..base.errors import ServerNotRunning
 from ..engine.plugins import Plugin, Plugins
-from ..store.sqlite import SqliteStore
+from ..store.database import Database
+from ..store.sqlite import SqlStore
 from .bus import EventBus
 from .workflows import Workflows
 
@@ -23,9 +24,9 @@ class LentStore:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self.store: SqliteStore | None = None
+        self.store: SqlStore | None = None
 
-    def opened(self) -> SqliteStore:
+    def opened(self) -> SqlStore:
         """Return the store.
 
         Raises:
@@ -41,9 +42,9 @@ class LentStore:
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """What the application has asked for. `path` is the database's real path, `run_dir` what the user named."""
+    """What the application has asked for; `run_dir` is what the user named."""
 
-    path: str
+    database: Database
     run_dir: str | Path | None
     config: dict[str, Any]
     workflows_config: WorkflowsConfig

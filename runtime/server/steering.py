@@ -28,7 +28,7 @@ from ..base.values import ANY
 from ..engine.executor import check_input
 from ..engine.inbox import check_signal
 from ..store.ops import Lease
-from ..store.sqlite import SqliteStore
+from ..store.sqlite import SqlStore
 from .bus import EventBus
 from .paging import status_wanted
 from .registry import Registry
@@ -42,10 +42,9 @@ _PAGE = 500
 class WorkflowsParts:
     """What the service works with once the server has started."""
 
-    store: SqliteStore
+    store: SqlStore
     clock: Clock
     bus: EventBus
-    admit: Callable[[], bool]
     queued: Callable[[], None]
     end: Callable[[Lease, str], Awaitable[None]]
     nudge: Callable[[Lease], None]

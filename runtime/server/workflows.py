@@ -186,11 +186,9 @@ class Workflows(Steering):
             now=parts.clock.now(),
         )
         reach("server.start.before")
-        storing = asyncio.ensure_future(parts.store.create(new, parts.clock.now()))
-        admitted = new.wake_at is None and parts.admit()
-        created = await storing
+        created = await parts.store.create(new, parts.clock.now())
         reach("server.start.inserted")
-        if created and not admitted:
+        if created:
             parts.queued()
         return new.id
 

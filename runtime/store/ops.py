@@ -63,10 +63,7 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class StepBegun:
-    """One try of a step begins. `deadline` is wall-clock seconds since the epoch.
-
-    `boundary` says that nothing of it is done yet: where a pause is wanted it does not begin (`PauseWanted`).
-    """
+    """One try of a step begins. `deadline` is wall-clock seconds since the epoch."""
 
     key: str
     name: str
@@ -75,7 +72,6 @@ class StepBegun:
     input: str | None = None
     deadline: float | None = None
     quiet: bool = False
-    boundary: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,7 @@ from .journal import Journal
 from .ops import Lease, Op
 from .signals import Awaited, ChildOutcome, Kept
 
-__all__ = ["JournalStore", "Store", "WouldWait"]
-
-
-class WouldWait(Exception):
-    """A commit in the calling thread would have to wait for a lock; nothing was done."""
+__all__ = ["JournalStore", "Store"]
 
 
 class JournalStore(Protocol):
@@ -27,14 +23,11 @@ class JournalStore(Protocol):
         ...
 
     async def commit(self, lease: Lease, ops: Sequence[Op], now: float) -> int:
-        """Apply operations in one transaction and return the newest event's id; raises LeaseLost, PauseWanted."""
+        """Apply operations in one transaction and return the newest event's id; raises LeaseLost."""
         ...
 
     def commit_now(self, lease: Lease, ops: Sequence[Op], now: float) -> int:
-        """Do what `commit` does in the calling thread, which waits meanwhile; raises LeaseLost, PauseWanted.
-
-        It may raise `WouldWait` where somebody holds the write lock for long: it may be code of the calling thread.
-        """
+        """Do what `commit` does in the calling thread, which waits meanwhile; raises LeaseLost."""
         ...
 
     async def next_signal(self, lease: Lease, name: str) -> Kept | None:

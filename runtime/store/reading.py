@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote
 
-from ..base.errors import DatabaseDamaged, DatabaseTooNew, DatabaseUnavailable
+from ..base.errors import DatabaseDamaged, DatabaseTooNew, DatabaseUnavailable, PaddockError
 from ..base.records import Instance, Status
 from . import instances, journal
 from .journal import Journal
 from .migrations import SCHEMA_VERSION, read_version
+from .transaction import Transaction
 from .worker import explain
 
 __all__ = ["Reader", "open_reader"]
@@ -33,10 +34,21 @@ SELECT seq, status FROM paddock_instances WHERE completed_at IS NULL AND (CAST(?
 class Reader:
     """A read-only look at a database; use `open_reader`."""
 
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
-        """Hold a connection that is open and checked."""
+    def __init__(
+        self,
+        connection: Transaction,
+        path: str,
+        version: int,
+        errors: type[Exception] = sqlite3.Error,
+        explain: Callable[[Any, str], PaddockError] = explain,
+    ) -> None:
+        """Hold a connection that is open and checked, with what its library raises and what that means."""
         self._connection = connection
         self._path = path
+        #: The schema's version.
+        self.version = version
+        self._errors = errors
+        self._explain = explain
 
     def get(self, instance_id: str) -> Instance | None:
         """Return one instance with its steps, or None."""
@@ -64,7 +76,7 @@ class Reader:
     def _load(self, where: str, values: tuple[Any, ...]) -> list[Instance]:
         return self.read(instances.load_instances, where, values)
 
-    def read(self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def read(self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one of this package's reading functions, as of one moment."""
         try:
             self._connection.execute("BEGIN")  # several tables as of one moment
@@ -72,8 +84,8 @@ class Reader:
                 return function(self._connection, *args, **kwargs)
             finally:
                 self._connection.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise explain(error, self._path) from None
+        except self._errors as error:
+            raise self._explain(error, self._path) from None
 
 
 @contextlib.contextmanager
@@ -102,7 +114,7 @@ def open_reader(path: str) -> Iterator[Reader]:
             raise DatabaseTooNew(
                 f"{path} has schema version {version}; this Paddock knows up to {SCHEMA_VERSION}. Upgrade Paddock."
             )
-        yield Reader(connection, path)
+        yield Reader(connection, path, version)
     except sqlite3.Error as error:
         raise explain(error, path) from None
     finally:

@@ -20,10 +20,12 @@ from .migrations import migrate, read_version, tables
 from .ops import Lease, Op
 from .schedules import ScheduleRow
 from .signals import Awaited, ChildOutcome, Kept
+from .thread import ConnectionThread
+from .transaction import Transaction
 from .turn import LockFile
 from .worker import Worker, explain, open_connection
 
-__all__ = ["MemoryStore", "SqliteStore", "real_path"]
+__all__ = ["MemoryStore", "SqlStore", "SqliteStore", "real_path"]
 
 _OVERDUE = """
 SELECT id FROM paddock_instances WHERE deadline_at <= ? AND completed_at IS NULL ORDER BY deadline_at LIMIT 100
@@ -48,51 +50,27 @@ def real_path(database: str | Path) -> str:
     return os.path.realpath(os.fspath(database))
 
 
-class SqliteStore:
-    """One database file, opened by one process.
+class SqlStore:
+    """What every store does that keeps its rows in SQL: each operation is one function of this package, run as one transaction.
 
     Args:
-        path: the database's real path.
-        pragmas: how it is opened.
-        reader: have a second connection for reads, so that they never wait for the write lock (the server's way).
-        patient: wait while the disk is full instead of raising (a child's way).
+        path: the database as messages name it.
+        writer: runs transactions.
+        reader: runs what only reads, without waiting for the write lock; the writer itself where one connection is enough.
     """
 
-    def __init__(self, path: str, pragmas: SqlitePragmas, *, reader: bool = True, patient: bool = False) -> None:
-        """Open the database; see `open_store` for the server's checks.
-
-        Raises:
-            DatabaseDamaged: it is not a database.
-            DatabaseUnavailable: it cannot be opened.
-        """
+    def __init__(self, path: str, writer: ConnectionThread, reader: ConnectionThread) -> None:
+        """Hold the workers."""
         self.path = path
-        turn = LockFile.of(path) if path != ":memory:" else None
-        self._writer = Worker(open_connection(path, pragmas), path, turn=turn, patient=patient)
-        self._reader = self._writer
-        if reader and path != ":memory:":
-            self._reader = Worker(open_connection(path, pragmas, read_only=True), path, turn=None)
-        self._pragmas = pragmas
-        self._viewer: Worker | None = None
+        self._writer = writer
+        self._reader = reader
+        self._viewer: ConnectionThread | None = None
+        #: Called first in each transaction that writes (not in those of `commit_now`): what it raises is all that comes of it.
+        self.guard: Callable[[Transaction], None] | None = None
 
-    @classmethod
-    def open(cls, path: str, pragmas: SqlitePragmas) -> SqliteStore:
-        """Make or open a database, bring its schema to this version, and check what it is. For the server.
-
-        Raises:
-            DatabaseTooNew: a later Paddock wrote it.
-            DatabaseDamaged: it is not a database, or its structure is broken; the file is left as it is.
-            DatabaseUnavailable: it cannot be made or opened.
-        """
-        _make_private(path)
-        connection = open_connection(path, pragmas)
-        try:
-            _check(connection, path, read_version(connection, path))
-            migrate(connection, path)
-        except sqlite3.Error as error:
-            raise explain(error, path) from None
-        finally:
-            connection.close()
-        return cls(path, pragmas)
+    def _make_viewer(self) -> ConnectionThread | None:
+        """Return one more reader, for long looks; None where reads have no connection of their own."""
+        return None
 
     def close(self) -> None:
         """Finish what is under way and close the connections."""
@@ -111,7 +89,7 @@ class SqliteStore:
             DatabaseUnavailable: the database cannot be read now.
         """
         if self._viewer is None and self._reader is not self._writer:
-            self._viewer = Worker(open_connection(self.path, self._pragmas, read_only=True), self.path, turn=None)
+            self._viewer = self._make_viewer()
         worker = self._viewer or self._reader
         return await worker.call(functools.partial(_in_snapshot, function, values, named))
 
@@ -125,7 +103,14 @@ class SqliteStore:
         return {"database": trouble} if trouble else {}
 
     async def _write(self, function: Callable[..., Any], *values: Any) -> Any:
-        return await self._writer.call(lambda tx: function(tx, *values))
+        if (guard := self.guard) is None:
+            return await self._writer.call(lambda tx: function(tx, *values))
+
+        def guarded(tx: Transaction) -> Any:
+            guard(tx)
+            return function(tx, *values)
+
+        return await self._writer.call(guarded)
 
     async def _read(self, function: Callable[..., Any], *values: Any, **named: Any) -> Any:
         return await self._reader.call(functools.partial(_in_snapshot, function, values, named))
@@ -161,8 +146,8 @@ class SqliteStore:
         return await self._read(events.streamed, lease.instance)  # type: ignore[no-any-return]
 
     def commit_now(self, lease: Lease, ops: Sequence[Op], now: float) -> int:
-        """Do what `commit` does in the calling thread, which waits meanwhile; raises LeaseLost, and WouldWait."""
-        return self._writer.call_now(lambda tx: journal.commit(tx, lease, ops, now), brief=True)  # type: ignore[no-any-return]
+        """Do what `commit` does in the calling thread, which waits meanwhile; raises LeaseLost."""
+        return self._writer.call_now(lambda tx: journal.commit(tx, lease, ops, now))  # type: ignore[no-any-return]
 
     # --- signals ---
 
@@ -364,6 +349,54 @@ class SqliteStore:
         return counts
 
 
+class SqliteStore(SqlStore):
+    """One database file, opened by one process.
+
+    Args:
+        path: the database's real path.
+        pragmas: how it is opened.
+        reader: have a second connection for reads, so that they never wait for the write lock (the server's way).
+        patient: wait while the disk is full instead of raising (a child's way).
+    """
+
+    def __init__(self, path: str, pragmas: SqlitePragmas, *, reader: bool = True, patient: bool = False) -> None:
+        """Open the database; see `open_store` for the server's checks.
+
+        Raises:
+            DatabaseDamaged: it is not a database.
+            DatabaseUnavailable: it cannot be opened.
+        """
+        turn = LockFile.of(path) if path != ":memory:" else None
+        reading = writing = Worker(open_connection(path, pragmas), path, turn=turn, patient=patient)
+        if reader and path != ":memory:":
+            reading = Worker(open_connection(path, pragmas, read_only=True), path, turn=None)
+        super().__init__(path, writing, reading)
+        self._pragmas = pragmas
+
+    @classmethod
+    def open(cls, path: str, pragmas: SqlitePragmas) -> SqliteStore:
+        """Make or open a database, bring its schema to this version, and check what it is. For the server.
+
+        Raises:
+            DatabaseTooNew: a later Paddock wrote it.
+            DatabaseDamaged: it is not a database, or its structure is broken; the file is left as it is.
+            DatabaseUnavailable: it cannot be made or opened.
+        """
+        _make_private(path)
+        connection = open_connection(path, pragmas)
+        try:
+            _check(connection, path, read_version(connection, path))
+            migrate(connection, path)
+        except sqlite3.Error as error:
+            raise explain(error, path) from None
+        finally:
+            connection.close()
+        return cls(path, pragmas)
+
+    def _make_viewer(self) -> ConnectionThread:
+        return Worker(open_connection(self.path, self._pragmas, read_only=True), self.path, turn=None)
+
+
 class MemoryStore(SqliteStore):
     """The same store on a database in memory, for inline work and tests: nothing outlives the process."""
 
@@ -398,9 +431,7 @@ def _check(connection: sqlite3.Connection, path: str, version: int) -> None:
         raise DatabaseDamaged(f"{path} lacks {', '.join(sorted(missing))}: it was damaged. Restore a backup.")
 
 
-def _in_snapshot(
-    function: Callable[..., Any], values: Sequence[Any], named: dict[str, Any], tx: sqlite3.Connection
-) -> Any:
+def _in_snapshot(function: Callable[..., Any], values: Sequence[Any], named: dict[str, Any], tx: Transaction) -> Any:
     """Read several tables as of one moment."""
     if tx.in_transaction:
         return function(tx, *values, **named)
@@ -411,14 +442,14 @@ def _in_snapshot(
         tx.execute("ROLLBACK")
 
 
-def _record(tx: sqlite3.Connection, lease: Lease, name: str, data: dict[str, Any], now: float) -> None:
+def _record(tx: Transaction, lease: Lease, name: str, data: dict[str, Any], now: float) -> None:
     row = tx.execute(_LEASE_OF, (lease.instance,)).fetchone()
     if row is not None and row[0] == lease.epoch:
         events.append(tx, lease.instance, name, now, data)
 
 
 def _end(
-    tx: sqlite3.Connection, instance_id: str, status: Status, now: float, error: ErrorInfo | None
+    tx: Transaction, instance_id: str, status: Status, now: float, error: ErrorInfo | None
 ) -> tuple[bool, list[Lease]]:
     seq, current = instances.find(tx, instance_id)
     if current in TERMINAL:
@@ -432,12 +463,12 @@ def _end(
     return True, leases
 
 
-def _overdue(tx: sqlite3.Connection, now: float) -> tuple[list[str], float | None]:
+def _overdue(tx: Transaction, now: float) -> tuple[list[str], float | None]:
     ids = [row[0] for row in tx.execute(_OVERDUE, (now,))]
     return ids, tx.execute(_NEXT_DEADLINE).fetchone()[0]
 
 
-def _unblock(tx: sqlite3.Connection, now: float, instance_id: str | None, workflow_name: str | None) -> int:
+def _unblock(tx: Transaction, now: float, instance_id: str | None, workflow_name: str | None) -> int:
     if instance_id is not None:
         seq, status = instances.find(tx, instance_id)
         numbers = [seq] if status is Status.BLOCKED else []
@@ -448,7 +479,7 @@ def _unblock(tx: sqlite3.Connection, now: float, instance_id: str | None, workfl
     return len(numbers)
 
 
-def _block_unknown(tx: sqlite3.Connection, names: frozenset[str], now: float) -> int:
+def _block_unknown(tx: Transaction, names: frozenset[str], now: float) -> int:
     count = 0
     for (name,) in tx.execute(_WAITING_NAMES).fetchall():
         if name in names:
@@ -463,12 +494,12 @@ def _block_unknown(tx: sqlite3.Connection, names: frozenset[str], now: float) ->
     return count
 
 
-def _merge_metadata(tx: sqlite3.Connection, instance_id: str, values: Sequence[tuple[str, str]]) -> None:
+def _merge_metadata(tx: Transaction, instance_id: str, values: Sequence[tuple[str, str]]) -> None:
     seq, _ = instances.find(tx, instance_id)
     instances.merge_metadata(tx, seq, values)
 
 
-def _remove(tx: sqlite3.Connection, instance_id: str) -> Lease | None:
+def _remove(tx: Transaction, instance_id: str) -> Lease | None:
     seq, status = instances.find(tx, instance_id)
     if status not in TERMINAL:
         raise InvalidTransition(
@@ -481,7 +512,7 @@ def _remove(tx: sqlite3.Connection, instance_id: str) -> Lease | None:
     return None
 
 
-def _remove_older(tx: sqlite3.Connection, before: float, limit: int) -> int:
+def _remove_older(tx: Transaction, before: float, limit: int) -> int:
     numbers = [row[0] for row in tx.execute(_OLD, (before, limit))]
     for seq in numbers:
         instances.remove(tx, seq)
@@ -489,7 +520,7 @@ def _remove_older(tx: sqlite3.Connection, before: float, limit: int) -> int:
 
 
 def _of_instance(
-    tx: sqlite3.Connection, read: Callable[..., list[Any]], instance_id: str | None, *values: Any, **named: Any
+    tx: Transaction, read: Callable[..., list[Any]], instance_id: str | None, *values: Any, **named: Any
 ) -> list[Any]:
     instance = instances.find(tx, instance_id)[0] if instance_id is not None else None
     return read(tx, *values, instance=instance, **named)

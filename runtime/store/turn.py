@@ -180,11 +180,12 @@ class LockFile:
 
 @dataclass(frozen=True, slots=True)
 class ServerNote:
-    """What the lock file tells of the server that runs, or of the one that died: then `pid` is 0."""
+    """What is noted of the server that runs, or of the one that died: then `pid` is 0. `host` is another machine's name."""
 
     pid: int
     run_dir: str | None = None
     address: str | None = None
+    host: str | None = None
 
 
 def read_note(database: str) -> ServerNote | None:

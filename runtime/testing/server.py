@@ -11,7 +11,6 @@ from typing import Any, Self
 from ..base.config import SqlitePragmas, WorkflowsConfig
 from ..base.log import get_logger
 from ..base.records import ErrorInfo, Status
-from ..child.core import plugin_connection
 from ..engine.definition import WorkflowLike
 from ..engine.plugins import Plugin, Plugins, order_plugins, resolve_plugins, set_up, tear_down
 from ..server.bus import EventBus
@@ -23,6 +22,7 @@ from ..server.scheduler import Scheduler
 from ..server.steering import WorkflowsParts
 from ..server.workflows import Workflows
 from ..store.admission import Wanted
+from ..store.core_db import plugin_connection
 from ..store.ops import Lease
 from ..store.sqlite import MemoryStore
 from .clock import ManualClock
@@ -124,7 +124,6 @@ class MemoryServer:
                 store=self._store,
                 clock=self.clock,
                 bus=self.events,
-                admit=lambda: False,
                 queued=self._queued,
                 end=self._end,
                 nudge=self._inline.nudge,

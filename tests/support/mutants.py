@@ -304,7 +304,7 @@ MUTANTS = [
     ),
     Mutant(
         "one server for a database", "G14", "runtime/server/running.py",
-        "            self._lock.serve(os.getpid())\n", "            pass\n",
+        "        self._lock.serve(os.getpid())\n", "",
         "acceptance/contract/test_life.py::test_a_second_server_in_another_process_is_refused_with_the_pid",
     ),
     # --- G15 ---

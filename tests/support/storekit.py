@@ -1,5 +1,6 @@
 """Stores in tests: instances as a server and executors make them, without either."""
 
+import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ from paddock.runtime.store.ops import Began, Ended, Lease, Op, StepBegun, StepCo
 from paddock.runtime.store.protocol import Store
 
 NOW = 1_700_000_000.0
+_NO_JOURNAL = ("paddock_schema", "paddock_server", "paddock_last_event")
 
 
 def new(ident: str, name: str = "wf", value: str = "1", **more: Any) -> NewInstance:
@@ -68,13 +70,37 @@ async def names(store: Store, **where: Any) -> list[str]:
     return [event.name for event in await store.events(0, 10_000, **where)]
 
 
-def rows(store: Any) -> dict[str, int]:
-    """Count the rows of every table of ours, in the store's own connection."""
-    tables = (
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'paddock_%' AND name <> 'paddock_schema'"
+def tables(tx: Any) -> list[str]:
+    """Return the names of the journal's tables."""
+    found = (
+        tx.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        if isinstance(tx, sqlite3.Connection)
+        else tx.execute(
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
+        )
     )
-    counts = {}
-    tx = store._writer._connection
-    for (table,) in tx.execute(tables).fetchall():
-        counts[table] = tx.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-    return counts
+    names = [row[0] for row in found]
+    return [name for name in names if name.startswith("paddock_") and name not in _NO_JOURNAL]
+
+
+_REFERENCES = """
+SELECT r.relname FROM pg_constraint c JOIN pg_class r ON r.oid = c.confrelid
+WHERE c.contype = 'f' AND c.confdeltype = 'c' AND c.conrelid = '{table}'::regclass
+"""
+
+
+def references(tx: Any) -> dict[str, list[tuple[str, str]]]:
+    """Return, for each table of the journal, the tables that it refers to and what a delete there does here."""
+    if isinstance(tx, sqlite3.Connection):
+        found = {table: tx.execute(f"PRAGMA foreign_key_list({table})").fetchall() for table in tables(tx)}
+        return {table: [(row[2], row[6]) for row in keys] for table, keys in found.items()}
+    return {table: [(row[0], "CASCADE") for row in tx.execute(_REFERENCES.format(table=table))] for table in tables(tx)}
+
+
+def rows(store: Any) -> dict[str, int]:
+    """Count the rows of every table of the journal."""
+
+    def count(tx: Any) -> dict[str, int]:
+        return {table: tx.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables(tx)}
+
+    return store._writer.call_now(count)

@@ -34,13 +34,13 @@ ALLOWED: dict[str, set[str]] = {
     "runtime.engine": {"runtime.base", "runtime.store"},
     "runtime.authoring": {"runtime.base", "runtime.store", "runtime.engine"},
     "runtime.child": _BELOW_CHILD,
-    # what a child is told, what it leaves behind, and what a process of either kind knows of its main module and its plugins'
-    # database; not how a child runs
-    "runtime.server": _BELOW_CHILD | {f"runtime.child.{name}" for name in ("spec", "output", "main_module", "core")},
+    # what a child is told, what it leaves behind, and what a process of either kind knows of its main module; not how a
+    # child runs
+    "runtime.server": _BELOW_CHILD | {f"runtime.child.{name}" for name in ("spec", "output", "main_module")},
     "runtime.http": _BELOW_CHILD | {"runtime.server"},
     # AppServer hands its services to the HTTP side, which knows nothing of AppServer
     "runtime.server.app": _BELOW_CHILD | {"runtime.server", "runtime.http", "runtime.child.main_module", ""},
-    "runtime.testing": _BELOW_CHILD | {"runtime.server", "runtime.child.core"},
+    "runtime.testing": _BELOW_CHILD | {"runtime.server"},
     "runtime.doctor": _BELOW_CHILD | {"runtime.server"},
     "runtime.cli": _RUNTIME | {"runtime.doctor", ""},
     "otel": {"runtime.server.tracing"},
