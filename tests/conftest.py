@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,10 @@ def pytest_configure(config: pytest.Config) -> None:
     The path of a Unix socket ends at 107 bytes (103 on macOS), and the usual ones (/tmp/pytest-of-somebody/pytest-12/popen-gw0/…,
     /var/folders/…) spend most of them. A temporary folder per worker also tells whose a stray file is.
     """
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # as a shell's jobs in the background have it; Ctrl-C is tried here
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = getattr(config, "workerinput", {}).get("workerid")
     if worker is None:
         base = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()

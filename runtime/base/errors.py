@@ -16,6 +16,7 @@ PaddockError
 │   ├── InvalidState
 │   ├── InvalidTransition         retry of what did not fail, cleanup of what has not ended
 │   ├── PayloadTooLarge
+│   ├── OpenTransaction           a durable call while the code itself holds the database's write lock
 │   ├── ConcurrencyLimitReached
 │   ├── ConfigError
 │   │   └── LimitNotEnforceable    a limit that this machine cannot enforce, at register()
@@ -74,6 +75,7 @@ __all__ = [
     "MachineError",
     "NonDeterminismError",
     "NotSerializable",
+    "OpenTransaction",
     "OutcomeError",
     "PaddockError",
     "PayloadTooLarge",
@@ -140,7 +142,13 @@ class InstanceIdConflict(UsageError):
 
 
 class InvalidInput(UsageError):
-    """An input that fails its schema."""
+    """An input that fails its schema.
+
+    Attributes:
+        fields: where it does not fit and why, in pairs; empty where that is not known field by field.
+    """
+
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 class NotSerializable(InvalidInput):
@@ -148,11 +156,23 @@ class NotSerializable(InvalidInput):
 
 
 class InvalidSignal(UsageError):
-    """A signal that the awaited schema refuses, or that nobody can receive any more."""
+    """A signal that the awaited schema refuses, or that nobody can receive any more.
+
+    Attributes:
+        fields: where it does not fit and why, in pairs; empty where that is not known field by field.
+    """
+
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 class InvalidState(UsageError):
-    """An update of a state machine's data that its model refuses; the message names the field."""
+    """An update of a state machine's data that its model refuses; the message names the field.
+
+    Attributes:
+        fields: where it does not fit and why, in pairs; empty where that is not known field by field.
+    """
+
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 class InvalidTransition(UsageError):
@@ -175,6 +195,10 @@ class PayloadTooLarge(UsageError):
         )
         self.size = size
         self.limit = limit
+
+
+class OpenTransaction(UsageError):
+    """A durable call that could never be acknowledged: the code that waits for it holds a write transaction on the database itself."""
 
 
 class ConcurrencyLimitReached(UsageError):

@@ -10,16 +10,17 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic_core
 from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
-from .errors import InvalidInput, InvalidWorkflow, NotSerializable, PayloadTooLarge
+from .errors import InvalidInput, InvalidSignal, InvalidState, InvalidWorkflow, NotSerializable, PayloadTooLarge
 from .round_trip import find_secret, holds_secrets, round_trip_fault
 
-__all__ = ["ANY", "Schema", "describe_validation", "plain_json", "to_json"]
+__all__ = ["ANY", "Schema", "describe_validation", "plain_json", "to_json", "unfit"]
 
+Unfit = TypeVar("Unfit", InvalidInput, InvalidSignal, InvalidState)
 DEFAULT_MAX_PAYLOAD = 4 * 2**20
 _NO_NAN = "{} holds NaN or an infinity, which JSON has not; use None or text"
 _NO_SECRETS = (
@@ -27,6 +28,7 @@ _NO_SECRETS = (
     "and look the secret up in a step, or put it into a plugin's config"
 )
 _MASK = b"**********"
+_MOST_FIELDS = 20
 _PLAIN: TypeAdapter[Any] = TypeAdapter(Any)
 
 
@@ -104,6 +106,16 @@ def describe_validation(error: ValidationError) -> str:
         parts.append(f"{where}: {told}" if where else told)
     more = error.error_count() - len(parts)
     return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
+
+
+def unfit(kind: type[Unfit], what: str, error: ValidationError) -> Unfit:
+    """Return an error of ours that says what pydantic found, with the fields as data; `what` begins its message."""
+    made = kind(f"{what}: {describe_validation(error)}")
+    made.fields = tuple(
+        (".".join(map(str, item["loc"])), str(item["msg"]).removeprefix("Value error, "))
+        for item in error.errors(include_url=False, include_input=False, include_context=False)[:_MOST_FIELDS]
+    )
+    return made
 
 
 @functools.lru_cache(maxsize=4096)
@@ -198,7 +210,7 @@ class Schema:
         try:
             return self.adapter().validate_json(text, strict=strict)
         except ValidationError as error:
-            raise InvalidInput(f"{what} does not fit {self.name}: {describe_validation(error)}") from None
+            raise unfit(InvalidInput, f"{what} does not fit {self.name}", error) from None
 
     @property
     def name(self) -> str:

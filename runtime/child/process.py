@@ -36,6 +36,7 @@ from ..engine.writer import JournalWriter
 from ..store.database import Database
 from ..store.journal import Journal
 from ..store.ops import Began, Ended, Lease, Suspended
+from ..store.own_lock import holds_write_lock, roll_back
 from ..store.schemes import database_of
 from ..store.sqlite import SqlStore
 from .confine import bound_memory, confine
@@ -249,8 +250,11 @@ class _Child:
             monitor=self._pulse,
             queued=self._lifeline.queued,
         )
-        # a plugin's open transaction ends on this loop: who waits for its lock here would wait for ever
+        # a plugin's open transaction ends on this loop: who waits for its lock here would hold it up
         writer.direct = lambda: execution.quiet and not core.db.opened
+        writer.stuck = lambda: execution.waits_for_commit() and holds_write_lock(self._database.url)
+        writer.let_go = lambda: roll_back(self._database.url)
+        writer.patience = self._spec.pragmas.busy_timeout
         execution.draining = self._draining
         frame = Frame(execution, core, plugins, core.logger, None, {})
         began = Began(

@@ -126,6 +126,7 @@ def _parts(database: Database, store: SqlStore) -> WorkflowsParts:
         store=store,
         clock=SystemClock(),
         bus=EventBus(store),
+        admit=lambda: False,
         queued=_ignore,
         end=end,
         nudge=_ignore,

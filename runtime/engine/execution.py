@@ -15,33 +15,33 @@ import contextlib
 import inspect
 import re
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
-from ..base.causes import Cause
 from ..base.clock import Clock
-from ..base.errors import PaddockError, StepFailed, StepTimeout, WaitTimeout
+from ..base.errors import OpenTransaction, PaddockError, StepFailed, WaitTimeout
 from ..base.probes import reach
 from ..base.records import ErrorInfo
 from ..base.values import Schema
 from ..store.journal import Journal, StepRow
 from ..store.ops import Progress, StepBegun, StepCompleted, StepRetrying
 from ..store.ops import StepFailed as StepFailedOp
-from . import tracing
 from .chunks import Chunks
 from .failure import STOPPED, cannot_get_better, contain, describe_error, recorded_error, recorded_failure
 from .flow_tasks import FlowTasks
 from .replay import VALUE_KINDS, Replay
 from .retry import next_delay
-from .standing import standing
-from .step_call import CURRENT_STEP, GiveBack, Monitor, StepCall, Unwatched
+from .step_call import GiveBack, Monitor, StepCall, Unwatched
 from .suspension import Suspension
+from .tries import outran, run_try, runs_on
 from .writer import JournalWriter
 
 __all__ = ["Execution"]
 
 _TURN_SECONDS = 0.003
+_PAUSED = "it is paused"
 
 
 class Execution:
@@ -92,6 +92,7 @@ class Execution:
         self.signals_taken: set[int] = set()
         self.tasks = FlowTasks()
         self.replay = Replay(journal, self.tasks, self.monitor.caught_up, frontier)
+        writer.paused = self._pause
         self.suspension = Suspension(self.tasks, writer, clock, suspend_after, quiet)
         self.chunks = Chunks(writer, first=not journal.executions)
         self._killable = killable
@@ -109,6 +110,28 @@ class Execution:
     def quiet(self) -> bool:
         """Tell whether this instance has nothing to do but to wait for its next commit."""
         return not self.suspension.running and not self.strands
+
+    def _pause(self) -> None:
+        self.draining = self.draining or _PAUSED
+
+    def boundary(self) -> None:
+        """Stop here where the process is to end: nothing is under way.
+
+        Raises:
+            GiveBack: it is.
+        """
+        if self.draining is not None:
+            raise GiveBack(self.draining)
+
+    def waits_for_commit(self) -> bool:
+        """Tell whether everything in this instance, its handlers included, waits for its next commit."""
+        waiting = self.writer.waiting
+        tries = {id(one) for one in waiting.values() if one is not None}
+        return (
+            bool(waiting)
+            and len(tries) >= self.suspension.running
+            and not self.tasks.busy({*waiting, self.writer.task})
+        )
 
     def key(self, scope: str, name: str) -> str:
         """Hand out the journal key of the next use of `name` within `scope` (a path that ends with a slash, or empty)."""
@@ -166,7 +189,7 @@ class Execution:
         elif row.failures and row.deadline_at is None and call.timeout is not None:
             # its process was ended because it outran its timeout (see `admission.py`): that was a try like any other
             facts = {**recorded_error(row).facts, "attempt": row.attempts}
-            await self._after_failure(call, row, _Overtime(call, facts=facts))
+            await self._after_failure(call, row, outran(call, facts))
 
     def recorded(self, row: StepRow, output: Schema) -> Any:
         """Return a completed step's result from the journal.
@@ -177,19 +200,21 @@ class Execution:
         return self.replay.decode(output, row.output or "null", f"the recorded output of step {row.key!r}", row.key)
 
     async def _try(self, call: StepCall, row: StepRow) -> Any:
-        if self.draining is not None:
-            raise GiveBack(self.draining)
+        self.boundary()
         row.attempts += 1
         row.status = "running"
         self.chunks.again(call.key)
         deadline = None if call.timeout is None else self.clock.now() + call.timeout
-        self.writer.add(StepBegun(call.key, call.name, call.kind, row.attempts, call.input, deadline))
-        await self.writer.flush()
+        begun = StepBegun(call.key, call.name, call.kind, row.attempts, call.input, deadline, boundary=True)
+        try:
+            await self.begin(begun)
+        except OpenTransaction as error:
+            await self.fail(row, error)
         await self._let_others()
         reach("child.step.begun")
         try:
             async with self.working(call.key, call.name, row.attempts, call.timeout):
-                value = await self._attempt(call, row.attempts)
+                value = await run_try(call, row.attempts, self.journal, self.monitor, self.cancel_grace)
             text = call.output.encode(value, f"the output of step {call.key!r}", self.max_payload)
             result = call.output.decode(text, f"the output of step {call.key!r}")
         except Exception as error:  # noqa: BLE001  every failure of a handler is the step's
@@ -197,6 +222,17 @@ class Execution:
         reach("child.step.returned")
         self.complete(row, text)
         return result
+
+    async def begin(self, begun: StepBegun) -> None:
+        """Let a step begin, once that is committed.
+
+        Raises:
+            GiveBack: the instance was paused before.
+        """
+        self.writer.add(begun)
+        await self.writer.flush()
+        if self.writer.has_refused(begun):
+            raise GiveBack(_PAUSED)
 
     async def _let_others(self) -> None:
         """Give the loop a turn now and then, also where the user's code never does: a cancel and the heartbeat wait for one."""
@@ -262,39 +298,6 @@ class Execution:
         percent = min(100.0, round(100 * done / self.total_steps, 1)) if self.total_steps else 0.0
         return Progress(percent, done, self.total_steps, current)
 
-    async def _attempt(self, call: StepCall, attempt: int) -> Any:
-        """Run one try; one with a timeout in a task of its own, so that it can be left behind."""
-        token = CURRENT_STEP.set((call.name, attempt))
-        journal = self.journal
-        try:
-            with tracing.current(journal.id, journal.metadata, tracing.attempt_span(journal.id, call.key, attempt)):
-                if call.timeout is None:
-                    return await contain(call.run(attempt), GiveBack)
-                task = asyncio.ensure_future(contain(call.run(attempt), GiveBack))
-        finally:
-            CURRENT_STEP.reset(token)
-        try:
-            await asyncio.wait({task}, timeout=call.timeout)
-        except asyncio.CancelledError:
-            await self._stop(task)
-            raise
-        if task.done():
-            return task.result()
-        stack = standing(task) if call.stoppable else self.monitor.stacks()
-        self.monitor.step_begun(
-            call.key, call.name, attempt, None
-        )  # the cancel's grace counts from here, not the deadline
-        stopped = await self._stop(task) if call.stoppable else False
-        raise _Overtime(call, stopped=stopped, facts={"cause": Cause.STEP_TIMEOUT, "attempt": attempt, "stack": stack})
-
-    async def _stop(self, task: asyncio.Future[Any]) -> bool:
-        """Cancel a handler and give it `cancel_grace` to clean up; tell whether it ended."""
-        task.cancel()
-        await asyncio.wait({task}, timeout=self.cancel_grace)
-        if task.done() and not task.cancelled():
-            task.exception()  # seen: the timeout or the cancel is what counts
-        return task.done()
-
     async def _failed_try(self, call: StepCall, row: StepRow, error: Exception) -> Any:
         row.failures += 1
         return await self._after_failure(call, row, error)
@@ -331,6 +334,7 @@ class Execution:
         info = describe_error(error, row.key)
         row.status, row.error = "failed", info.model_dump_json()
         self.writer.add(StepFailedOp(row.key, row.name, row.kind, info, row.failures, row.attempts))
+        traceback.clear_frames(error.__traceback__)  # what its code held open (a transaction) ends with it
         await self._leave_if_stuck(error)
         if isinstance(error, WaitTimeout):
             error.paddock_step = row.key
@@ -360,7 +364,7 @@ class Execution:
 
     async def _leave_if_stuck(self, error: Exception) -> None:
         """Give the process back when a timed-out handler still runs in it: only the process's end stops that one."""
-        if isinstance(error, _Overtime) and not error.stopped and self._killable:
+        if self._killable and runs_on(error):
             await self.writer.flush()
             raise GiveBack(str(error))
 
@@ -382,13 +386,6 @@ class Execution:
 async def _computed(compute: Callable[[], Any]) -> Any:
     value = compute()
     return await value if inspect.isawaitable(value) else value
-
-
-class _Overtime(StepTimeout):
-    def __init__(self, call: StepCall, *, facts: dict[str, Any], stopped: bool = True) -> None:
-        super().__init__(f"step {call.key!r} took longer than {call.timeout:g}s")
-        self.stopped = stopped
-        self.facts = facts
 
 
 _AGAIN = object()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from dataclasses import dataclass
 from enum import Enum
 
-from ..base.errors import InterruptError, InvalidInput, LeaseLost, NonDeterminismError
+from ..base.errors import InterruptError, InvalidInput, LeaseLost, NonDeterminismError, OpenTransaction
 from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
 from ..base.values import Schema
@@ -56,7 +57,7 @@ async def execute(definition: Definition, frame: Frame, began: Began) -> Outcome
         last, outcome = await _run(definition, frame)
         if last is not None:
             execution.writer.add(last)
-        await execution.writer.flush()
+        await _acknowledged(execution)
     except LeaseLost as error:
         return Outcome(OutcomeKind.LOST, reason=str(error))
     finally:
@@ -64,6 +65,15 @@ async def execute(definition: Definition, frame: Frame, began: Began) -> Outcome
     if outcome.kind is OutcomeKind.ENDED:
         reach("child.ended")
     return outcome
+
+
+async def _acknowledged(execution: Execution) -> None:
+    """Wait for the last commit, also where the code has ended without ending its transaction on the database."""
+    try:
+        await execution.writer.flush()
+    except OpenTransaction:
+        execution.writer.let_go()
+        await execution.writer.flush()
 
 
 async def _run(definition: Definition, frame: Frame) -> tuple[Op | None, Outcome]:
@@ -134,6 +144,7 @@ def _blocked(error: NonDeterminismError) -> tuple[Op, Outcome]:
 
 def _failed(error: BaseException) -> tuple[Op, Outcome]:
     info: ErrorInfo = describe_error(error, getattr(error, "paddock_step", None))
+    traceback.clear_frames(error.__traceback__)  # what the code held open (a transaction) ends with it
     return Ended(Status.FAILED, error=info), Outcome(OutcomeKind.ENDED, Status.FAILED)
 
 

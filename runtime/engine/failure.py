@@ -7,7 +7,16 @@ import traceback
 from collections.abc import Awaitable
 from typing import Any
 
-from ..base.errors import InterruptError, InvalidInput, OutcomeError, PaddockError, StepFailed, StepTimeout, WaitTimeout
+from ..base.errors import (
+    InterruptError,
+    InvalidInput,
+    OpenTransaction,
+    OutcomeError,
+    PaddockError,
+    StepFailed,
+    StepTimeout,
+    WaitTimeout,
+)
 from ..base.records import ErrorInfo
 from ..base.values import Schema
 from ..store.journal import StepRow
@@ -105,7 +114,7 @@ def given(schema: Schema, text: str, what: str) -> Any:
 
 def cannot_get_better(error: BaseException) -> bool:
     """Tell whether another try would come to the same."""
-    return isinstance(error, _UnfitInput)
+    return isinstance(error, _UnfitInput | OpenTransaction)
 
 
 def was_stopped(row: StepRow) -> bool:

@@ -18,7 +18,7 @@ import contextlib
 import contextvars
 import functools
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 __all__ = ["FlowTasks"]
@@ -111,9 +111,9 @@ class FlowTasks:
         """Tell whether the code is in more than one task."""
         return len(self._members()) > 1
 
-    def busy(self) -> bool:
-        """Tell whether any task works: it neither waits for something durable nor for tasks that do."""
-        return self.threads > 0 or self._any_works(self._waiting)
+    def busy(self, idle: Iterable[asyncio.Task[Any] | None] = ()) -> bool:
+        """Tell whether any task but the `idle` ones works: it neither waits for something durable nor for tasks that do."""
+        return self.threads > 0 or self._any_works(self._waiting.union(idle))
 
     def replays(self) -> bool:
         """Tell whether any task may still come to what the journal holds: it works, and has not come to an end of its replay."""

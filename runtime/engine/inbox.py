@@ -28,7 +28,7 @@ from ..base.errors import (
 )
 from ..base.ids import new_id
 from ..base.records import TERMINAL, ErrorInfo, Status
-from ..base.values import Schema, describe_validation, plain_json
+from ..base.values import Schema, plain_json, unfit
 from ..store.journal import StepRow
 from ..store.ops import ChildStarted, Logged, SignalTaken, StepBegun, StepWaiting
 from ..store.signals import ChildOutcome
@@ -82,12 +82,14 @@ def check_signal(name: str, description: str | None, payload: str) -> None:
         else:
             jsonschema.validate(plain_json(payload), wanted["schema"])
     except ValidationError as error:
-        raise InvalidSignal(f"signal {name!r} does not fit {kind.__name__}: {describe_validation(error)}") from None
+        raise unfit(InvalidSignal, f"signal {name!r} does not fit {kind.__name__}", error) from None
     except jsonschema.ValidationError as error:
         where = ".".join(map(str, error.absolute_path))
-        raise InvalidSignal(
+        refused = InvalidSignal(
             f"signal {name!r} does not fit what is awaited: {where + ': ' if where else ''}{error.message}"
-        ) from None
+        )
+        refused.fields = ((where, error.message),)
+        raise refused from None
 
 
 def _loaded(path: str | None) -> Any:

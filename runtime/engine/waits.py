@@ -88,6 +88,7 @@ async def _poll(execution: Execution, call: PollCall, row: StepRow, end: float |
     while True:
         if row.wake_at is not None:
             await execution.suspension.park(row.wake_at)
+        execution.boundary()
         await execution.writer.flush()
         token = CURRENT_STEP.set((call.name, row.poll_count + 1))
         try:

@@ -3,19 +3,33 @@
 A step's end and the next step's beginning fall into the same turn, so they are one transaction; branches that run side by side share
 commits. Nothing that the outside can see (a handler's first line, the process's exit) happens before the commit that it stands on:
 the engine awaits `flush` there, and only there.
+
+A commit waits for the database's write lock as long as it takes. Where code of this very instance holds that lock and waits for the
+commit, it would wait for ever: such a wait is ended with an `OpenTransaction`, so that the code can end its transaction. The commit
+itself goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 
 from ..base.clock import Clock
+from ..base.errors import OpenTransaction
 from ..base.probes import reach
-from ..store.ops import Lease, Op
-from ..store.protocol import JournalStore
+from ..store.journal import PauseWanted
+from ..store.ops import Lease, Op, StepBegun
+from ..store.protocol import JournalStore, WouldWait
+from .step_call import CURRENT_STEP
 
 __all__ = ["JournalWriter"]
+
+_SOON = 0.25
+_HELD = (
+    "the code of this instance holds a write transaction on Paddock's database while it waits for a durable call, which waits for that "
+    "transaction: commit it before the call, make it within a step, or keep your tables in a file of their own"
+)
 
 
 class JournalWriter:
@@ -23,6 +37,11 @@ class JournalWriter:
 
     Attributes:
         direct: asked before each commit whether this thread may wait for it, which saves two switches of threads.
+        stuck: asked after `patience` seconds of a commit whether it waits for code that waits for it; None where nobody can tell.
+        let_go: called where the instance's code is over and has left its transaction open.
+        task: the one that commits, while one does.
+        paused: called once where the instance is to pause before a step that would begin.
+        waiting: the tasks that wait for a commit, each with the try of a step that it belongs to.
 
     Args:
         store: where to.
@@ -50,9 +69,16 @@ class JournalWriter:
         self._later: list[Op] = []
         self._next: asyncio.Future[None] | None = None
         self._current: asyncio.Future[None] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self._kicked = False
+        self._timer: asyncio.TimerHandle | None = None
         self.direct: Callable[[], bool] = lambda: False
+        self.stuck: Callable[[], bool] | None = None
+        self.paused: Callable[[], None] = lambda: None
+        self._refused: list[Op] = []
+        self.let_go: Callable[[], None] = lambda: None
+        self.patience = 5.0
+        self.waiting: dict[asyncio.Task[object] | None, object] = {}
         self.broken: BaseException | None = None
 
     def add(self, op: Op) -> None:
@@ -78,24 +104,29 @@ class JournalWriter:
         Raises:
             LeaseLost: this executor was replaced, or its instance has ended.
             DatabaseUnavailable: the fate of the last commit is unknown; the process must end and read again.
+            OpenTransaction: the code that waits holds the write lock itself.
         """
         if self.broken is not None:
             raise self.broken
-        if self._pending and self._task is None and self.direct():
+        if self._pending and self.task is None and self.direct():
             self._kick()
             if self.broken is not None:
                 raise self.broken
-            return
+        awaited = self._current
         if self._pending:
-            if self._next is None:
-                self._next = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._next)
-        elif self._current is not None:
-            await asyncio.shield(self._current)
+            awaited = self._next = self._next or asyncio.get_running_loop().create_future()
+        if awaited is None:
+            return
+        task = asyncio.current_task()
+        self.waiting[task] = CURRENT_STEP.get()
+        try:
+            await asyncio.shield(awaited)
+        finally:
+            self.waiting.pop(task, None)
 
     def _kick(self) -> None:
         self._kicked = False
-        if self._task is not None or not self._pending or self.broken is not None:
+        if self.task is not None or not self._pending or self.broken is not None:
             self._refuse()
             return
         if self._before is not None:
@@ -103,47 +134,87 @@ class JournalWriter:
         batch, self._pending = self._pending, []
         self._current = self._next or asyncio.get_running_loop().create_future()
         self._next = None
-        if self.direct():
-            self._commit_now(batch, self._current)
-        else:
-            self._task = asyncio.create_task(self._commit(batch, self._current), name="paddock-commit")
+        if not self.direct() or not self._commit_now(batch):
+            self.task = asyncio.create_task(self._commit(batch), name="paddock-commit")
 
-    def _commit_now(self, batch: list[Op], done: asyncio.Future[None]) -> None:
-        """Commit in this thread: nothing in this process could use the loop meanwhile."""
+    def _commit_now(self, batch: list[Op]) -> bool:
+        """Commit in this thread, for nothing in this process could use the loop meanwhile; False where that would have to wait."""
         try:
             event_id = self.store.commit_now(self.lease, batch, self._clock.now())
+        except WouldWait:
+            return False
+        except PauseWanted:
+            return False  # the other way knows what to do
         except BaseException as error:  # noqa: BLE001  handed to whoever waits for the commit
-            self._break(done, error)
+            self._break(error)
         else:
-            self._settled(done, event_id)
-        finally:
-            self._current = None
+            self._settled(event_id)
+        self._current = None
+        return True
 
-    async def _commit(self, batch: list[Op], done: asyncio.Future[None]) -> None:
+    async def _commit(self, batch: list[Op]) -> None:
+        if self.stuck is not None:
+            self._look_later(self.patience)
         try:
-            event_id = await self.store.commit(self.lease, batch, self._clock.now())
+            try:
+                event_id = await self.store.commit(self.lease, batch, self._clock.now())
+            except PauseWanted:
+                event_id = await self.store.commit(self.lease, self._held_back(batch), self._clock.now())
         except BaseException as error:  # noqa: BLE001  handed to whoever waits for the commit
-            self._break(done, error)
+            self._break(error)
         else:
-            self._settled(done, event_id)
+            self._settled(event_id)
         finally:
-            self._task = self._current = None
+            if self._timer is not None:
+                self._timer.cancel()
+            self.task = self._current = None
             if self._pending:
                 self._kick()
 
-    def _break(self, done: asyncio.Future[None], error: BaseException) -> None:
-        self.broken = error
-        done.set_exception(error)
-        done.exception()  # seen: nobody need be waiting
+    def _held_back(self, batch: list[Op]) -> list[Op]:
+        """Return a batch without the steps that would begin: the pause comes before them."""
+        self._refused = [op for op in batch if isinstance(op, StepBegun) and op.boundary]
+        self.paused()
+        return [op for op in batch if op not in self._refused]
 
-    def _settled(self, done: asyncio.Future[None], event_id: int) -> None:
+    def has_refused(self, op: Op) -> bool:
+        """Tell whether a step did not begin, because a pause came before it."""
+        return any(one is op for one in self._refused)
+
+    def _look_later(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """End the waits for a commit that waits for those who wait."""
+        if self.stuck is None or not self.stuck():
+            self._look_later(self.patience)
+            return
+        gc.collect()  # up to Python 3.11 a connection that was dropped, its transaction open, lies in a cycle with its own cache
+        if self.stuck():
+            for future in (self._current, self._next):
+                if future is not None:
+                    _end(future, OpenTransaction(_HELD))
+            self._current, self._next = asyncio.get_running_loop().create_future(), None
+        self._look_later(_SOON)
+
+    def _break(self, error: BaseException) -> None:
+        self.broken = error
+        if self._current is not None:
+            _end(self._current, error)
+
+    def _settled(self, event_id: int) -> None:
         reach("child.commit.after")
-        done.set_result(None)
+        if self._current is not None:
+            self._current.set_result(None)
         self._committed(event_id)
 
     def _refuse(self) -> None:
         """Wake who waits for a commit that will not come."""
         if self.broken is not None and self._next is not None:
-            self._next.set_exception(self.broken)
-            self._next.exception()
+            _end(self._next, self.broken)
             self._next = None
+
+
+def _end(future: asyncio.Future[None], error: BaseException) -> None:
+    future.set_exception(error)
+    future.exception()  # seen: nobody need be waiting

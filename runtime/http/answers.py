@@ -269,6 +269,7 @@ class Detail(Answer):
     kills: list[Kill]
     can: dict[str, bool]
     style: str | None
+    state: Any
     state_schema: dict[str, Any] | None
     history_truncated: bool
     last_event_id: int
@@ -461,4 +462,5 @@ class Stacks(Answer):
 
     id: str
     pid: int
-    stacks: str | None
+    taken_at: datetime
+    stacks: str

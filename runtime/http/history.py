@@ -10,11 +10,11 @@ from ..authoring.machine_host import UPDATES
 from ..base.clock import as_datetime
 from ..base.records import TERMINAL, Status
 from ..base.values import plain_json
-from ..store.browse import Row
+from ..store.browse import MachineData, Row
 from .answers import Run, Try, Wait
 from .shapes import error_info, short_error
 
-__all__ = ["Pressure", "abilities", "runs_of", "tries_of", "waits_of"]
+__all__ = ["Pressure", "abilities", "current_data", "runs_of", "tries_of", "waits_of"]
 
 _BEGINS = frozenset({"workflow.started", "workflow.resumed"})
 _OUTCOMES = {
@@ -157,6 +157,19 @@ def wait_schema(description: str | None) -> dict[str, Any] | None:
     return plain_json(description)["schema"] if description else None
 
 
+def current_data(found: MachineData, given: str | None) -> dict[str, Any]:
+    """Return a state machine's data: those of its last transition, or its input, with the updates from outside since then."""
+    data: dict[str, Any] = (
+        plain_json(found.transition)["data"] if found.transition else plain_json(given or "null") or {}
+    )
+    for taken in found.taken:
+        for patch in plain_json(taken):
+            data |= patch
+    for patch in found.kept:
+        data |= plain_json(patch)
+    return data
+
+
 def abilities(row: Row, style: str | None, *, known: bool) -> dict[str, bool]:
     """Return what can be done to an instance now, by the word of the call."""
     status = Status(row["status"])
@@ -170,4 +183,5 @@ def abilities(row: Row, style: str | None, *, known: bool) -> dict[str, bool]:
         "unpause": status is Status.PAUSED,
         "cleanup": not alive,
         "update_state": alive and style == "machine",
+        "stacks": status is Status.RUNNING and row["pid"] is not None and bool(row["isolated"]),
     }

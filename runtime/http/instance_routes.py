@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import sqlite3
+import json
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from starlette.responses import Response
 
 from ..authoring.machine import MachineDefinition
+from ..authoring.machine_host import UPDATES
 from ..authoring.outline import json_schema, style_of
 from ..base.clock import as_datetime
-from ..base.errors import InstanceNotFound
+from ..base.errors import InstanceNotFound, MachineError
 from ..base.records import ACTIVE, TERMINAL, Status
 from ..server.registry import Registered
 from ..store import browse
 from ..store.browse import Row
+from ..store.transaction import Transaction
 from . import answers
-from .history import Pressure, abilities, runs_of, tries_of, wait_schema, waits_of
+from .history import Pressure, abilities, current_data, runs_of, tries_of, wait_schema, waits_of
 from .operation import Operation, empty, reply
 from .problems import Problem
 from .requests import Call, DetailQuery, InstancesQuery, PayloadQuery
 from .served import Served
-from .shapes import child, error_info, kill, summary, summary_fields, value
+from .shapes import LONG, child, error_info, kill, summary, summary_fields, value
 from .workflow_routes import registered
 
 __all__ = ["OPERATIONS", "statuses", "total_steps"]
@@ -75,7 +78,7 @@ async def get_instance(call: Call) -> Response:
     return reply(_detail(served, found, known, short=call.query.values == "short"))
 
 
-def _gather(tx: sqlite3.Connection, ident: str) -> dict[str, Any]:
+def _gather(tx: Transaction, ident: str) -> dict[str, Any]:
     """Read everything about an instance, as of one moment."""
     row = browse.instance(tx, ident)
     seq = row["seq"]
@@ -95,6 +98,7 @@ def _gather(tx: sqlite3.Connection, ident: str) -> dict[str, Any]:
         "parent": parent,
         "children": browse.children(tx, ident, _CHILDREN),
         "signals": browse.signals(tx, seq, _SIGNALS),
+        "data": browse.machine_data(tx, seq, UPDATES),
         "metadata": browse.metadata(tx, seq),
         "input": browse.payload(tx, ident, "input"),
         "output": browse.payload(tx, ident, "output"),
@@ -122,10 +126,18 @@ def _detail(served: Served, found: dict[str, Any], known: Registered | None, *, 
         kills=[kill(one) for one in found["kills"]],
         can=abilities(row, style, known=known is not None),
         style=style,
+        state=_state(found, short=short) if style == "machine" else None,
         state_schema=_state_schema(known),
         history_truncated=found["more"],
         last_event_id=row["last_event_id"],
     )
+
+
+def _state(found: dict[str, Any], *, short: bool) -> Any:
+    """Return a machine's data as far as its journal tells: what a state has changed shows when it has gone on to the next."""
+    data = current_data(found["data"], found["input"])
+    text = json.dumps(data, ensure_ascii=False)
+    return value(text, short=True) if short and len(text) > LONG else data
 
 
 def _state_schema(known: Registered | None) -> dict[str, Any] | None:
@@ -192,6 +204,17 @@ async def delete_instance(call: Call) -> Response:
     return empty()
 
 
+async def stacks(call: Call) -> Response:
+    """Return what the threads of a running instance's process are doing just now."""
+    try:
+        found = await call.served.stacks(call.id)
+    except MachineError as error:
+        if type(error) is not MachineError:
+            raise
+        raise Problem(409, "NoStacks", str(error)) from None  # of the process that was asked for: the caller may know
+    return reply(answers.Stacks(id=call.id, pid=found.pid, taken_at=datetime.now(UTC), stacks=found.text))
+
+
 OPERATIONS = (
     Operation(
         "GET",
@@ -230,5 +253,14 @@ OPERATIONS = (
         query=PayloadQuery,
         answers={200: Any},
         errors=(404,),
+    ),
+    Operation(
+        "GET",
+        "/api/instances/{id}/stacks",
+        "getStacks",
+        "See what a running instance's threads are doing just now",
+        stacks,
+        answers={200: answers.Stacks},
+        errors=(404, 409),
     ),
 )

@@ -32,6 +32,12 @@ _STATUS: tuple[tuple[type[errors.PaddockError], int], ...] = (
     (errors.OutcomeError, 424),
     (errors.MachineError, 503),
 )
+#: Where in the body stands what did not fit.
+_PLACES: dict[type[errors.PaddockError], str] = {
+    errors.InvalidInput: "body.input",
+    errors.InvalidSignal: "body.payload",
+    errors.InvalidState: "body",
+}
 _MACHINE = {
     "ServerNotRunning": "the server is not running, or is about to stop; instances go on at its next start",
     "DatabaseUnavailable": "the database cannot be used now; nothing was changed. Try again later",
@@ -105,6 +111,10 @@ def _ours(error: errors.PaddockError) -> Problem:
             # without its stacks: who runs a workflow need not be who operates the server
             "error": error.error.model_dump(mode="json", include={"type", "message", "step"}) if error.error else None,
         }
+    fields = getattr(error, "fields", ())
+    if fields:
+        place = _PLACES[next(kind for kind in _PLACES if isinstance(error, kind))]
+        more["errors"] = [{"where": f"{place}.{where}".rstrip("."), "message": message} for where, message in fields]
     return Problem(status, code, str(error), **more)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..base.config import WorkflowsConfig
 from ..server.bus import EventBus
 from ..server.logs import Logs
+from ..server.stacks import Stacks
 from ..server.workflows import Workflows
 from ..store.sqlite import SqlStore
 
@@ -28,6 +29,7 @@ class Served:
     logs: Logs
     store: Callable[[], SqlStore]
     processes: Callable[[], Awaitable[list[dict[str, Any]]]]
+    stacks: Callable[[str], Awaitable[Stacks]]
     health: Callable[[], Awaitable[dict[str, Any]]]
     settings: WorkflowsConfig
     database: str

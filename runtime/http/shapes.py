@@ -13,6 +13,7 @@ from ..store.browse import Row
 from .answers import Child, Kill, Short, Summary
 
 __all__ = [
+    "LONG",
     "child",
     "error_info",
     "kill",

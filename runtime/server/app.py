@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from ..base.clock import Clock, SystemClock
 from ..base.config import WatchdogConfig, WorkflowsConfig
+from ..base.duration import DurationLike, parse_duration
 from ..base.errors import ConfigError, ServerNotRunning
 from ..base.values import plain_json, to_json
 from ..child.main_module import MAIN_ALIAS
@@ -25,6 +26,7 @@ from .logs import Logs
 from .running import RunningServer
 from .settings import LentStore, ServerSettings
 from .signalled import Farewell, reexecute, serve_until_signalled
+from .stacks import Stacks, holder, stacks_of
 from .workflows import Workflows
 
 if TYPE_CHECKING:
@@ -241,6 +243,7 @@ class AppServer:
             logs=self.logs,
             store=self._lent.opened,
             processes=self.processes,
+            stacks=self.stacks,
             health=self.health,
             settings=self._settings,
             database=self._database.label,
@@ -259,6 +262,20 @@ class AppServer:
         if self._running is None:
             return []
         return await asyncio.to_thread(self._running.processes)
+
+    async def stacks(self, id: str, *, timeout: DurationLike = 3.0) -> Stacks:
+        """Return what all threads of a running instance's process are doing, in the words of a traceback; it goes on undisturbed.
+
+        Raises:
+            InstanceNotFound: there is no such instance.
+            InvalidTransition: it has no process of its own now.
+            MachineError: its process has only begun, is dead, or does not answer within `timeout`.
+        """
+        store, running = self._lent.opened(), self._running
+        if running is None:
+            raise ServerNotRunning("the server is not started")
+        found = await store.view(holder, id)
+        return await asyncio.to_thread(stacks_of, found, running.run_dir.path, parse_duration(timeout))
 
     async def health(self) -> dict[str, Any]:
         """Return `{"ok": bool, "problems": {part: what is wrong}}`."""

@@ -34,6 +34,7 @@ _BATCH = 256
 _QUEUE = 64
 _LOOK_AT_LEAST = 1.0
 _LAST_MOMENT = 0.2
+_LONGEST_REST = 0.005
 
 Handler = Callable[[Event], Any]
 _log = get_logger("paddock.events")
@@ -200,20 +201,25 @@ class EventBus:
         self._wake.set()
 
     async def _pump(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_AT_LEAST):
                     await self._wake.wait()
             self._wake.clear()
+            began = loop.time()
             try:
                 while await self._publish():  # noqa: ASYNC110  a turn for the others between two batches, not a wait
                     await asyncio.sleep(0)
                 self.trouble = None
-            except MachineError as error:
+            except Exception as error:  # noqa: BLE001  whatever it is: without the pump nobody hears anything
+                told = str(error) if isinstance(error, MachineError) else repr(error)
                 if self.trouble is None:
-                    _log.error("events cannot be read; they come when they can", error=str(error))
-                self.trouble = str(error)
+                    _log.error("events cannot be read; they come when they can", error=told)
+                self.trouble = told
                 await asyncio.sleep(_LOOK_AT_LEAST)
+            # each look costs about the same, however little it finds: where many commit, it finds more after a rest
+            await asyncio.sleep(min(loop.time() - began, _LONGEST_REST))
 
     async def _publish(self) -> bool:
         """Publish one batch; return whether there may be more."""

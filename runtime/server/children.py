@@ -18,7 +18,7 @@ from ..child.spec import EXIT_GIVEN_BACK, EXIT_LOST_GROUND, EXIT_ORPHANED, EXIT_
 from ..store.admission import Death, Held
 from ..store.ops import Lease
 
-__all__ = ["Child", "describe_death"]
+__all__ = ["Child", "describe_death", "has_left_nothing", "remove_files"]
 
 _TAIL = 64 * 1024
 _LEFTOVER = 1024 * 1024
@@ -173,8 +173,24 @@ def _exit_facts(child: Child, view: SlotView) -> _ExitFacts:
     return _ExitFacts()
 
 
+def has_left_nothing(run_dir: str, lease: Lease, pid: int) -> bool:
+    """Tell whether there is nothing to read of an execution: it printed nothing, and nobody took its stacks. So it is of most."""
+    return not any(_size(path) for path in _files(run_dir, lease, pid))
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _files(run_dir: str, lease: Lease, pid: int) -> tuple[str, ...]:
+    return (*output_paths(run_dir, lease.instance, lease.epoch), os.path.join(run_dir, "trace", f"{pid}.trace"))
+
+
 def remove_files(run_dir: str, lease: Lease, pid: int) -> None:
     """Remove what an execution left in the run directory."""
-    for path in (*output_paths(run_dir, lease.instance, lease.epoch), os.path.join(run_dir, "trace", f"{pid}.trace")):
+    for path in _files(run_dir, lease, pid):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

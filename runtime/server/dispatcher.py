@@ -1,6 +1,8 @@
 """The dispatcher: gives free slots to queued instances, and wakes those that are due.
 
 Level-triggered: it looks at the tables whenever something may have changed, and once a second anyway, so no lost wake-up loses work.
+What it asks of the store within one turn of the loop is one transaction there (`worker.py` joins what waits), so an instance that is
+stored while a slot is free is claimed by the same commit.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ __all__ = ["Dispatcher"]
 
 _LOOK_AT_LEAST = 1.0
 _CLAIM_TIMEOUT = 10.0
+_MANY = 64
 _log = get_logger("paddock.dispatcher")
 
 
@@ -53,7 +56,7 @@ class Dispatcher:
         self._before = before
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._claiming: asyncio.Task[list[Claim]] | None = None
+        self._claiming: set[asyncio.Task[list[Claim]]] = set()
         self.trouble: str | None = None
         self.idle = asyncio.Event()
 
@@ -68,13 +71,27 @@ class Dispatcher:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
-        if self._claiming is not None:
-            await asyncio.wait({self._claiming}, timeout=_CLAIM_TIMEOUT)
+        if self._claiming:
+            await asyncio.wait(self._claiming, timeout=_CLAIM_TIMEOUT)
 
     def poke(self) -> None:
         """Look again: something was queued, or a slot is free."""
         self.idle.clear()
         self._wake.set()
+
+    def admit(self) -> bool:
+        """Claim with the transaction that was asked for in this turn of the loop; return False where nothing is claimed just now.
+
+        Where the claim fails, the next round claims.
+        """
+        if self._task is None:
+            return False
+        self._begin_claim().add_done_callback(self._look_again)
+        return True
+
+    def _look_again(self, claiming: asyncio.Task[list[Claim]]) -> None:
+        if claiming.cancelled() or claiming.exception() is not None:
+            self.poke()
 
     async def _run(self) -> None:
         while True:
@@ -100,18 +117,22 @@ class Dispatcher:
     async def _round(self) -> float:
         """Dispatch what can be; return how long to wait at most."""
         now = self._clock.now()
-        _, due = await self._store.release_due(now)
-        wanted = await self._before()
-        late, deadline = await self._store.overdue(now)
+        wanted, (late, deadline) = await asyncio.gather(self._before(), self._store.overdue(now))
         if late:
             await self._overdue(late)
         reach("server.claim.before")
-        self._claiming = asyncio.create_task(self._claim(), name="paddock-claim")
-        claims = await asyncio.shield(self._claiming)
-        if claims:
-            return 0.0
+        releasing = asyncio.ensure_future(self._store.release_due(now))  # first: what is due is claimed along
+        (released, due), claims = await asyncio.gather(releasing, asyncio.shield(self._begin_claim()))
+        if max(released, len(claims)) >= _MANY:
+            return 0.0  # there may be more
         nearest = min((time for time in (due, deadline, wanted) if time is not None), default=now + _LOOK_AT_LEAST)
         return min(_LOOK_AT_LEAST, max(0.0, nearest - self._clock.now()))
+
+    def _begin_claim(self) -> asyncio.Task[list[Claim]]:
+        claiming = asyncio.create_task(self._claim(), name="paddock-claim")
+        self._claiming.add(claiming)
+        claiming.add_done_callback(self._claiming.discard)
+        return claiming
 
     async def _claim(self) -> list[Claim]:
         """Claim and hand over in one piece: a claim that nobody took would hold its slot until the next start."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +22,11 @@ from ..engine.executor import OutcomeKind, execute
 from ..engine.failure import describe_error
 from ..engine.logs import LogSink, step_logger
 from ..engine.plugins import Core, Plugins
+from ..engine.standing import holds_transaction
 from ..engine.writer import JournalWriter
 from ..store.admission import Claim, Death
 from ..store.ops import Began, Lease
+from ..store.own_lock import holds_write_lock
 from ..store.sqlite import SqlStore
 from .registry import Registry
 
@@ -33,7 +37,7 @@ _log = get_logger("paddock.inline")
 
 @dataclass(frozen=True, slots=True)
 class InlineParts:
-    """What inline executions work with. `core_for` gives a core whose logger is the instance's."""
+    """What inline executions work with. `database` is the file's real path, None for one in memory."""
 
     store: SqlStore
     clock: Clock
@@ -44,6 +48,7 @@ class InlineParts:
     committed: Callable[[], None]
     freed: Callable[[], None]
     quiet: float = 0.02
+    database: str | None = None
 
 
 class InlineRunner:
@@ -114,6 +119,9 @@ class InlineRunner:
             queued=parts.freed,
         )
         held.append(execution)
+        if parts.database is not None:
+            writer.stuck = functools.partial(_holds_itself_up, execution, parts.database)
+            writer.patience = parts.config.sqlite_pragmas.busy_timeout
         frame = Frame(execution, parts.core, parts.plugins(), step_logger(sink), None, {})
         began = Began(self._me.pid, self._me.start_time, self._me.boot_id, definition.fingerprint(), definition.timeout)
         outcome = await execute(definition, frame, began)
@@ -176,3 +184,11 @@ class InlineRunner:
                 if lease not in self._settling:
                     task.cancel()
             await asyncio.wait(tasks)
+
+
+def _holds_itself_up(execution: Execution, database: str) -> bool:
+    """Tell whether an execution waits for a lock that code of its own holds: others in this process may hold it too, and let it go."""
+    if not execution.waits_for_commit() or not holds_write_lock(database):
+        return False
+    gc.collect()  # see `JournalWriter`
+    return any(holds_transaction(task) for task in execution.writer.waiting)

@@ -101,6 +101,7 @@ class RunningServer:
                 store=self.store,
                 clock=self._clock,
                 bus=self.bus,
+                admit=self.dispatcher.admit,
                 queued=self._queued,
                 end=self._end,
                 nudge=self._nudge,
@@ -176,6 +177,7 @@ class RunningServer:
                 core=self.core,
                 committed=self.bus.poke,
                 freed=self._freed,
+                database=server.database.url,
             )
         )
         registry = server.workflows.registry

@@ -23,7 +23,7 @@ from ..base.tasks_group import group_of, groups_folder
 from ..base.tasks_group import remove as remove_group
 from ..store.admission import Death, Settlement
 from ..store.ops import Lease
-from .children import Child, describe_death, remove_files
+from .children import Child, describe_death, has_left_nothing, remove_files
 from .roster import Parts, Roster
 
 __all__ = ["Settler"]
@@ -86,17 +86,17 @@ class Settler:
 
     async def _describe(self, child: Child, view: SlotView) -> Death:
         parts = self._parts
-        held = next((held for held in await self._insist(parts.store.held) if held.lease == child.lease), None)
         unborn = child.identity is None
+        planned = self._roster.draining or unborn
         try:
-            death = await asyncio.to_thread(
-                describe_death, child, view, parts.run_dir, held, planned=self._roster.draining or unborn
-            )
+            if has_left_nothing(parts.run_dir, child.lease, view.pid):
+                death = describe_death(child, view, parts.run_dir, None, planned=planned)
+            else:
+                held = next((held for held in await self._insist(parts.store.held) if held.lease == child.lease), None)
+                death = await asyncio.to_thread(describe_death, child, view, parts.run_dir, held, planned=planned)
         except Exception as error:  # noqa: BLE001  the lease has to be released, whatever is wrong with the description
             _log.error("a death cannot be described", instance_id=child.instance_id, error=repr(error))
-            death = Death(
-                planned=self._roster.draining or unborn, error=ErrorInfo(type="ProcessDied", message="it died")
-            )
+            death = Death(planned=planned, error=ErrorInfo(type="ProcessDied", message="it died"))
         return replace(death, unborn=unborn)
 
     async def _gather_reports(self, child: Child) -> None:

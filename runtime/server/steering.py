@@ -45,6 +45,7 @@ class WorkflowsParts:
     store: SqlStore
     clock: Clock
     bus: EventBus
+    admit: Callable[[], bool]
     queued: Callable[[], None]
     end: Callable[[Lease, str], Awaitable[None]]
     nudge: Callable[[Lease], None]

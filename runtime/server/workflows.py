@@ -186,9 +186,11 @@ class Workflows(Steering):
             now=parts.clock.now(),
         )
         reach("server.start.before")
-        created = await parts.store.create(new, parts.clock.now())
+        storing = asyncio.ensure_future(parts.store.create(new, parts.clock.now()))
+        admitted = new.wake_at is None and parts.admit()
+        created = await storing
         reach("server.start.inserted")
-        if created:
+        if created and not admitted:
             parts.queued()
         return new.id
 

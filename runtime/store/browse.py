@@ -16,6 +16,7 @@ from .transaction import Transaction
 
 __all__ = [
     "Filter",
+    "MachineData",
     "Page",
     "Row",
     "children",
@@ -24,6 +25,7 @@ __all__ = [
     "instance",
     "instances_page",
     "kills",
+    "machine_data",
     "marks",
     "metadata",
     "names_of",
@@ -31,7 +33,6 @@ __all__ = [
     "queues",
     "reachable",
     "signals",
-    "states",
     "step_events",
     "steps",
 ]
@@ -40,7 +41,7 @@ Row = dict[str, Any]
 
 _SUMMARY = """
 SELECT i.seq, i.id, i.workflow_name, i.status, i.error, i.created_at, i.started_at, i.completed_at, i.wake_at, i.deadline_at,
-       i.executions, i.priority, i.parent_id, i.limit_key, i.version, i.crash_count, l.pid, l.claimed_at,
+       i.executions, i.priority, i.parent_id, i.limit_key, i.version, i.crash_count, l.pid, l.isolated, l.claimed_at,
        (SELECT key FROM paddock_steps s WHERE s.instance = i.seq AND s.status IN ('running', 'retrying', 'waiting')
         ORDER BY s.seq DESC LIMIT 1) AS current_step,
        (SELECT count(*) FROM paddock_steps s WHERE s.instance = i.seq AND s.status = 'completed'
@@ -85,7 +86,11 @@ _AHEAD = """
 SELECT count(*) FROM paddock_instances WHERE status = 'pending' AND wake_at IS NULL AND workflow_name = ?1
 AND (priority > ?2 OR (priority = ?2 AND seq < ?3))
 """
-_STATES = "SELECT output FROM paddock_steps WHERE instance = ? AND kind = 'state' AND output IS NOT NULL ORDER BY seq DESC LIMIT 1"
+_TRANSITION = """
+SELECT seq, key, output FROM paddock_steps WHERE instance = ? AND kind = 'state' AND status = 'completed' ORDER BY seq DESC LIMIT 1
+"""
+_TAKEN = "SELECT key, output FROM paddock_steps WHERE instance = ? AND kind = 'update' AND seq > ? AND output IS NOT NULL ORDER BY seq"
+_KEPT = "SELECT payload FROM paddock_signals WHERE instance = ? AND name = ? AND taken_by IS NULL ORDER BY id"
 _SEARCH = r"""(i.id LIKE ? ESCAPE '\' OR i.workflow_name LIKE ? ESCAPE '\' OR i.error LIKE ? ESCAPE '\'
  OR EXISTS (SELECT 1 FROM paddock_metadata m WHERE m.instance = i.seq AND (m.value LIKE ? ESCAPE '\' OR m.key LIKE ? ESCAPE '\')))"""
 _NAMES = "SELECT id, workflow_name FROM paddock_instances WHERE id IN ({marks})"
@@ -111,6 +116,18 @@ class Page:
     has_older: bool
     has_newer: bool
     last_event_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class MachineData:
+    """What rows tell of a state machine's data, as JSON texts.
+
+    `transition` is the output of its last one; `taken` are lists of updates that its state has taken since; `kept` are updates that wait.
+    """
+
+    transition: str | None
+    taken: list[str]
+    kept: list[str]
 
 
 def _rows(tx: Transaction, statement: str, values: Sequence[Any] = ()) -> list[Row]:
@@ -233,10 +250,12 @@ def payload(tx: Transaction, instance_id: str, kind: Literal["input", "output"],
     return row[0 if kind == "input" else 1] if row else None
 
 
-def states(tx: Transaction, seq: int) -> str | None:
-    """Return the output of a state machine's last transition as JSON text: `{"data": …, "next": …}`."""
-    row = tx.execute(_STATES, (seq,)).fetchone()
-    return row[0] if row else None
+def machine_data(tx: Transaction, seq: int, update: str) -> MachineData:
+    """Return what tells of a state machine's data; updates from outside are signals of the name `update`."""
+    last = tx.execute(_TRANSITION, (seq,)).fetchone()
+    since, within = (last[0], f"{last[1]}/") if last else (0, "\n")
+    taken = [output for key, output in tx.execute(_TAKEN, (seq, since)) if not key.startswith(within)]
+    return MachineData(last[2] if last else None, taken, [row[0] for row in tx.execute(_KEPT, (seq, update))])
 
 
 def kills(tx: Transaction, limit: int, before: int | None = None, instance_id: str | None = None) -> list[Row]:

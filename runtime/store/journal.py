@@ -11,13 +11,13 @@ from ..base.records import TERMINAL, Status
 from ..base.values import plain_json
 from . import events
 from .apply import TAKE, apply
-from .ops import Lease, Op, StepCompleted, StepFailed
+from .ops import Lease, Op, StepBegun, StepCompleted, StepFailed
 from .transaction import Transaction
 
-__all__ = ["Journal", "StepRow", "commit", "load", "read"]
+__all__ = ["Journal", "PauseWanted", "StepRow", "commit", "load", "read"]
 
 _LEASE = """
-SELECT l.epoch, i.status FROM paddock_leases l JOIN paddock_instances i ON i.seq = l.instance WHERE l.instance = ?
+SELECT l.epoch, i.status, i.pause_wanted FROM paddock_leases l JOIN paddock_instances i ON i.seq = l.instance WHERE l.instance = ?
 """
 _LOAD = """
 SELECT i.id, i.workflow_name, i.status, i.priority, i.created_at, i.started_at, i.deadline_at, i.executions, i.parent_id, i.version,
@@ -39,6 +39,10 @@ WHERE instance = ?2 AND key = ?3 AND completed_at IS NOT NULL
 """
 _TICK = 1e-6
 _LOAD_METADATA = "SELECT key, value FROM paddock_metadata WHERE instance = ?"
+
+
+class PauseWanted(Exception):
+    """Somebody has paused the instance before a step of this commit began; nothing was written."""
 
 
 @dataclass(slots=True)
@@ -135,6 +139,7 @@ def commit(tx: Transaction, lease: Lease, ops: Sequence[Op], now: float) -> int:
 
     Raises:
         LeaseLost: the epoch is not the lease's, or the instance does not run.
+        PauseWanted: a step would begin (`boundary`) that a pause comes before.
     """
     row = tx.execute(_LEASE, (lease.instance,)).fetchone()
     if row is None or row[0] != lease.epoch:
@@ -142,6 +147,8 @@ def commit(tx: Transaction, lease: Lease, ops: Sequence[Op], now: float) -> int:
     if row[1] != Status.RUNNING:
         state = "has ended" if row[1] in TERMINAL else "is " + row[1]
         raise LeaseLost(f"the instance {state}")
+    if row[2] and any(isinstance(op, StepBegun) and op.boundary for op in ops):
+        raise PauseWanted
     for op in ops:
         apply(op, tx, lease.instance, now)
     _keep_order(tx, lease.instance, ops, now)

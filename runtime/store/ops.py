@@ -63,7 +63,10 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class StepBegun:
-    """One try of a step begins. `deadline` is wall-clock seconds since the epoch."""
+    """One try of a step begins. `deadline` is wall-clock seconds since the epoch.
+
+    `boundary` says that nothing of it is done yet: where a pause is wanted it does not begin (`PauseWanted`).
+    """
 
     key: str
     name: str
@@ -72,6 +75,7 @@ class StepBegun:
     input: str | None = None
     deadline: float | None = None
     quiet: bool = False
+    boundary: bool = False
 
 
 @dataclass(frozen=True, slots=True)

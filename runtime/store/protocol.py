@@ -12,7 +12,11 @@ from .journal import Journal
 from .ops import Lease, Op
 from .signals import Awaited, ChildOutcome, Kept
 
-__all__ = ["JournalStore", "Store"]
+__all__ = ["JournalStore", "Store", "WouldWait"]
+
+
+class WouldWait(Exception):
+    """A commit in the calling thread would have to wait for a lock; nothing was done."""
 
 
 class JournalStore(Protocol):
@@ -23,11 +27,14 @@ class JournalStore(Protocol):
         ...
 
     async def commit(self, lease: Lease, ops: Sequence[Op], now: float) -> int:
-        """Apply operations in one transaction and return the newest event's id; raises LeaseLost."""
+        """Apply operations in one transaction and return the newest event's id; raises LeaseLost, PauseWanted."""
         ...
 
     def commit_now(self, lease: Lease, ops: Sequence[Op], now: float) -> int:
-        """Do what `commit` does in the calling thread, which waits meanwhile; raises LeaseLost."""
+        """Do what `commit` does in the calling thread, which waits meanwhile; raises LeaseLost, PauseWanted.
+
+        It may raise `WouldWait` where somebody holds the write lock for long: it may be code of the calling thread.
+        """
         ...
 
     async def next_signal(self, lease: Lease, name: str) -> Kept | None:

@@ -146,8 +146,8 @@ class SqlStore:
         return await self._read(events.streamed, lease.instance)  # type: ignore[no-any-return]
 
     def commit_now(self, lease: Lease, ops: Sequence[Op], now: float) -> int:
-        """Do what `commit` does in the calling thread, which waits meanwhile; raises LeaseLost."""
-        return self._writer.call_now(lambda tx: journal.commit(tx, lease, ops, now))  # type: ignore[no-any-return]
+        """Do what `commit` does in the calling thread, which waits meanwhile; raises LeaseLost, and WouldWait."""
+        return self._writer.call_now(lambda tx: journal.commit(tx, lease, ops, now), brief=True)  # type: ignore[no-any-return]
 
     # --- signals ---
 

@@ -54,6 +54,7 @@ class ConnectionThread(ABC):
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._in_use = threading.Lock()
+        self._brief = False
         self._closed = False
         self.trouble: str | None = None
         self.committed: Callable[[float], None] | None = None
@@ -77,14 +78,22 @@ class ConnectionThread(ABC):
             self._thread.start()
         return await asyncio.shield(future)
 
-    def call_now(self, function: Callable[[Any], Any]) -> Any:
+    def call_now(self, function: Callable[[Any], Any], *, brief: bool = False) -> Any:
         """Run `function` in the calling thread, which waits for the connection and for the write lock.
 
         For a child, whose loop has nothing else to do then: it saves two switches of threads.
+
+        Raises:
+            WouldWait: with `brief`, somebody who takes no turns holds the write lock. Nothing was done.
         """
         if self._closed:
             raise DatabaseUnavailable(f"{self._name} is closed here")
-        return self._run([(function, None, None)])[0]
+        with self._in_use:
+            self._brief = brief
+            try:
+                return self._run_alone([(function, None, None)])[0]
+            finally:
+                self._brief = False
 
     def close(self) -> None:
         """End the thread once what was asked of it is done, and close the connection."""

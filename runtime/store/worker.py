@@ -18,12 +18,14 @@ from ..base.config import SqlitePragmas
 from ..base.errors import DatabaseDamaged, DatabaseUnavailable, MachineError, PaddockError
 from ..base.probes import reach
 from .ground import Ground
+from .protocol import WouldWait
 from .thread import Call, ConnectionThread, Failed
 from .turn import LockFile
 
 __all__ = ["Worker", "explain", "open_connection"]
 
 _RETRY_FIRST, _RETRY_LAST = 0.05, 1.0
+_BRIEFLY_MS = 50
 _JOURNAL_LIMIT = 64 * 2**20
 
 
@@ -134,6 +136,7 @@ class Worker(ConnectionThread):
         self._turn = turn
         self._patient = patient
         self._ground = Ground(path) if path != ":memory:" else None
+        self._waits_ms = self._long_ms = connection.execute("PRAGMA busy_timeout").fetchone()[0]
 
     @property
     def _reads_only(self) -> bool:
@@ -165,6 +168,9 @@ class Worker(ConnectionThread):
 
     def _write(self, batch: list[Call]) -> list[Any]:
         pause = _RETRY_FIRST
+        if (wanted := _BRIEFLY_MS if self._brief else self._long_ms) != self._waits_ms:
+            self._connection.execute(f"PRAGMA busy_timeout = {wanted}")
+            self._waits_ms = wanted
         while True:
             try:
                 if self._turn is None:
@@ -174,6 +180,8 @@ class Worker(ConnectionThread):
             except sqlite3.Error as error:
                 if not (_is_passing(error) or (self._patient and _is_full(error))) or self._closed:
                     raise
+                if self._brief and _is_passing(error):
+                    raise WouldWait from None
                 self.trouble = str(explain(error, self._path))
             time.sleep(pause)
             pause = min(pause * 2, _RETRY_LAST)

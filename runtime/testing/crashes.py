@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,9 @@ from ..store.sqlite import MemoryStore
 from .server import MemoryServer
 
 __all__ = ["CrashReport", "Difference", "crash_everywhere"]
+
+#: The id of an instance that the workflow has started, in a message: another one in each run.
+_ID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ def _essence(instance: Instance) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "status": instance.status.value,
         "output": instance.output,
-        "error": (instance.error.type, instance.error.message) if instance.error else None,
+        "error": (instance.error.type, _ID.sub("<id>", instance.error.message)) if instance.error else None,
     }
     for key, step in instance.step_results.items():
         output = None if step.kind in VALUE_KINDS or step.kind in ("start", "wait_for") else step.output

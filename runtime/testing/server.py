@@ -124,6 +124,7 @@ class MemoryServer:
                 store=self._store,
                 clock=self.clock,
                 bus=self.events,
+                admit=lambda: False,
                 queued=self._queued,
                 end=self._end,
                 nudge=self._inline.nudge,

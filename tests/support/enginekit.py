@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,12 +20,15 @@ from paddock.runtime.engine.executor import Outcome, execute
 from paddock.runtime.engine.logs import LogSink, step_logger
 from paddock.runtime.engine.plugins import Plugins
 from paddock.runtime.engine.writer import JournalWriter
-from paddock.runtime.store.admission import Death, Wanted
+from paddock.runtime.store.admission import Claim, Death, Wanted
 from paddock.runtime.store.instances import NewInstance
 from paddock.runtime.store.ops import Began, Lease, Op
 from paddock.runtime.store.sqlite import MemoryStore
 
 EPOCH = 1_700_000_000.0
+_ID = re.compile(
+    r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
+)  # of an instance that was started: another one each time
 
 
 class JumpingClock:
@@ -106,10 +110,20 @@ class Run:
 
 
 class Engine:
-    """Run instances one after the other."""
+    """Run instances one after the other, and those of `also` that they start.
+
+    `answer` gives the payload for a wait that nothing but a signal can end, by the signal's name.
+    """
 
     def __init__(
-        self, *, max_payload: int = 4 * 2**20, suspend_after: float = 1.0, cancel_grace: float = 0.2, **frame: Any
+        self,
+        *,
+        max_payload: int = 4 * 2**20,
+        suspend_after: float = 1.0,
+        cancel_grace: float = 0.2,
+        also: Sequence[Definition] = (),
+        answer: Callable[[str], Any] | None = None,
+        **frame: Any,
     ) -> None:
         self.store = MemoryStore()
         self.clock = JumpingClock()
@@ -117,6 +131,9 @@ class Engine:
         self.suspend_after = suspend_after
         self.cancel_grace = cancel_grace
         self.killable = False
+        self._also = {one.name: one for one in also}
+        self._answer = answer
+        self._claims: list[Claim] = []
         self._core = SimpleNamespace(config=frame.pop("config", {}), logger=None, actions={}, **frame)
         self._count = 0
 
@@ -130,10 +147,16 @@ class Engine:
 
     async def claim(self, name: str) -> Lease | None:
         """Claim the queued instance, however long the clock must jump for it; None when nothing will ever queue it."""
+        claim = await self._claim(name)
+        return claim and claim.lease
+
+    async def _claim(self, name: str) -> Claim | None:
         while True:
-            claims = await self.store.claim(Wanted({name: 0}, frozenset(), 100), self.clock.now())
-            if claims:
-                return claims[0].lease
+            if not self._claims:
+                wanted = Wanted(dict.fromkeys((name, *self._also), 0), frozenset(), 100)
+                self._claims = await self.store.claim(wanted, self.clock.now())
+            if self._claims:
+                return self._claims.pop(0)
             released, due = await self.store.release_due(self.clock.now())
             if released:
                 continue
@@ -168,12 +191,14 @@ class Engine:
     ) -> Run:
         """Run an instance to its end, or to where it waits for somebody; execution n crashes at its commit `crash_at[n]`."""
         run = Run()
-        while (lease := await self.claim(definition.name)) is not None:
-            number = len(run.outcomes)
+        while (claim := await self._claim(definition.name)) is not None or await self._answered(ident):
+            if claim is None:
+                continue
+            lease, number = claim.lease, len(run.outcomes)
             store = RecordingStore(self.store, crash_at[number] if number < len(crash_at) else None, after=after)
             outcome: Outcome | None = None
             with contextlib.suppress(Crashed):
-                outcome = await self.execute(definition, lease, store)
+                outcome = await self.execute(self._also.get(claim.workflow_name, definition), lease, store)
             run.outcomes.append(outcome)
             run.batches += store.batches
             planned = outcome is not None
@@ -187,10 +212,34 @@ class Engine:
         run.logs = await self.store.logs(0, 100_000, instance_id=ident)
         return run
 
+    async def _answered(self, ident: str) -> bool:
+        """Answer the waits that hold an instance up; tell whether there were any."""
+        found = await self.store.get(ident)
+        if self._answer is None or found is None or found.status is not Status.WAITING:
+            return False
+        open_ = [one for one in found.step_results.values() if one.kind == "wait_event" and one.status == "waiting"]
+        for step in open_:
+            await self._send(ident, step.step_name)
+        return bool(open_)
+
+    async def _send(self, ident: str, name: str) -> None:
+        assert self._answer is not None
+        await self.store.put_signal(ident, name, ANY.encode(self._answer(name), "signal"), self.clock.now())
+
     async def run(
-        self, definition: Definition, value: Any = None, crash_at: Sequence[int | None] = (), *, after: bool = False
+        self,
+        definition: Definition,
+        value: Any = None,
+        crash_at: Sequence[int | None] = (),
+        *,
+        after: bool = False,
+        signals: Sequence[str] = (),
     ) -> Run:
-        return await self.go_on(definition, await self.start(definition, value), crash_at, after=after)
+        """Run an instance; `signals` are sent before it begins."""
+        ident = await self.start(definition, value)
+        for name in signals:
+            await self._send(ident, name)
+        return await self.go_on(definition, ident, crash_at, after=after)
 
 
 @contextlib.asynccontextmanager
@@ -246,11 +295,11 @@ def result_of(run: Run) -> dict[str, Any]:
             step.kind,
             step.status,
             step.output,
-            step.error and step.error.message,
+            step.error and _ID.sub("<id>", step.error.message),
             step.poll_count,
             step.loop_count,
         )
         for step in found.step_results.values()
     }
-    error = found.error and (found.error.type, found.error.message, found.error.step)
+    error = found.error and (found.error.type, _ID.sub("<id>", found.error.message), found.error.step)
     return {"status": found.status, "output": found.output, "error": error, "steps": steps, "metadata": found.metadata}

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from paddock import Context, FlowContext, Poll, StateMachine, branch, flow, state, workflow
 
@@ -116,6 +116,14 @@ stuck = workflow("stuck").task("hang", hang).build()
 
 class Score(BaseModel):
     guesses: int = 0
+    player: str | None = None
+
+    @field_validator("guesses")
+    @classmethod
+    def _lucky(cls, value: int) -> int:
+        if value == 13:
+            raise ValueError("13 is nobody's luck")
+        return value
 
 
 class Game(StateMachine[Score], name="game", start="ask"):

@@ -63,6 +63,19 @@ async def test_a_queue_is_first_in_first_out_and_never_over_its_limit(tmp_path: 
     assert len(notes(tmp_path / "log")) == 8
 
 
+async def test_what_is_stored_while_a_slot_is_free_is_claimed_with_it(tmp_path: Path):
+    server = _server(tmp_path, "inline")
+    server.workflows.register(flows.one_flow)
+    found = []
+    async with server:
+        for n in range(4):
+            ident = await server.workflows.start("one", _given(tmp_path, str(n)))
+            instance = await server.workflows.get_instance(ident)
+            found.append(instance.status)
+        (tmp_path / "gate").touch()
+    assert "running" in found  # two commits would leave it pending for as long as the second takes
+
+
 @both
 async def test_a_higher_priority_runs_first_and_equal_ones_in_order(tmp_path: Path, mode: str):
     server = _server(tmp_path, mode)

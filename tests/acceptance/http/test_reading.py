@@ -112,7 +112,7 @@ async def test_one_that_waits(api, server):
     assert found["metadata"] == {"what": "a raise"}
     assert found["can"] == {
         "cancel": True, "retry": False, "fork": True, "signal": True, "pause": True, "unpause": False,
-        "cleanup": False, "update_state": False,
+        "cleanup": False, "update_state": False, "stacks": False,
     }  # fmt: skip
     assert found["runs"][-1]["why"] == "waiting"
 

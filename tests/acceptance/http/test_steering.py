@@ -92,6 +92,7 @@ async def test_a_signal_that_does_not_fit(api):
     await comes_to(api, ident, "waiting")
     wrong = await api.post(f"/api/instances/{ident}/signal", json={"name": "approve", "payload": {"approved": "maybe"}})
     assert (wrong.status_code, wrong.json()["code"]) == (422, "InvalidSignal")
+    assert [error["where"] for error in wrong.json()["errors"]] == ["body.payload.approved"]
     assert await status(api, ident) == "waiting"
     assert (await api.get(f"/api/instances/{ident}")).json()["signals"] == []
 
@@ -121,6 +122,15 @@ async def test_cancel_pause_retry_fork_and_delete(api):
     assert (await api.get(f"/api/instances/{ident}")).status_code == 404
 
 
+async def test_stacks_of_what_has_no_process(api):
+    ident = (await api.post("/api/workflows/approval/start", json={"input": "a raise"})).json()["id"]
+    await comes_to(api, ident, "waiting")
+    for asked, expected in ((ident, (409, "InvalidTransition")), ("unknown", (404, "InstanceNotFound"))):
+        refused = await api.get(f"/api/instances/{asked}/stacks")
+        assert (refused.status_code, refused.json()["code"]) == expected
+    assert (await api.get(f"/api/instances/{ident}")).json()["can"]["stacks"] is False
+
+
 async def test_metadata_and_state(api):
     ident = (await api.post("/api/workflows/lamp/start", json={"input": {}})).json()["id"]
     await comes_to(api, ident, "waiting")
@@ -130,10 +140,27 @@ async def test_metadata_and_state(api):
     assert (await api.post(f"/api/instances/{ident}/state", json={"changes": 5})).status_code == 200
     wrong = await api.post(f"/api/instances/{ident}/state", json={"changes": -5})
     assert (wrong.status_code, wrong.json()["code"]) == (422, "InvalidState")
+    [named] = wrong.json()["errors"]
+    assert (named["where"], named["message"]) == ("body.changes", "Input should be greater than or equal to 0")
     assert (await api.post(f"/api/instances/{ident}/state", json=[1])).status_code == 422
+    assert "no field 'size'" in (await api.post(f"/api/instances/{ident}/state", json={"size": 1})).json()["detail"]
     found = (await api.get(f"/api/instances/{ident}")).json()
+    assert found["state"] == {"changes": 5}  # not taken yet: the machine waits
     assert found["state_schema"]["properties"]["changes"]["minimum"] == 0
     assert [wait["name"] for wait in found["waits_for"]] == ["on"]
+    await api.post(f"/api/instances/{ident}/signal", json={"name": "on", "payload": "green"})
+    await became(lambda: _waits_for(api, ident, "again"))
+    assert (await api.get(f"/api/instances/{ident}")).json()["state"] == {"color": "green", "changes": 5}
+    await api.post(f"/api/instances/{ident}/state", json={"color": "blue"})
+    assert (await api.get(f"/api/instances/{ident}")).json()["state"] == {"color": "blue", "changes": 5}
+    await api.post(f"/api/instances/{ident}/signal", json={"name": "again", "payload": False})
+    await comes_to(api, ident, "completed")
+    assert (await api.get(f"/api/instances/{ident}")).json()["state"] == {"color": "blue", "changes": 6}
+
+
+async def _waits_for(api, ident, name):
+    found = (await api.get(f"/api/instances/{ident}")).json()
+    return [wait["name"] for wait in found["waits_for"]] == [name]
 
 
 async def test_many_at_once(api):

@@ -22,6 +22,8 @@ def test_every_button(browser: Browser, serve: Callable[..., Served], tmp_path: 
     _answers(person, served)
     _steers(person, served)
     _fails_and_forks(person, served)
+    _changes_data(person, served)
+    _sees_what_runs(person, served)
     _works_on_many(person, served)
     _turns_the_frame(person)
     _plans(person)
@@ -31,7 +33,7 @@ def test_every_button(browser: Browser, serve: Callable[..., Served], tmp_path: 
         person.seen - person.pressed - {"Dismiss"}
     )  # on notes that go away by themselves: pressed where one is still there
     assert not missed, f"nobody pressed: {sorted(missed)}"
-    person.leave("422 (Unprocessable Entity)")  # a schedule that cannot work
+    person.leave("422 (Unprocessable Entity)")  # a schedule that cannot work, data that do not fit
 
 
 def _starts_an_order(person: Person) -> None:
@@ -139,6 +141,45 @@ def _fails_and_forks(person: Person, served: Served) -> None:
     person.press("Fork", dialog)
     person.status("completed")
     assert person.page.title().startswith("completed · fragile")
+
+
+def _changes_data(person: Person, served: Served) -> None:
+    ident = served.begin("game", {"guesses": 3, "player": "Ada"}, metadata={"table": 5})
+    person.go(f"#/instances/{ident}")
+    person.status("waiting")
+    page, dialog = person.page, person.page.get_by_role("dialog")
+    page.get_by_role("tab", name="Data").click()
+    person.press("Set metadata…")
+    person.press("Set", dialog)
+    person.says("The key is needed.")
+    dialog.get_by_label("Key").fill("table")
+    dialog.get_by_label("Key").blur()
+    expect(dialog.get_by_label("value")).to_have_value("5")
+    dialog.get_by_label("value").fill('"by the window"')
+    person.press("Set", dialog)
+    expect(page.get_by_role("group", name="metadata")).to_contain_text("by the window", timeout=PATIENCE)
+    person.press("Change data…")
+    expect(dialog.get_by_label("guesses")).to_have_value("3")
+    dialog.get_by_label("guesses").fill("13")
+    person.press("Change", dialog)
+    expect(dialog.locator(".complaint:visible")).to_have_text("13 is nobody's luck", timeout=PATIENCE)
+    dialog.get_by_label("guesses").fill("7")
+    dialog.get_by_label("player").fill("")
+    person.press("Change", dialog)
+    expect(page.get_by_role("group", name="data of the machine")).to_contain_text("7", timeout=PATIENCE)
+    assert served.ask("GET", f"instances/{ident}")["state"] == {"guesses": 7, "player": None}
+    assert served.ask("GET", f"instances/{ident}")["metadata"] == {"table": "by the window"}
+
+
+def _sees_what_runs(person: Person, served: Served) -> None:
+    [running] = served.ask("GET", "instances?workflow=holder&status=running")["instances"]
+    person.go(f"#/instances/{running['id']}")
+    person.press("Stacks")
+    dialog = person.page.get_by_role("dialog")
+    expect(dialog.locator("pre")).to_contain_text("in hold", timeout=PATIENCE)
+    with person.page.expect_response("**/stacks"):
+        person.press("Take again", dialog)
+    person.press("Close", dialog)
 
 
 def _works_on_many(person: Person, served: Served) -> None:

@@ -8,7 +8,9 @@ from enginekit import an_engine, crash_everywhere, result_of, twice
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from paddock import Poll, branch, workflow
+from paddock import Poll, action, branch, workflow
+from paddock.runtime.authoring.outline import signals_of
+from paddock.runtime.base.records import TERMINAL
 
 # --- graphs by hand -------------------------------------------------------------------------------------------------------
 
@@ -157,7 +159,35 @@ async def test_a_crash_at_each_commit_of_a_graph_that_counts(graph):
 
 # --- graphs by chance -----------------------------------------------------------------------------------------------------
 
-_KINDS = ["task", "task", "sync", "mapped", "flaky", "fails", "choice", "pass_", "parallel", "sleep", "poll", "loop"]
+_KINDS = [
+    *("task", "task", "sync", "mapped", "flaky", "fails", "choice", "pass_", "parallel", "sleep", "poll", "loop"),
+    *("wait_event", "child", "job"),
+]
+_NESTING = ("parallel", "loop")
+
+_CHILD = (
+    workflow("grandchild")
+    .sleep("rest", "2h")
+    .task("work", lambda value: [value], input=lambda prev, start: start)
+    .build()
+)
+
+
+def _ill():
+    raise KeyError("ill")
+
+
+_ILL_CHILD = workflow("ill-child").sleep("rest", "1h").task("work", _ill).build()
+_FAMILY = [_CHILD, _ILL_CHILD]
+
+
+@action("random-graph-job")
+def graph_job(value: list) -> list:
+    return [*value, "job"]
+
+
+def _engine():
+    return an_engine(also=[*_FAMILY, graph_job.__paddock_definition__], answer=lambda name: {"signal": name})
 
 
 @st.composite
@@ -165,13 +195,19 @@ def plans(draw, depth=2, width=4):
     """Draw a graph as data: a list of (kind, detail)."""
     plan = []
     for _ in range(draw(st.integers(1, width))):
-        kind = draw(st.sampled_from(_KINDS if depth else [kind for kind in _KINDS if kind != "parallel"]))
+        kind = draw(st.sampled_from(_KINDS if depth else [kind for kind in _KINDS if kind not in _NESTING]))
         detail = None
         if kind == "parallel":
             branches = draw(st.lists(plans(depth=depth - 1, width=2), min_size=1, max_size=3))
             detail = (draw(st.sampled_from(["fail-fast", "wait-all"])), branches)
-        elif kind in ("flaky", "poll", "loop"):
+        elif kind == "loop":
+            detail = (draw(st.integers(1, 2)), draw(st.sampled_from([0, 60])), draw(plans(depth=depth - 1, width=2)))
+        elif kind in ("flaky", "poll"):
             detail = draw(st.integers(1, 2))
+        elif kind == "wait_event":
+            detail = draw(st.sampled_from(["answered", "answered", "in vain"]))
+        elif kind == "child":
+            detail = draw(st.sampled_from(["grandchild", "grandchild", "ill-child"]))
         elif kind in ("choice", "sleep"):
             detail = draw(st.sampled_from([0, 0.5, 3600]))
         plan.append((kind, detail))
@@ -240,21 +276,39 @@ class Steps:
         self.builder.poll(name, check, interval=0.5)
 
     def loop(self, name, detail):
+        times, interval, body = detail
         inside = f"{name}-in"
         self.builder.task(inside, lambda ctx: (ctx.steps.get(inside) or 0) + 1)
-        self.builder.loop(name, lambda ctx: ctx.steps[inside] <= detail, inside)
+        self.all(body, f"{name}-")
+        self.builder.loop(name, lambda ctx: ctx.steps[inside] <= times, inside, interval=interval)
+
+    def wait_event(self, name, detail):
+        self.builder.wait_event(name, dict, timeout="3h" if detail == "in vain" else None)
+
+    def child(self, name, detail):
+        self.builder.child(name, detail, input=lambda prev, start: [name, start])
+
+    def job(self, name, _detail):
+        self.builder.task(name, job="random-graph-job", input=lambda prev, start: [name])
 
     def parallel(self, name, detail):
         on_error, plans = detail
         branches = [build(plan, branch(f"br{n}"), self.done, f"{name}-{n}-") for n, plan in enumerate(plans)]
         self.builder.parallel(name, branches, on_error=on_error)
 
+    def all(self, plan, prefix):
+        for number, (kind, detail) in enumerate(plan):
+            getattr(self, kind)(f"{prefix}{kind.strip('_')}{number}", detail)
+
 
 def build(plan, builder, done, prefix=""):
-    steps = Steps(builder, done)
-    for number, (kind, detail) in enumerate(plan):
-        getattr(steps, kind)(f"{prefix}{kind.strip('_')}{number}", detail)
+    Steps(builder, done).all(plan, prefix)
     return builder.build()
+
+
+def ends_badly(plan):
+    """Tell whether some step of a plan fails: in a parallel with fail-fast it is a matter of time how far its siblings came."""
+    return any(word in str(plan) for word in ("'fails'", "'in vain'", "'ill-child'"))
 
 
 def made(plan):
@@ -262,18 +316,25 @@ def made(plan):
     return build(plan, workflow("w"), done), done
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
-@given(plan=plans(), crashes=st.lists(st.integers(0, 30), min_size=1, max_size=3), after=st.booleans())
-def test_crashes_at_random_change_nothing(plan, crashes, after):
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+@given(
+    plan=plans(),
+    crashes=st.lists(st.integers(0, 30), min_size=1, max_size=3),
+    after=st.booleans(),
+    early=st.booleans(),
+)
+def test_crashes_at_random_change_nothing(plan, crashes, after, early):
     async def both():
         definition, _ = made(plan)
-        async with an_engine() as engine:
-            good = await engine.run(definition, {"in": 1})
+        signals = [one["name"] for one in signals_of(definition)] if early else []
+        async with _engine() as engine:
+            good = await engine.run(definition, {"in": 1}, signals=signals)
         definition, done = made(plan)
-        async with an_engine() as engine:
-            bad = await engine.run(definition, {"in": 1}, crashes, after=after)
+        async with _engine() as engine:
+            bad = await engine.run(definition, {"in": 1}, crashes, after=after, signals=signals)
         note(f"commits: {len(good.batches)}")
-        if any(kind == "fails" for kind in str(plan).split("'")) and "fail-fast" in str(plan):
+        assert good.instance.status in TERMINAL
+        if ends_badly(plan) and "fail-fast" in str(plan):
             # how far the siblings of a failure came is a matter of time
             assert bad.instance.status == good.instance.status
         else:

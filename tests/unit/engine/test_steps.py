@@ -9,7 +9,7 @@ import pytest
 from enginekit import EPOCH, Engine, an_engine
 from pydantic import BaseModel
 
-from paddock import BlockingContext, Context, InvalidWorkflow, Retry, Status, workflow
+from paddock import BlockingContext, Context, InvalidWorkflow, Poll, Retry, Status, workflow
 from paddock.runtime.base.errors import StepFailed
 from paddock.runtime.engine.executor import OutcomeKind
 from paddock.runtime.engine.retry import next_delay
@@ -631,6 +631,34 @@ async def test_a_drained_execution_ends_at_the_next_boundary(engine: Engine):
     outcome = await engine.execute(definition, await engine.claim("w"))
     assert (outcome.kind, done) == (OutcomeKind.GIVEN_BACK, ["first"])
     assert (await engine.store.get(ident)).step_results["a"].status == "completed"
+
+
+async def test_a_pause_that_nobody_could_tell_of_holds_the_next_step(engine: Engine):
+    """The process hears of it from the commit that the step would begin with."""
+
+    async def first(ctx):
+        await engine.store.pause(ctx.instance.id, engine.clock.now())
+        return 1
+
+    definition = workflow("w").task("a", first).task("b", lambda ctx: ctx.attempt).build()
+    run = await engine.run(definition)
+    assert (run.instance.status, list(run.instance.step_results)) == (Status.PAUSED, ["a"])
+    await engine.store.unpause(run.instance.id, engine.clock.now())
+    assert (await engine.go_on(definition, run.instance.id)).output == 1
+
+
+async def test_a_pause_holds_a_poll_between_its_checks(engine: Engine):
+    async def check(ctx):
+        if ctx.attempt == 2:
+            engine.execution.draining = "it is to be paused"
+            await engine.store.pause(ctx.instance.id, engine.clock.now())
+        return Poll.done(ctx.attempt) if ctx.attempt == 3 else Poll.pending()
+
+    definition = workflow("w").poll("p", check, interval="10ms").build()
+    run = await engine.run(definition)
+    assert (run.instance.status, run.instance.step_results["p"].poll_count) == (Status.PAUSED, 2)
+    await engine.store.unpause(run.instance.id, engine.clock.now())
+    assert (await engine.go_on(definition, run.instance.id)).output == 3
 
 
 async def test_an_end_from_outside_is_noticed_at_the_next_write(engine: Engine):

@@ -6,7 +6,7 @@ import { copyButton } from "./copy.js";
 
 /** A block of monospaced text with a title, folded where it is long. */
 export function textBlock(title, text, { open = true } = {}) {
-  const body = el("pre", { class: "block", tabindex: "0", "aria-label": title }, text);
+  const body = el("pre", { class: "block", tabindex: "0", "aria-label": title }, dimmed(text));
   return el(
     "details",
     { class: "text-block", open },
@@ -19,6 +19,21 @@ export function textBlock(title, text, { open = true } = {}) {
     ),
   );
 }
+
+/* Lines that name a file of Python's own library or of an installed package stand back: what is looked for is the user's code. */
+function dimmed(text) {
+  const lines = text.split("\n");
+  if (!lines.some((line) => FRAME.test(line))) return text;
+  let library = false;
+  return lines.map((line, index) => {
+    const frame = FRAME.exec(line);
+    library = frame ? LIBRARY.test(frame[1]) : library && /^\s{4}/.test(line); // what stands under a frame is its code
+    return el("span", { class: library ? "j-mark" : null }, index < lines.length - 1 ? `${line}\n` : line);
+  });
+}
+
+const FRAME = /^ {2}File "([^"]+)", line \d+/;
+const LIBRARY = /[\\/](lib|Lib)[\\/](python[\d.]+[\\/])?|[\\/](site|dist)-packages[\\/]|^<frozen /;
 
 /** Show an ErrorInfo. */
 export function errorView(error) {

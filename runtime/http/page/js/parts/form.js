@@ -6,7 +6,7 @@ import { field } from "./compound.js";
 import { FieldProblem, jsonField } from "./field.js";
 
 /**
- * Make a form: `{node, focus()}`. `onSubmit(value)` is async; what it raises is shown.
+ * Make a form: `{node, focus(), write(value)}`. `onSubmit(value)` is async; what it raises is shown.
  *
  * `schema` null or {} means any JSON: only the raw field is there. `value` fills it in. `extra` are nodes above the buttons.
  */
@@ -37,7 +37,7 @@ export function schemaForm(schema, { submit, onSubmit, onCancel, value, extra = 
   form.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
-  return { node: form, focus: () => ways.focus() };
+  return { node: form, focus: () => ways.focus(), write: (value) => ways.write(value) };
 }
 
 /* The two ways to give a value: by fields or as JSON. What was given one way is carried to the other. */
@@ -49,14 +49,16 @@ class Ways {
     this.fields = this.any
       ? null
       : field(schema, schema, { name: schema.type === "object" || schema.$ref ? null : "value", required: true });
-    if (value !== undefined) {
-      this.raw.write(value);
-      if (value !== null) this.fields?.write(value);
-    }
+    if (value !== undefined) this.write(value);
     this.node = el("div", { class: "ways" }, this.any ? this.raw.node : this.fields.node);
     this.toggle = this.any
       ? null
       : el("button", { type: "button", class: "quiet push", on: { click: () => this.#turn() } }, "As JSON");
+  }
+
+  write(value) {
+    this.raw.write(value);
+    if (value !== null) this.fields?.write(value);
   }
 
   read() {

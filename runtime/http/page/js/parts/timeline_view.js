@@ -36,6 +36,8 @@ export class TimelineView {
       this.#more,
       this.empty,
     );
+    // it is filled before it has a place, and a window may be turned
+    new ResizeObserver(() => this.#instance && this.show(this.#instance)).observe(this.#axis);
     this.#more.addEventListener("click", () => {
       this.#all = true;
       this.show(this.#instance);

@@ -7,15 +7,17 @@
 import { Actions } from "../actions.js";
 import { path } from "../api.js";
 import { el } from "../dom.js";
+import { editMetadata, editState } from "../edits.js";
 import { showExplanation } from "../parts/explanation.js";
 import { signalOf } from "../explain.js";
 import { EventView } from "../parts/event_view.js";
 import { GraphView } from "../parts/graph_view.js";
 import { LogView } from "../parts/log_view.js";
+import { showStacks } from "../parts/stacks_dialog.js";
 import { StepPanel } from "../parts/step_panel.js";
 import { tabs } from "../parts/tabs.js";
 import { TimelineView } from "../parts/timeline_view.js";
-import { failed } from "../parts/toast.js";
+import { attempt, failed } from "../parts/toast.js";
 import { Refresher } from "../refresh.js";
 import { go } from "../router.js";
 import { TERMINAL } from "../status.js";
@@ -41,7 +43,10 @@ class InstanceView {
     this.graph = new GraphView({ name: "Graph of the workflow", onSelect: (place) => this.#choosePlace(place) });
     this.timeline = new TimelineView({ now: () => api.now(), onSelect: (key) => this.#choose(key) });
     this.step = new StepPanel({ load: (of, step) => this.#payload(of, step), onFork: (key) => this.#fork(key) });
-    this.data = new DataPanel((of) => this.#payload(of));
+    this.data = new DataPanel((of) => this.#payload(of), {
+      onMetadata: () => editMetadata(api, id, this.#instance.metadata, () => this.#refresher.poke()),
+      onState: (button) => attempt(button, () => editState(api, id, () => this.#refresher.poke())),
+    });
     this.log = new LogView((query) => api.get(path("instances", id, "logs"), { level: "debug", ...query }), {
       onCount: (count) => this.tabs.mark("log", String(count)),
     });
@@ -202,6 +207,7 @@ class InstanceView {
     if (name === "signal") await this.actions.signal(this.#id, signalOf(this.#instance.waits_for));
     else if (name === "fork") await this.#fork(null);
     else if (name === "remove") (await this.actions.remove(this.#id, button)) && go("#/instances");
+    else if (name === "stacks") await showStacks(this.app.api, this.#id, button);
     else await this.actions[name](this.#id, button);
   }
 

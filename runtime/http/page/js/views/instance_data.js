@@ -1,4 +1,4 @@
-/* The data of an instance: error, input, output, metadata, signals, children, kills. */
+/* The data of an instance: error, input, output, a machine's data, metadata, signals, children, kills. */
 
 import { el, whenChanged } from "../dom.js";
 import { clock, toMs } from "../format.js";
@@ -9,17 +9,18 @@ import { href } from "../router.js";
 import { badge } from "../status.js";
 
 export class DataPanel {
-  /** `load(of)` fetches a whole value: "input" or "output". */
-  constructor(load) {
+  /** `load(of)` fetches a whole value: "input" or "output"; `onMetadata()` and `onState()` are asked for a change. */
+  constructor(load, { onMetadata, onState }) {
     this.load = load;
-    this.error = section("Error", "card whole");
+    this.error = section("Error", { look: "card whole" });
     this.input = section("Input");
     this.output = section("Output");
-    this.metadata = section("Metadata");
+    this.state = section("Data of the machine", { action: "Change data…", onAction: onState });
+    this.metadata = section("Metadata", { action: "Set metadata…", onAction: onMetadata });
     this.signals = section("Signals");
     this.children = section("Child workflows");
-    this.kills = section("Ended by the watchdog", "card whole");
-    const all = [this.error, this.kills, this.input, this.output, this.metadata, this.signals, this.children];
+    this.kills = section("Ended by the watchdog", { look: "card whole" });
+    const all = [this.error, this.kills, this.input, this.output, this.state, this.metadata, this.signals, this.children];
     this.node = el(
       "div",
       { class: "data-grid" },
@@ -35,16 +36,23 @@ export class DataPanel {
     fill(this.output, instance.status === "completed" ? [instance.output] : null, ([value]) =>
       jsonView(value, { load: () => this.load("output"), label: "output" }),
     );
-    fill(this.metadata, filled(instance.metadata), (value) => jsonView(value, { label: "metadata" }));
+    fill(this.state, filled(instance.state), (value) => jsonView(value, { label: "data of the machine" }));
+    this.state.button.hidden = !instance.can.update_state;
+    fill(this.metadata, instance.metadata, (value) =>
+      filled(value) ? jsonView(value, { label: "metadata" }) : el("p", { class: "muted" }, "None."),
+    );
     fill(this.signals, filled(instance.signals), signals);
     fill(this.children, filled(instance.children), children);
     fill(this.kills, filled(instance.kills), kills);
   }
 }
 
-function section(title, look = "card") {
+function section(title, { look = "card", action = null, onAction = null } = {}) {
   const body = el("div");
-  return { body, node: el("section", { class: look, hidden: true }, el("h2", {}, title), body) };
+  const button = action ? el("button", { type: "button", class: "quiet small" }, action) : null;
+  button?.addEventListener("click", () => onAction(button));
+  const head = button ? el("div", { class: "card-head" }, el("h2", {}, title), button) : el("h2", {}, title);
+  return { body, button, node: el("section", { class: look, hidden: true }, head, body) };
 }
 
 function fill({ node, body }, value, make) {

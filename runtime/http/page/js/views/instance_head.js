@@ -14,6 +14,7 @@ const BUTTONS = [
   ["pause", "pause", "Pause", "p", "quiet"],
   ["signal", "signal", "Signal…", "s", "quiet"],
   ["fork", "fork", "Fork…", "f", "quiet"],
+  ["stacks", "stacks", "Stacks", "", "quiet"],
   ["cancel", "cancel", "Cancel", "c", "danger"],
   ["remove", "cleanup", "Delete", "", "danger"],
 ];
