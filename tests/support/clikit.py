@@ -71,6 +71,12 @@ class Command:
         assert found.returncode == 0, found
         return found.stdout
 
+    def clean(self, *arguments, **more):
+        """Return the output of a call that has nothing to say besides."""
+        found = self(*arguments, **more)
+        assert (found.returncode, found.stderr) == (0, ""), found
+        return found.stdout
+
     def json(self, *arguments):
         return json.loads(self.ok(*arguments, "--json"))
 
@@ -83,6 +89,13 @@ class Command:
         assert (found.returncode, found.stdout) == (2, ""), found
         assert found.stderr.startswith("error: ")
         assert found.stderr.count("\n") == 1
+        return found.stderr
+
+    def misused(self, *arguments):
+        """Return what the option parser says of a call that it refuses."""
+        found = self(*arguments)
+        assert (found.returncode, found.stdout) == (2, ""), found
+        assert "Traceback" not in found.stderr
         return found.stderr
 
     def popen(self, *arguments, **options):
