@@ -14,7 +14,7 @@ import re
 import sys
 import types
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from pydantic import BaseModel
@@ -125,7 +125,7 @@ class ActionWorkflow:
 
         async def call(attempt: int) -> Any:
             value = given(handler.input, text, f"the input of action {name!r}") if handler.takes_input else None
-            return await handler.call(value, Context(replace(frame, key=key, attempt=attempt)), execution.pool)
+            return await handler.call(value, Context(frame.of_try(key, attempt)), execution.pool)
 
         step = StepCall(
             key,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar, get_origin, overload
 
 from ..base.duration import DurationLike, parse_duration
@@ -140,7 +140,7 @@ class FlowContext(JournaledContext):
         return self.execution.step(step)
 
     def _inner(self, key: str, attempt: int) -> Context:
-        return Context(replace(self._frame, key=key, attempt=attempt))
+        return Context(self._frame.of_try(key, attempt))
 
     @overload
     def run_action(

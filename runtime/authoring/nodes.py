@@ -88,7 +88,7 @@ class Place:
 
     def context(self, key: str = "", attempt: int = 1) -> Context:
         """Return a handler's view from here."""
-        return Context(replace(self.frame, key=key, attempt=attempt))
+        return Context(self.frame.of_try(key, attempt))
 
     def key(self, name: str) -> str:
         """Hand out the journal key of the next visit of a step."""

@@ -2,6 +2,9 @@
 
 A server that dies leaves its children working: what they would have told stands in the store. The line looks for the next server at the
 same address for `orphan_grace` seconds; then the process ends itself.
+
+A short instance is over before it has anything to hear. So the line is taken up after a moment, unless something is to be told that the
+bell cannot tell; what came for the instance meanwhile is looked for then.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from .spec import EXIT_ORPHANED, ChildSpec
 __all__ = ["Lifeline", "Lookout"]
 
 _RETRY = 0.1
+_MOMENT = 0.05
 _KNOCK_TIMEOUT = 1.0
 
 
@@ -71,6 +75,10 @@ class Lifeline:
         self._connection: Connection | None = None
         self._latest = 0
         self._ready = False
+        self._queued = False
+        self._wanted = asyncio.Event()
+        if self._ringer is None:
+            self._wanted.set()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -85,6 +93,9 @@ class Lifeline:
     async def _hold(self) -> None:
         loop = asyncio.get_running_loop()
         alone_since = loop.time()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_MOMENT):
+                await self._wanted.wait()
         while True:
             reach("child.connect")
             try:
@@ -109,6 +120,9 @@ class Lifeline:
             connection.send(Ready())
         if self._latest:
             connection.send(Committed(event_id=self._latest))
+        if self._queued:
+            self.queued()
+        self._on_nudge()
         while True:
             try:
                 message = await connection.receive()
@@ -132,6 +146,8 @@ class Lifeline:
 
     def queued(self) -> None:
         """Tell that this instance has started another."""
+        self._queued = self._connection is None
+        self._wanted.set()
         self._tell(Nudge())
 
     def ready(self) -> None:

@@ -49,7 +49,8 @@ class OutputReader:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         for name, descriptor in self._streams:
-            if os.fstat(descriptor).st_size > self._positions[name]:
+            # a third of what fstat takes, three times a step
+            if os.lseek(descriptor, 0, os.SEEK_END) > self._positions[name]:
                 self._drain(name, descriptor, step)
 
     def _drain(self, name: Literal["stdout", "stderr"], descriptor: int, step: tuple[str, int] | None) -> None:

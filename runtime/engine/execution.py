@@ -16,7 +16,7 @@ import inspect
 import re
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
@@ -213,7 +213,7 @@ class Execution:
         await self._let_others()
         reach("child.step.begun")
         try:
-            async with self.working(call.key, call.name, row.attempts, call.timeout):
+            with self.working(call.key, call.name, row.attempts, call.timeout):
                 value = await run_try(call, row.attempts, self.journal, self.monitor, self.cancel_grace)
             text = call.output.encode(value, f"the output of step {call.key!r}", self.max_payload)
             result = call.output.decode(text, f"the output of step {call.key!r}")
@@ -241,15 +241,16 @@ class Execution:
             self._turned_at = now
             await asyncio.sleep(0)
 
-    @contextlib.asynccontextmanager
-    async def working(self, key: str, name: str, attempt: int, timeout: float | None) -> AsyncIterator[None]:
+    @contextlib.contextmanager
+    def working(self, key: str, name: str, attempt: int, timeout: float | None) -> Iterator[None]:
         """Note that a handler runs: while one does, the instance does not suspend, and its monitor knows the step."""
         self.monitor.step_begun(key, name, attempt, timeout)
         self.suspension.running += 1
+        token = self.tasks.leave()
         try:
-            with self.tasks.left():
-                yield
+            yield
         finally:
+            self.tasks.come_back(token)
             self.suspension.running -= 1
             self.monitor.step_ended(key)
             self.suspension.watch()
@@ -290,7 +291,7 @@ class Execution:
 
     def _counted(self, key: str) -> str:
         """Return what a step counts as: in a graph a visit is no new step."""
-        return key if self.total_steps is None else re.sub(r"#\d+", "", key)
+        return key if self.total_steps is None or "#" not in key else re.sub(r"#\d+", "", key)
 
     def progress(self, current: str | None = None) -> Progress:
         """Return how far the instance is."""

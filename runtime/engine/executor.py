@@ -111,7 +111,7 @@ def _read(error: BaseException, execution: Execution) -> tuple[Op | None, Outcom
 async def _complete(definition: Definition, frame: Frame) -> tuple[Op | None, Outcome]:
     execution = frame.execution
     journal = execution.journal
-    traced = tracing.current(journal.id, journal.metadata, tracing.instance_span(journal.id))
+    traced = tracing.instance(journal.id, journal.metadata)
     with execution.tasks.joined(), traced:
         value, schema = await definition.run(frame)
     if execution.replay.mismatch is not None:  # the user's code has caught it and gone on

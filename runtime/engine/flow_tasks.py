@@ -52,14 +52,15 @@ class FlowTasks:
         finally:
             _MEMBER.reset(token)
 
-    @contextlib.contextmanager
-    def left(self) -> Iterator[None]:
-        """Begin no tasks of the instance in here: a handler runs, and what it begins is its own."""
-        token = _MEMBER.set(None)
-        try:
-            yield
-        finally:
-            _MEMBER.reset(token)
+    @staticmethod
+    def leave() -> contextvars.Token[FlowTasks | None]:
+        """Begin no tasks of the instance until `come_back`: a handler runs, and what it begins is its own."""
+        return _MEMBER.set(None)
+
+    @staticmethod
+    def come_back(token: contextvars.Token[FlowTasks | None]) -> None:
+        """Count what is begun from now on again."""
+        _MEMBER.reset(token)
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:

@@ -19,9 +19,10 @@ from typing import Any
 __all__ = [
     "TRACEPARENT",
     "Trace",
+    "attempt",
     "attempt_span",
     "carried",
-    "current",
+    "instance",
     "instance_span",
     "step_span",
     "trace_of",
@@ -75,10 +76,18 @@ def attempt_span(instance_id: str, key: str, attempt: int) -> int:
     return _span("attempt", instance_id, key, str(attempt))
 
 
-def current(instance_id: str, metadata: Mapping[str, Any], span: int) -> AbstractContextManager[None]:
-    """Make a span the current one for as long as the context lasts; nothing where OpenTelemetry is not in use."""
+def instance(instance_id: str, metadata: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """Make an instance's span the current one for as long as the context lasts; nothing where OpenTelemetry is not in use."""
     otel = sys.modules.get("opentelemetry.trace")
-    return _OFF if otel is None else _entered(otel, trace_of(instance_id, metadata), span)
+    return _OFF if otel is None else _entered(otel, trace_of(instance_id, metadata), instance_span(instance_id))
+
+
+def attempt(instance_id: str, metadata: Mapping[str, Any], key: str, number: int) -> AbstractContextManager[None]:
+    """Do the same with the span of one try of a step."""
+    otel = sys.modules.get("opentelemetry.trace")
+    if otel is None:
+        return _OFF
+    return _entered(otel, trace_of(instance_id, metadata), attempt_span(instance_id, key, number))
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ async def run_try(call: StepCall, attempt: int, journal: Journal, monitor: Monit
     """
     token = CURRENT_STEP.set((call.name, attempt))
     try:
-        with tracing.current(journal.id, journal.metadata, tracing.attempt_span(journal.id, call.key, attempt)):
+        with tracing.attempt(journal.id, journal.metadata, call.key, attempt):
             if call.timeout is None:
                 return await contain(call.run(attempt), GiveBack)
             task = asyncio.ensure_future(contain(call.run(attempt), GiveBack))

@@ -92,7 +92,7 @@ async def _poll(execution: Execution, call: PollCall, row: StepRow, end: float |
         await execution.writer.flush()
         token = CURRENT_STEP.set((call.name, row.poll_count + 1))
         try:
-            async with execution.working(call.key, call.name, row.poll_count + 1, None):
+            with execution.working(call.key, call.name, row.poll_count + 1, None):
                 done, value = await _check(execution, call, row.poll_count + 1, end)
         finally:
             CURRENT_STEP.reset(token)

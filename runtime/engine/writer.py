@@ -132,9 +132,9 @@ class JournalWriter:
         if self._before is not None:
             self._before()
         batch, self._pending = self._pending, []
-        self._current = self._next or asyncio.get_running_loop().create_future()
-        self._next = None
+        self._current, self._next = self._next, None
         if not self.direct() or not self._commit_now(batch):
+            self._current = self._current or asyncio.get_running_loop().create_future()
             self.task = asyncio.create_task(self._commit(batch), name="paddock-commit")
 
     def _commit_now(self, batch: list[Op]) -> bool:

@@ -8,9 +8,10 @@ waited for, as long as it takes.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -26,6 +27,7 @@ __all__ = ["Worker", "explain", "open_connection"]
 
 _RETRY_FIRST, _RETRY_LAST = 0.05, 1.0
 _BRIEFLY_MS = 50
+_NORMAL = 1
 _JOURNAL_LIMIT = 64 * 2**20
 
 
@@ -141,6 +143,19 @@ class Worker(ConnectionThread):
     @property
     def _reads_only(self) -> bool:
         return self._turn is None and self._path != ":memory:"
+
+    @contextlib.contextmanager
+    def unsynced(self) -> Iterator[None]:
+        """Let the commits in here come to the disk with the next one that is synced, of whatever process."""
+        (level,) = self._connection.execute("PRAGMA synchronous").fetchone()
+        if level <= _NORMAL:
+            yield
+            return
+        self._connection.execute(f"PRAGMA synchronous = {_NORMAL}")
+        try:
+            yield
+        finally:
+            self._connection.execute(f"PRAGMA synchronous = {level}")
 
     def _perform(self, batch: list[Call]) -> list[Any]:
         return self._read(batch) if self._reads_only else self._write(batch)

@@ -10,9 +10,11 @@ import pytest
 from storekit import NOW, claimed, new, rows, step
 
 from paddock import DatabaseDamaged, DatabaseTooNew, DatabaseUnavailable, PaddockError, SqlitePragmas
+from paddock.runtime.base.errors import LeaseLost
 from paddock.runtime.store.checkpoint import Checkpointer
 from paddock.runtime.store.events import _LOGS_OF_INSTANCE, _LOGS_OF_LEVEL
 from paddock.runtime.store.migrations import MIGRATIONS, SCHEMA_VERSION, migrate
+from paddock.runtime.store.ops import Lease
 from paddock.runtime.store.reading import open_reader
 from paddock.runtime.store.sqlite import SqliteStore, real_path
 from paddock.runtime.store.turn import LockFile
@@ -259,6 +261,26 @@ def test_a_look_makes_no_database(path, tmp_path):
         pass
     assert [file.name for file in tmp_path.iterdir()] == ["app.db"]
     assert Path(path).read_bytes() == b""
+
+
+async def test_a_lease_is_taken_without_a_sync_and_all_else_with_one(path):
+    seen = []
+
+    def look(point):
+        if point == "child.commit.inside":
+            seen.append(store._sqlite._connection.execute("PRAGMA synchronous").fetchone()[0])
+
+    store = SqliteStore.open(path, SqlitePragmas())
+    lease = await claimed(store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("paddock.runtime.store.worker.reach", look)
+        store.load_now(lease, (1, 2, "boot"))
+        store.commit_now(lease, step("s", '"x"'), NOW)
+        with pytest.raises(LeaseLost):
+            store.load_now(Lease(lease.instance, lease.epoch + 1), (1, 2, "boot"))
+        store.commit_now(lease, step("t", '"x"'), NOW)
+    assert seen == [1, 2, 2]
+    store.close()
 
 
 # --- the one checkpointer -----------------------------------------------------------------------------------------------
