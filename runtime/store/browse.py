@@ -75,13 +75,13 @@ _KILLS = """
 SELECT e.id, e.created_at, e.data, i.id AS instance_id, i.workflow_name FROM paddock_events e JOIN paddock_instances i ON i.seq = e.instance
 WHERE e.name = 'workflow.watchdog.killed' AND (CAST(?1 AS BIGINT) IS NULL OR e.id < ?1) AND (CAST(?2 AS BIGINT) IS NULL OR e.instance = ?2) ORDER BY e.id DESC LIMIT ?3
 """
-_COUNTS = "SELECT workflow_name, status, count(*) AS count FROM paddock_instances GROUP BY workflow_name, status"
+_COUNTS = "SELECT workflow_name, status, count(*) AS count FROM paddock_instances GROUP BY workflow_name, status ORDER BY 1, 2"
 _QUEUED = """
 SELECT workflow_name, limit_key, count(*) FILTER (WHERE wake_at IS NULL) AS pending, count(*) FILTER (WHERE wake_at IS NOT NULL) AS delayed,
        min(CASE WHEN wake_at IS NULL THEN created_at END) AS oldest_at
-FROM paddock_instances WHERE status = 'pending' GROUP BY workflow_name, limit_key
+FROM paddock_instances WHERE status = 'pending' GROUP BY workflow_name, limit_key ORDER BY 1, 2 NULLS FIRST
 """
-_RUNNING = "SELECT workflow_name, limit_key, count(*) AS running FROM paddock_leases GROUP BY workflow_name, limit_key"
+_RUNNING = "SELECT workflow_name, limit_key, count(*) AS running FROM paddock_leases GROUP BY workflow_name, limit_key ORDER BY 1, 2 NULLS FIRST"
 _AHEAD = """
 SELECT count(*) FROM paddock_instances WHERE status = 'pending' AND wake_at IS NULL AND workflow_name = ?1
 AND (priority > ?2 OR (priority = ?2 AND seq < ?3))

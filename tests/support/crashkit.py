@@ -21,6 +21,9 @@ from paddock import AppServer, Event, Instance, WatchdogConfig, WorkflowsConfig
 DEADLINE = 40.0
 """Seconds that anything may take on a busy machine; what takes that long has failed."""
 
+DATABASE = "PADDOCK_TEST_DATABASE"
+"""The variable that names another database than a file in the folder, to this process and to the servers that it starts."""
+
 _FAR = 100_000
 QUICK = {"kill_grace": 1.0, "orphan_grace": 60.0, "max_resumes": 10}
 WATCHFUL = {"interval": 0.1, "heartbeat_timeout": 0.6, "kill_grace": 0.3}
@@ -70,7 +73,7 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.db = folder / "app.db"
+        self.db = os.environ.get(DATABASE) or folder / "app.db"
         os.environ[ledger.PATH] = str(folder / "ledger")
         self.flag = folder / "flag"
         self._processes: list[ServerProcess] = []
