@@ -83,13 +83,9 @@ def holds_secrets(schema: Any) -> bool:
     """Tell whether values of a type (its core schema) may hold a secret (`SecretStr` and the like)."""
     if isinstance(schema, list | tuple):
         return any(holds_secrets(item) for item in schema)
-    if not isinstance(schema, dict):
-        return False
-    written = schema.get("serialization")
-    function = written.get("function") if isinstance(written, dict) else None
-    if getattr(function, "__name__", "").startswith("_serialize_secret"):
-        return True
-    return any(holds_secrets(inner) for key, inner in schema.items() if key not in ("metadata", "config", "cls"))
+    if isinstance(schema, dict):
+        return any(holds_secrets(inner) for key, inner in schema.items() if key not in ("metadata", "config"))
+    return isinstance(schema, type) and hasattr(schema, "get_secret_value")  # the class that makes the value
 
 
 def find_secret(value: Any) -> str | None:
