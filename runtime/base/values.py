@@ -57,7 +57,9 @@ def _faithful(write: Callable[[], bytes], value: Any, what: str, *, typed: bool)
     except NotSerializable:
         raise
     except (pydantic_core.PydanticSerializationError, ValueError, RecursionError, TypeError, OverflowError) as error:
-        if "Secret" in str(error) and (path := find_secret(value)) is not None:  # pydantic before 2.11 knows none of its own
+        if (
+            "Secret" in str(error) and (path := find_secret(value)) is not None
+        ):  # pydantic before 2.11 knows none of its own
             raise NotSerializable(_NO_SECRETS.format(what, f" ({path})" if path else "")) from None
         raise NotSerializable(f"{what} cannot be stored as JSON: {str(error)[:300]}") from None
 

@@ -41,9 +41,9 @@ AT_WORK = [
 ELSEWHERE = {
     "server.cancelled": "test_the_server_killed_in_a_cancel",
     "server.signalled": "test_the_server_killed_with_a_signal_stored",
-    "server.listening": "test_twenty_kills_of_the_server_during_one_step",
-    "server.takeover": "test_twenty_kills_of_the_server_during_one_step",
-    "server.taken": "test_twenty_kills_of_the_server_during_one_step",
+    "server.listening": "test_ten_kills_of_the_server_during_one_step",
+    "server.takeover": "test_ten_kills_of_the_server_during_one_step",
+    "server.taken": "test_ten_kills_of_the_server_during_one_step",
     "server.resume": "test_the_next_server_killed_as_it_takes_over",
     "server.migrate": "test_the_server_killed_in_a_migration",
     "server.drain": "test_the_server_killed_as_it_stops",
