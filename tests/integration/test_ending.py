@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from crashkit import Stage, finished, history, line, living, proven, until
+from crashkit import DEADLINE, Stage, finished, history, kill, line, living, proven, until
 from ledger import check, read, starts
 
 
@@ -70,6 +70,16 @@ async def test_who_asks_for_a_cancel_may_go_away(stage: Stage, at_once: bool):
             await asking
         await until(lambda: starts(child) is None, "the child's end")
         assert (await finished(server, instance)).status == "cancelled"
+
+
+async def test_cancel_of_one_whose_process_is_dead_waits_for_no_grace(stage: Stage):
+    async with stage.server(kill_grace=DEADLINE) as server:
+        instance = await server.workflows.start("held", {"until": str(stage.flag)})
+        kill((await line("begin", key="hold"))["pid"])
+        async with asyncio.timeout(DEADLINE / 2):
+            assert await server.workflows.cancel(instance) is True
+        assert (await finished(server, instance)).error is None
+        check(await history(server, instance), "workflow.cancelled")
 
 
 async def test_cancel_while_the_child_is_born(stage: Stage):

@@ -59,6 +59,19 @@ async def test_a_step_that_ends_within_the_grace_is_not_run_again(stage: Stage):
     assert [entry["attempt"] for entry in read("begin", key="hold")] == [1]
 
 
+async def test_a_stop_ends_children_that_an_earlier_server_has_made(stage: Stage):
+    first = await stage.process(only="held")
+    await first.ready()
+    await first.ask("start", name="held", input={"until": str(stage.flag)}, id="one")
+    child = (await line("begin", key="hold"))["pid"]
+    await first.kill()
+    async with stage.server(kill_grace=0.3) as server:
+        assert [row["pid"] for row in await server.processes() if row["role"] == "child"] == [child]
+    assert starts(child) is None
+    assert not stage.sql("SELECT * FROM paddock_leases")
+    assert stage.sql("SELECT status, crash_count FROM paddock_instances") == [("pending", 0)]
+
+
 async def test_a_stuck_handler_does_not_hold_up_the_stop(stage: Stage):
     async with stage.server(kill_grace=0.5) as server:
         await server.workflows.start("endless", {"way": "ignore", "id": "a"}, id="a")

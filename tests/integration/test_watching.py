@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 from crashflows import THREE
@@ -67,6 +68,17 @@ async def test_the_busy_are_left_alone(stage: Stage):
         stage.let_go()
         await proven(server, python, "computed")
         await proven(server, blocked, THREE)
+        assert not [event for event in await history(server) if event.name.startswith("workflow.watchdog")]
+
+
+async def test_a_server_that_does_nothing_for_long_costs_no_child(stage: Stage):
+    """A handler of an event that blocks the server's loop, here this test's: nobody needs it to be seen alive."""
+    async with stage.server(watchdog=WATCHFUL) as server:
+        instance = await server.workflows.start("held", {"until": str(stage.flag)})
+        await line("begin", key="hold")
+        time.sleep(3 * WATCHFUL["heartbeat_timeout"])
+        stage.let_go()
+        assert (await proven(server, instance, THREE)).executions == 1
         assert not [event for event in await history(server) if event.name.startswith("workflow.watchdog")]
 
 

@@ -9,6 +9,8 @@ from contractkit import MODES, UNWATCHED, became, names, until
 from contractnotes import notes
 
 from paddock import AppServer, ConcurrencyLimitReached, ConfigError, Event, WorkflowsConfig
+from paddock.runtime.server.bus import EventBus
+from paddock.runtime.server.dispatcher import Dispatcher
 
 both = pytest.mark.parametrize("mode", ["inline", "fork"])
 
@@ -74,6 +76,32 @@ async def test_what_is_stored_while_a_slot_is_free_is_claimed_with_it(tmp_path: 
             found.append(instance.status)
         (tmp_path / "gate").touch()
     assert "running" in found  # two commits would leave it pending for as long as the second takes
+
+
+async def test_a_wake_up_that_is_lost_loses_no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whoever has to act looks by himself as well: nothing hangs on a message."""
+    for part in (Dispatcher, EventBus):
+        monkeypatch.setattr(part, "poke", lambda _part: None)
+    server = _server(tmp_path, "inline")
+    server.workflows.register(flows.slim_flow)
+    async with server:
+        assert await server.workflows.run("slim", timeout=30) is None
+
+
+async def test_a_blocked_one_holds_no_slot(tmp_path: Path):
+    server = _server(tmp_path, "inline", kill_grace=0.1)
+    server.workflows.register(flows.one_flow)
+    server.workflows.register(flows.hold_flow)
+    async with server:
+        ident = await server.workflows.start("one", _given(tmp_path, "first"))
+        await became(lambda: notes(tmp_path / "log"))
+    again = _server(tmp_path, "inline", max_processes=1)
+    again.workflows.register(flows.hold_flow)
+    async with again:
+        found = await again.workflows.get_instance(ident)
+        assert found.status == "blocked"
+        (tmp_path / "gate").touch()
+        await again.workflows.run("hold", _given(tmp_path, "second"), timeout=30)
 
 
 @both

@@ -431,6 +431,15 @@ async def test_the_workflows_own_deadline_gives_timed_out(server: AppServer, tmp
     assert instance.step_results["ok"].status == "completed"
 
 
+@warm
+async def test_a_deadline_of_a_year_ends_nothing_today(server: AppServer):
+    """No timer may take it for a short one, as those do that count milliseconds in 32 bits."""
+    ident = await server.workflows.start("patient")
+    found = await server.workflows.wait(ident, timeout=30)
+    assert (found.status, found.error) == ("completed", None)
+    assert found.current_step is None
+
+
 # --- polls, loops, sleeps ---------------------------------------------------------------------------------------------
 
 

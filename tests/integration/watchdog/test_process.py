@@ -277,8 +277,10 @@ async def test_without_a_server_it_goes_on_and_tells_the_next(world: World):
     await world.hub.until(lambda: bool(world.hub.hellos))
     await world.hub.stop()
     _, process = await world.child("nap")
+    _, healthy = await world.child("nap")
     os.kill(process.pid, signal.SIGSTOP)
     assert await asyncio.to_thread(process.wait, DEADLINE) == -signal.SIGKILL
+    assert healthy.poll() is None  # whose beats no server had to pass on
     await world.hub.start()
     killed = await world.hub.killed()
     assert [type(message) for message in world.hub.messages] == [Stale, Killed]
