@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import webbrowser
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
 
 from ..base.errors import UsageError
 from .output import say
+from .token import find_token
+
+if TYPE_CHECKING:
+    from ..http.certificate import Certificate
 
 __all__ = ["serve"]
-
-_WEAK = 16
 
 
 def serve(
@@ -51,6 +52,13 @@ def serve(
         list[str] | None,
         typer.Option("--allow-host", help="A further name under which it is reached, behind a proxy; may be repeated."),
     ] = None,
+    ssl_certfile: Annotated[
+        str | None,
+        typer.Option("--ssl-certfile", metavar="FILE", help="Speak TLS, with this certificate and its chain."),
+    ] = None,
+    ssl_keyfile: Annotated[
+        str | None, typer.Option("--ssl-keyfile", metavar="FILE", help="Its key, where it stands in a file of its own.")
+    ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Serve the HTTP API and the page, and run workflows, until a signal.
@@ -60,15 +68,19 @@ def serve(
 
     [dim]paddock serve shop.app:server --port 8321[/]
     [dim]paddock serve hello.py --db app.db --open[/]
-    [dim]PADDOCK_TOKEN=$(cat token) paddock serve shop.app:server --host 0.0.0.0[/]
+    [dim]PADDOCK_TOKEN=$(cat token) paddock serve shop.app:server --host 0.0.0.0 --ssl-certfile cert.pem --ssl-keyfile key.pem[/]
     """
+    from ..http.access import is_loopback
     from ..http.serving import bind, check_address
     from .target import load_server
 
-    secret = _token(token, token_file)
+    secret = find_token(token, token_file)
     check_address(host, secret)
+    certificate = _certificate(ssl_certfile, ssl_keyfile)
     server = load_server(target, db)
-    listening = bind(host, port)
+    listening = bind(host, port, certificate)
+    if certificate is None and not is_loopback(host):
+        say("the token and all else travel in clear text: --ssl-certfile speaks TLS, or a proxy before this does")
     hosts = [*(allow_host or ()), *_own_names(host, secret)]
     gate = server.asgi(token=secret, allowed_hosts=hosts)
     try:
@@ -92,6 +104,14 @@ async def _front(gate: Any, listening: Any, port: int, secret: str | None, *, op
             os.environ["PADDOCK_TOKEN"] = secret
 
 
+def _certificate(certfile: str | None, keyfile: str | None) -> Certificate | None:
+    from ..http.certificate import Certificate
+
+    if certfile is None and keyfile is not None:
+        raise UsageError("--ssl-keyfile is the key of a certificate: give --ssl-certfile too")
+    return Certificate(certfile, keyfile) if certfile is not None else None
+
+
 def _tell(sentence: str) -> None:
     """Say something to whoever still reads: a server does not stop because nobody does."""
     with contextlib.suppress(OSError, ValueError):
@@ -105,45 +125,3 @@ def _own_names(host: str, secret: str | None) -> list[str]:
     if secret is not None and not is_loopback(host):
         return ["*"]
     return [host]
-
-
-def _token(given: str | None, file: str | None) -> str | None:
-    """Return the token: of the option, the file, or the environment, from which it is taken away, so that no child inherits it.
-
-    Raises:
-        UsageError: it is empty, given twice, or its file cannot be read.
-    """
-    from_environment = os.environ.pop("PADDOCK_TOKEN", None)
-    if given is not None and file is not None:
-        raise UsageError("--token and --token-file exclude each other")
-    if given is not None:
-        say(
-            "anybody on this machine can read --token in the list of processes; PADDOCK_TOKEN or --token-file keep it secret"
-        )
-        found, source = given, "--token"
-    elif file is not None:
-        found, source = _read_token(file), file
-    elif from_environment is not None:
-        found, source = from_environment, "PADDOCK_TOKEN"
-    else:
-        return None
-    if not found.strip():
-        raise UsageError(f"{source} holds no token")
-    if len(found.strip()) < _WEAK:
-        say(
-            "the token is short; python3 -c 'import secrets; print(secrets.token_urlsafe(32))' makes one that nobody guesses"
-        )
-    return found.strip()
-
-
-def _read_token(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            text = file.read(10_000)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the token file {path} cannot be read: {error}") from None
-    if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
-        with contextlib.suppress(OSError):
-            say(f"others can read {path}; chmod 600 keeps the token secret")
-    return text

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from ..authoring.outline import json_schema
@@ -90,7 +90,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
     }
     if operation.takes_body:
         schema = _ANY_OBJECT if operation.body is None else {"$ref": _REF + operation.body.__name__}
-        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        needed = operation.body is None or not _takes_nothing(operation.body)
+        found["requestBody"] = {"required": needed, "content": {"application/json": {"schema": schema}}}
     if operation.path == "/api/session":
         found["security"] = []
     return found
@@ -162,7 +163,8 @@ def _typed(operation: Operation, known: Registered, schemas: dict[str, Any]) -> 
             "schema": {"type": "string", "minLength": 1},
         }
     ]
-    found["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+    needed = bool(body.get("required"))
+    found["requestBody"] = {"required": needed, "content": {"application/json": {"schema": body}}}
     output = _adopt(json_schema(getattr(definition, "output_schema", None), output=True), f"{label}.output", schemas)
     if operation.name == "run":
         schemas[f"{label}.Outcome"] = {
@@ -172,6 +174,15 @@ def _typed(operation: Operation, known: Registered, schemas: dict[str, Any]) -> 
         done = found["responses"]["200"]["content"]["application/json"]
         done["schema"] = {"$ref": f"{_REF}{label}.Outcome"}
     return found
+
+
+def _takes_nothing(body: type[BaseModel]) -> bool:
+    """Tell whether an empty body, which is read as one without members, will do."""
+    try:
+        body.model_validate({})
+    except ValidationError:
+        return False
+    return True
 
 
 def _takes_null(schema: Any) -> bool:

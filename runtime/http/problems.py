@@ -8,6 +8,7 @@ from typing import Any
 
 import pydantic_core
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from ..base import errors
@@ -91,6 +92,8 @@ def problem_of(error: BaseException) -> Problem:
         return Problem(error.status_code, code, detail, headers=error.headers)
     if isinstance(error, errors.PaddockError):
         return _ours(error)
+    if isinstance(error, ClientDisconnect):  # nobody reads it, and nothing is wrong
+        return Problem(400, "ClientDisconnect", "the caller has gone")
     _log.error("a request failed", error=f"{type(error).__name__}: {error}", exc_info=error)
     return Problem(500, "InternalError", "the server failed to answer; its log says why")
 

@@ -18,6 +18,7 @@ from .problems import Problem
 from .served import Served
 
 __all__ = [
+    "NOTHING",
     "BulkBody",
     "Call",
     "DurationText",
@@ -35,6 +36,9 @@ __all__ = [
     "read_json",
     "refuse",
 ]
+
+#: A body that was left out; null is a value.
+NOTHING: Any = object()
 
 _SLACK = 64 * 1024
 _BODY_TIMEOUT = 60.0
@@ -335,7 +339,7 @@ def read_query(kind: type[Query], request: Request) -> Query:
 
 
 async def read_json(request: Request, limit: int) -> Any:
-    """Return a body's JSON value, None for an empty body. Never holds more than `limit` bytes and a little.
+    """Return a body's JSON value, `NOTHING` for an empty body. Never holds more than `limit` bytes and a little.
 
     Raises:
         Problem: it is too large, too slow, or no JSON.
@@ -357,7 +361,7 @@ async def read_json(request: Request, limit: int) -> Any:
         raise Problem(408, "RequestTimeout", "the body did not come in time", headers={"Connection": "close"}) from None
     raw = b"".join(parts)
     if not raw.strip():
-        return None
+        return NOTHING
     try:
         return pydantic_core.from_json(raw, allow_inf_nan=False)
     except (ValueError, RecursionError) as error:
@@ -369,14 +373,14 @@ def _too_large(most: int) -> Problem:
 
 
 def read_body(kind: type[BaseModel], value: Any) -> Any:
-    """Return a body as its model.
+    """Return a body as its model; one that was left out as one without members.
 
     Raises:
         Problem: it does not fit.
     """
     try:
         # through JSON text: in Python's strict mode a list is no tuple, and text no date
-        return kind.model_validate_json(json.dumps({} if value is None else value))
+        return kind.model_validate_json(json.dumps({} if value is NOTHING else value))
     except ValidationError as error:
         raise refuse(error, "body") from None
     except (ValueError, RecursionError):

@@ -18,6 +18,7 @@ import uvicorn
 
 from ..base.errors import AddressUnavailable, ConfigError
 from .access import is_loopback
+from .certificate import Certificate
 from .gate import Gate
 
 __all__ = ["Listening", "beside", "bind", "check_address"]
@@ -35,6 +36,7 @@ class Listening:
     socket: socket.socket
     host: str
     port: int
+    certificate: Certificate | None = None
 
     @property
     def url(self) -> str:
@@ -45,7 +47,7 @@ class Listening:
             host = ("[::1]" if address.version == 6 else "127.0.0.1") if address.is_unspecified else host  # noqa: PLR2004
             if address.version == 6 and not host.startswith("["):  # noqa: PLR2004
                 host = f"[{host}]"
-        return f"http://{host}:{self.port}"
+        return f"{'https' if self.certificate is not None else 'http'}://{host}:{self.port}"
 
 
 def check_address(host: str, token: str | None) -> None:
@@ -71,8 +73,8 @@ def _resolve(host: str) -> list[str]:
         raise ConfigError(f"{host!r:.100} is no address of this machine, and no name of one") from None
 
 
-def bind(host: str, port: int) -> Listening:
-    """Bind and listen; take over the socket that the program before a handover has left.
+def bind(host: str, port: int, certificate: Certificate | None = None) -> Listening:
+    """Bind and listen; take over the socket that the program before a handover has left. With a certificate TLS is spoken there.
 
     Raises:
         AddressUnavailable: the address is in use, or not ours.
@@ -80,7 +82,7 @@ def bind(host: str, port: int) -> Listening:
     """
     kept = _inherited(host, port)
     if kept is not None:
-        return Listening(kept, host, kept.getsockname()[1])
+        return Listening(kept, host, kept.getsockname()[1], certificate)
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):
@@ -97,7 +99,7 @@ def bind(host: str, port: int) -> Listening:
         raise AddressUnavailable(
             f"cannot listen on {host} port {port}: {error.strerror}; end what listens there, or choose another --port"
         ) from None
-    return Listening(made, host, made.getsockname()[1])
+    return Listening(made, host, made.getsockname()[1], certificate)
 
 
 def _inherited(host: str, port: int) -> socket.socket | None:
@@ -146,6 +148,8 @@ async def beside(gate: Gate, listening: Listening, *, port: int) -> AsyncIterato
         h11_max_incomplete_event_size=_HEAD_BYTES,
         timeout_graceful_shutdown=_GRACE,
         backlog=_BACKLOG,
+        ssl_certfile=listening.certificate.certfile if listening.certificate is not None else None,
+        ssl_keyfile=listening.certificate.keyfile if listening.certificate is not None else None,
     )
     server = _Uvicorn(config)
     own = listening.socket.dup()  # uvicorn closes what it was given

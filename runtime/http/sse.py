@@ -16,6 +16,7 @@ import pydantic_core
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from .access import is_loopback
 from .problems import Problem, answer, problem_of
 from .served import Served
 
@@ -24,6 +25,7 @@ __all__ = ["Frames", "Readers", "frame", "frames_of", "last_event_id", "readers_
 KEEP_ALIVE = 15.0
 _LOOK = 0.25
 _MOST = 1000
+_MOST_OF_ONE = 250
 _RETRY = b"retry: 1000\n\n"
 _IDLE = b": keep-alive\n\n"
 _LATEST, _LATEST_BYTES = 512, 8 * 2**20
@@ -77,7 +79,7 @@ class Readers:
     def __init__(self, served: Served) -> None:
         """Begin with none."""
         self._served = served
-        self._open: set[asyncio.Task[Any]] = set()
+        self._open: dict[asyncio.Task[Any], str] = {}
         self._watch: asyncio.Task[None] | None = None
 
     @property
@@ -89,14 +91,18 @@ class Readers:
         """Answer with frames as they come, and a comment now and then where none do."""
         if len(self._open) >= _MOST:
             return answer(Problem(503, "TooManyStreams", f"{_MOST} streams are open already"))
+        peer = request.client.host if request.client is not None else ""
+        # behind a proxy on this machine all are one peer
+        if not is_loopback(peer) and sum(one == peer for one in self._open.values()) >= _MOST_OF_ONE:
+            return answer(Problem(503, "TooManyStreams", f"you have {_MOST_OF_ONE} streams open already"))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        body = self._body(frames) if request.method != "HEAD" else _nothing()
+        body = self._body(frames, peer) if request.method != "HEAD" else _nothing()
         return StreamingResponse(body, headers=headers, media_type="text/event-stream")
 
-    async def _body(self, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _body(self, frames: AsyncIterator[bytes], peer: str) -> AsyncIterator[bytes]:
         """Hand frames on, and keep-alives between them."""
         closing = asyncio.ensure_future(self._served.closing.wait())
-        self._open.add(closing)
+        self._open[closing] = peer
         self._look()
         try:
             yield _RETRY
@@ -105,7 +111,7 @@ class Readers:
         except Exception as error:  # noqa: BLE001  the head is sent: the stream is the one place left to say it
             yield frame(problem_of(error).body, event="error")
         finally:
-            self._open.discard(closing)
+            del self._open[closing]
             closing.cancel()
 
     def _look(self) -> None:

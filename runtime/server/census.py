@@ -13,7 +13,7 @@ import psutil
 from ...watchdog.beats import BeatTable
 from .children import Child
 
-__all__ = ["census"]
+__all__ = ["census", "process_row"]
 
 
 def census(
@@ -21,19 +21,20 @@ def census(
 ) -> list[dict[str, Any]]:
     """Return the processes that live; blocking, for it asks the kernel about each of them."""
     now = time.monotonic_ns()
-    rows = [_process("server", os.getpid())]
-    rows += [_process(role, pid) for role, pid in (("watchdog", watchdog), ("fork-server", fork_server)) if pid]
+    rows = [process_row("server", os.getpid())]
+    rows += [process_row(role, pid) for role, pid in (("watchdog", watchdog), ("fork-server", fork_server)) if pid]
     for child in children:
         if child.identity is None:
             continue
         view = table.read(child.slot)
         beat = round((now - view.last_beat_ns) / 1e9, 3) if view.last_beat_ns else None
-        row = _process("child", child.identity.pid)
+        row = process_row("child", child.identity.pid)
         rows.append({**row, "instance_id": child.instance_id, "step": view.step or None, "last_beat": beat})
     return [row for row in rows if row["rss"] is not None]
 
 
-def _process(role: str, pid: int) -> dict[str, Any]:
+def process_row(role: str, pid: int) -> dict[str, Any]:
+    """Return the row of a process that is no child; its memory is None where it has gone."""
     rss = cpu = None
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)

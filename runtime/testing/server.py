@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+import os
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ..base.config import SqlitePragmas, WorkflowsConfig
+from ..base.errors import ServerNotRunning
 from ..base.log import get_logger
 from ..base.records import ErrorInfo, Status
 from ..engine.definition import WorkflowLike
 from ..engine.plugins import Plugin, Plugins, order_plugins, resolve_plugins, set_up, tear_down
 from ..server.bus import EventBus
+from ..server.census import process_row
 from ..server.core import ServerCore
 from ..server.dispatcher import Dispatcher
 from ..server.inline import InlineParts, InlineRunner
 from ..server.logs import Logs
 from ..server.scheduler import Scheduler
+from ..server.stacks import Stacks, holder, stacks_of
 from ..server.steering import WorkflowsParts
 from ..server.workflows import Workflows
 from ..store.admission import Wanted
@@ -26,6 +30,10 @@ from ..store.core_db import plugin_connection
 from ..store.ops import Lease
 from ..store.sqlite import MemoryStore
 from .clock import ManualClock
+
+if TYPE_CHECKING:
+    from ..http.gate import Gate
+    from ..http.served import Served
 
 __all__ = ["MemoryServer", "server"]
 
@@ -55,7 +63,7 @@ def server(
 
 
 class MemoryServer:
-    """`AppServer` in memory: `workflows`, `events`, `logs`, `plugins`, `config`, and `clock`."""
+    """`AppServer` in memory: `workflows`, `events`, `logs`, `plugins`, `config`, `asgi()` and `lifespan`; and `clock`."""
 
     def __init__(
         self,
@@ -72,6 +80,7 @@ class MemoryServer:
         self._store = store or MemoryStore()
         self._stack = AsyncExitStack()
         self._jumper: asyncio.Task[None] | None = None
+        self._started_at: float | None = None
         self.plugins = Plugins(self._plugin_list)
         self.workflows = Workflows(self._settings, watched=None)
         self.events = EventBus(self._store)
@@ -97,6 +106,7 @@ class MemoryServer:
         await self._dispatcher.start()
         stack.push_async_callback(self._stop_work)
         self._jumper = asyncio.create_task(self._jump(), name="paddock-test-clock")
+        self._started_at = self.clock.now()
 
     def _wire(self, core: ServerCore) -> None:
         registry = self.workflows.registry
@@ -136,6 +146,7 @@ class MemoryServer:
 
     async def stop(self) -> None:
         """Stop what runs and forget everything."""
+        self._started_at = None
         self.workflows.attach(None)
         await self._stack.aclose()
 
@@ -149,6 +160,61 @@ class MemoryServer:
     ) -> None:
         """Stop."""
         await self.stop()
+
+    # --- over HTTP ---
+
+    def asgi(self, *, token: str | None = None, allowed_hosts: Iterable[str] = ("*",)) -> Gate:
+        """Return the application that `AppServer.asgi` returns, to be called by a test's client without a socket.
+
+        Args:
+            token: what callers must show.
+            allowed_hosts: as there; all by default, for the name and the address of a test's client are made up.
+        """
+        from ..http.app import create_app
+
+        return create_app(self._served(), token=token, hosts=allowed_hosts, lifespan=self.lifespan)
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+        """Start the server with an application and stop it with it."""
+        async with self:
+            yield
+
+    def _served(self) -> Served:
+        from ... import __version__
+        from ..http.served import Served
+
+        return Served(
+            workflows=self.workflows,
+            events=self.events,
+            logs=self.logs,
+            store=self._opened,
+            processes=self.processes,
+            stacks=self.stacks,
+            health=self.health,
+            settings=self._settings,
+            database=":memory:",
+            version=__version__,
+            started_at=lambda: self._started_at,
+        )
+
+    def _opened(self) -> MemoryStore:
+        if self._started_at is None:
+            raise ServerNotRunning("the server is not started")
+        return self._store
+
+    async def processes(self) -> list[dict[str, Any]]:
+        """Return what runs for this server: itself."""
+        return [] if self._started_at is None else [process_row("server", os.getpid())]
+
+    async def stacks(self, id: str) -> Stacks:
+        """Raise `InvalidTransition`: everything runs in the test's own process."""
+        return stacks_of(await self._opened().view(holder, id), "", 0.0)
+
+    async def health(self) -> dict[str, Any]:
+        """Return that all is well, once it is started."""
+        problems = {} if self._started_at is not None else {"server": "not started"}
+        return {"ok": not problems, "problems": problems}
 
     async def _stop_work(self) -> None:
         if self._jumper is not None:

@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "runtime.http": _BELOW_CHILD | {"runtime.server"},
     # AppServer hands its services to the HTTP side, which knows nothing of AppServer
     "runtime.server.app": _BELOW_CHILD | {"runtime.server", "runtime.http", "runtime.child.main_module", ""},
-    "runtime.testing": _BELOW_CHILD | {"runtime.server"},
+    "runtime.testing": _BELOW_CHILD | {"runtime.server", "runtime.http", ""},
     "runtime.doctor": _BELOW_CHILD | {"runtime.server"},
     "runtime.cli": _RUNTIME | {"runtime.doctor", ""},
     "otel": {"runtime.server.tracing"},

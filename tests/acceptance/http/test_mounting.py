@@ -1,13 +1,16 @@
 """The application within others: under a prefix of FastAPI and Starlette, and by itself."""
 
 import contextlib
+import warnings
 
 import httpflows
+from contractkit import became
 from fastapi import FastAPI
-from httpkit import client
+from httpkit import client, read_all
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+import paddock.testing
 from paddock import AppServer, WorkflowsConfig
 
 
@@ -71,6 +74,57 @@ async def test_by_itself_it_starts_and_stops_the_server(tmp_path):
     async with living(app._app), client(app) as api:  # and again, where it may have to go on
         await server.workflows.wait(ident, timeout=40)
         assert (await api.get("/api/overview")).json()["counts"]["completed"] == 1
+
+
+def greeter(server):
+    """Make an application as its users do; which server it uses is theirs to say."""
+    app = FastAPI(lifespan=server.lifespan)
+    app.mount("/paddock", server.asgi())
+
+    @app.post("/orders")
+    async def order(name: str) -> str:
+        return await server.workflows.run("greet", name)
+
+    return app
+
+
+async def test_with_a_server_in_memory():
+    """No process, no file; a signal, a wait of a week and a stream, through the application."""
+    server = paddock.testing.server(register=httpflows.ALL)
+    app = greeter(server)
+    async with living(app), client(app, base_url="http://test", peer=("testclient", 50000)) as api:
+        assert (await api.post("/orders", params={"name": "Ada"})).json() == "Hello, Ada!"
+        ident = await works_under(api, "/paddock")
+        await api.post("/paddock/api/workflows/approval/start", json={"input": "a raise", "id": "asked"})
+        await became(lambda: _waits(api, "asked"))
+        server.clock.advance("7d")
+        assert (await api.get("/paddock/api/instances/asked/result")).json()["error"]["type"] == "WaitTimeout"
+        found = await read_all(await api.get(f"/paddock/api/instances/{ident}/events", params={"until": "end"}))
+        assert found[-2].data["name"] == "workflow.completed"
+        overview = (await api.get("/paddock/api/overview")).json()
+        assert (overview["ok"], overview["counts"]["completed"]) == (True, 2)
+        [process] = (await api.get("/paddock/api/processes")).json()["processes"]
+        assert process["role"] == "server"
+        assert (await api.get(f"/paddock/api/instances/{ident}/stacks")).status_code == 409
+        assert (await api.get("/paddock/metrics")).status_code == 200
+    async with client(server.asgi(token="t" * 20)) as api:
+        assert (await api.get("/api/overview")).status_code == 401
+        assert (await api.get("/api/overview", headers={"Authorization": "Bearer " + "t" * 20})).status_code == 503
+
+
+async def _waits(api, ident):
+    return (await api.get(f"/paddock/api/instances/{ident}")).json()["status"] == "waiting"
+
+
+def test_with_a_server_in_memory_and_a_client_that_does_not_await():
+    with warnings.catch_warnings():  # the newest Starlette asks for another httpx
+        warnings.simplefilter("ignore")
+        from fastapi.testclient import TestClient
+
+    with TestClient(greeter(paddock.testing.server(register=httpflows.ALL))) as api:
+        assert api.post("/orders", params={"name": "Ada"}).json() == "Hello, Ada!"
+        body = {"input": 3}
+        assert api.post("/paddock/api/workflows/chat/run", json=body).json()["output"] == 3
 
 
 async def test_a_name_of_ones_own(tmp_path):

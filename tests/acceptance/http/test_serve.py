@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import urllib.error
@@ -16,12 +18,13 @@ import pytest
 
 from paddock import AddressUnavailable, ConfigError
 from paddock.runtime.base.errors import UsageError
+from paddock.runtime.http.certificate import Certificate
 from paddock.runtime.http.serving import bind, check_address
 
 with warnings.catch_warnings():  # the oldest typer that we admit uses what the newest click deprecates
     warnings.simplefilter("ignore", DeprecationWarning)
-    from paddock.runtime.cli.serve import _token
     from paddock.runtime.cli.target import load_server
+    from paddock.runtime.cli.token import find_token
 
 SUPPORT = Path(__file__).resolve().parents[2] / "support"
 TOKEN = "a token that is not in any list of words"
@@ -105,6 +108,52 @@ def test_the_token_is_kept_secret():
                 assert TOKEN.encode() not in Path(f"/proc/{row['pid']}/environ").read_bytes()
 
 
+@pytest.fixture
+def certificate(tmp_path):
+    """Make a certificate for localhost that nobody has signed."""
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.skip("no openssl is here to make a certificate")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    made = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -keyout {key} -out {cert}"
+    named = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    subprocess.run([openssl, *made.split(), *named], check=True, capture_output=True)
+    return cert, key
+
+
+@pytest.mark.slow
+def test_over_tls_and_again_after_a_restart_in_place(certificate):
+    cert, key = map(str, certificate)
+    trusting = ssl.create_default_context(cafile=cert)
+    files = ("--ssl-certfile", cert, "--ssl-keyfile", key)
+    with serving("httpflows:greet", "--db", "app.db", *files, PADDOCK_TOKEN=TOKEN) as (process, url):
+        assert url.startswith("https://127.0.0.1:")
+        for again in (True, False):
+            request = urllib.request.Request(f"{url}/api/overview", headers={"Authorization": f"Bearer {TOKEN}"})
+            with urllib.request.urlopen(request, timeout=60, context=trusting) as response:
+                assert json.load(response)["ok"] is True
+            if again:
+                process.send_signal(signal.SIGHUP)
+                assert told(process) == url
+
+
+def test_a_certificate_that_cannot_serve_is_refused(certificate):
+    cert, key = certificate
+    Certificate(str(cert), str(key))
+    subprocess.run(
+        ["openssl", "ec", "-aes128", "-passout", "pass:word", "-in", key, "-out", "locked.pem"],
+        check=True,
+        capture_output=True,
+    )
+    for files, words in (
+        ((str(cert), None), "cannot serve as certificate and key"),
+        ((str(key), str(cert)), "cannot serve as certificate and key"),
+        (("missing.pem", str(key)), "cannot be read"),
+        ((str(cert), "locked.pem"), "has a passphrase"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            Certificate(*files)
+
+
 def test_beyond_loopback_it_wants_a_token():
     found = subprocess.run(
         command("httpflows", "--db", "app.db", "--host", "0.0.0.0"),
@@ -169,12 +218,12 @@ def test_what_can_be_served(monkeypatch, tmp_path):
 def test_where_the_token_comes_from(monkeypatch, tmp_path):
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
-    assert _token(None, str(file)) == TOKEN
-    assert _token(None, None) is None
+    assert find_token(None, str(file)) == TOKEN
+    assert find_token(None, None) is None
     monkeypatch.setenv("PADDOCK_TOKEN", TOKEN)
-    assert _token(None, None) == TOKEN
+    assert find_token(None, None) == TOKEN
     assert "PADDOCK_TOKEN" not in os.environ
     file.write_text("\n")
     for given, path in ((" ", None), (None, str(file)), (None, "missing"), (TOKEN, str(file))):
         with pytest.raises(UsageError):
-            _token(given, path)
+            find_token(given, path)

@@ -227,5 +227,24 @@ async def test_there_is_a_most(server, monkeypatch):
         assert (response.status_code, response.json()["code"]) == (503, "TooManyStreams")
 
 
+async def test_there_is_a_most_of_one_peer(server, monkeypatch):
+    """A stream that nobody reads to its end holds a place; who asks from this machine may be a proxy, and stands for many."""
+    monkeypatch.setattr(sse, "_MOST_OF_ONE", 1)
+    app = server.asgi(allowed_hosts=["*"])
+    running = asyncio.ensure_future(_ask(app, "203.0.113.7"))
+    await became(lambda: app._app.state.readers.count == 1)
+    async with contextlib.AsyncExitStack() as stack:
+        for peer, status in (("203.0.113.7", 503), ("203.0.113.8", 200), ("127.0.0.1", 200)):
+            api = await stack.enter_async_context(client(app, peer=(peer, 5000)))
+            assert (await api.get("/api/events", params={"follow": "false"})).status_code == status
+    app.let_go()
+    await running
+
+
+async def _ask(app, peer):
+    async with client(app, peer=(peer, 5000)) as api:
+        await api.get("/api/events")
+
+
 async def test_head_of_a_stream_ends(api):
     assert (await api.head("/api/events")).status_code == 200
