@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
@@ -57,7 +56,7 @@ def board(snapshot: Snapshot, screen: Console, *, height: int | None = None, key
 
 
 def _head(snapshot: Snapshot, *, keys: bool) -> Iterator[Text]:
-    line = Text.assemble(("paddock ", "bold"), os.path.basename(snapshot.database), no_wrap=True, overflow="ellipsis")
+    line = Text.assemble(("paddock ", "bold"), snapshot.database, no_wrap=True, overflow="ellipsis")
     if snapshot.server_pid is None:
         line.append("  no server runs", "yellow")
     else:

@@ -43,6 +43,10 @@ class Line:
             NoLine: it does not answer.
             MachineError: it refuses us.
         """
+        if note.host is not None:
+            raise MachineError(
+                f"the server (pid {note.pid}) runs on the machine {note.host}; ask it there, or over HTTP"
+            )
         if note.address is None or note.run_dir is None:
             raise NoLine(f"the server with pid {note.pid} does not listen yet")
         try:

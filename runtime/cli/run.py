@@ -17,6 +17,8 @@ import typer
 from ..base.duration import parse_duration
 from ..base.errors import UsageError
 from ..base.records import Status
+from ..store.schemes import database_of
+from ..store.sqlite_database import SqliteDatabase
 from .arguments import parse_json
 from .outcome import print_result, report, state_of
 from .output import FAILED, INTERRUPTED, complain, console
@@ -97,8 +99,9 @@ def run(
 @contextmanager
 def _database(given: str | None) -> Iterator[str]:
     if given is not None:
-        folder = os.path.dirname(os.path.realpath(given))
-        if not os.path.isdir(folder):
+        found = database_of(given)
+        folder = os.path.dirname(found.path) if isinstance(found, SqliteDatabase) else None
+        if folder is not None and not os.path.isdir(folder):
             raise UsageError(f"there is no folder {folder} for a database")
         yield given
         return

@@ -17,7 +17,7 @@ from ..base.records import Event
 from ..server.rundir import RunDirectory
 from ..store.admission import Held, held
 from ..store.overview import counts, kills
-from ..store.schemes import open_reader, read_note
+from ..store.schemes import database_of, open_reader, read_note
 from ..store.turn import ServerNote
 from .desk import running_server
 from .line import Line
@@ -80,7 +80,9 @@ def look(path: str, before: Snapshot | None = None) -> Snapshot:
         Process(**row, workflow=names.get(row["instance_id"] or ""), cpu_percent=_percent(row, before, now))
         for row in rows
     ]
-    return Snapshot(path, note.pid if note is not None else None, processes, by_workflow, killed, trouble, now)
+    return Snapshot(
+        database_of(path).label, note.pid if note is not None else None, processes, by_workflow, killed, trouble, now
+    )
 
 
 def _percent(row: dict[str, Any], before: Snapshot | None, now: float) -> float | None:
@@ -95,7 +97,7 @@ def _percent(row: dict[str, Any], before: Snapshot | None, now: float) -> float 
 
 def _seen_from_outside(path: str, note: ServerNote | None, leases: list[Held]) -> list[dict[str, Any]]:
     """Return the processes that leases name and that live, with what the beat table says of them."""
-    rows = [_row("server", note.pid)] if note is not None else []
+    rows = [_row("server", note.pid)] if note is not None and note.host is None else []
     slots = _slots(path)
     for lease in leases:
         if lease.pid is None or not lease.isolated:
@@ -111,7 +113,7 @@ def _seen_from_outside(path: str, note: ServerNote | None, leases: list[Held]) -
 
 def _slots(path: str) -> dict[int, SlotView]:
     note = read_note(path)
-    run_dir = (note.run_dir if note is not None else None) or RunDirectory.place(path)
+    run_dir = (note.run_dir if note is not None else None) or RunDirectory.place(database_of(path).identity)
     try:
         table = BeatTable.open(os.path.join(run_dir, "beats"))
     except (OSError, BeatTableError):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from ..store.schemes import read_note
+from ..store.schemes import database_of, read_note
 from .arguments import Db, Ident, Json, find_id, reading
 from .output import console, is_own_file, print_json
 
@@ -40,7 +40,7 @@ def stack(
         found = reader.read(holder, ident)
         instance = reader.get(ident)
     note = read_note(path)
-    run_dir = (note.run_dir if note is not None else None) or RunDirectory.place(path)
+    run_dir = (note.run_dir if note is not None else None) or RunDirectory.place(database_of(path).identity)
     taken = stacks_of(found, run_dir, timeout)
     if json:
         print_json({"id": ident, "pid": taken.pid, "stack": taken.text})

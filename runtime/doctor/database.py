@@ -19,10 +19,11 @@ from ..base.records import Status
 from ..store.migrations import SCHEMA_VERSION, read_version, tables
 from ..store.openers import openers
 from ..store.space import low_space
+from ..store.transaction import Transaction
 from ..store.worker import explain
 from .finding import Finding, Level, note, ok, problem
 
-__all__ = ["examine_database"]
+__all__ = ["examine_database", "leases", "work"]
 
 _AREA = "database"
 _CHECK_SECONDS = 60.0
@@ -131,8 +132,8 @@ def _inside(path: str, server: int | None) -> list[Finding]:
         if not any(finding.level is Level.PROBLEM for finding in found):
             found += _pages(connection, path)
             found += _wal(path, server)
-            found += _work(connection, server)
-            found += _leases(connection, server)
+            found += work(connection, server)
+            found += leases(connection, server)
     except (sqlite3.Error, PaddockError) as error:
         found.append(_refusal(error, path))
     finally:
@@ -216,7 +217,8 @@ def _wal(path: str, server: int | None) -> Iterator[Finding]:
         )
 
 
-def _work(connection: sqlite3.Connection, server: int | None) -> Iterator[Finding]:
+def work(connection: Transaction, server: int | None) -> Iterator[Finding]:
+    """Say what there is to do, and whether anybody does it."""
     counts = dict(connection.execute(_COUNTS).fetchall())
     yield ok(
         _AREA, "instances: " + (", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none")
@@ -239,7 +241,8 @@ def _work(connection: sqlite3.Connection, server: int | None) -> Iterator[Findin
         )
 
 
-def _leases(connection: sqlite3.Connection, server: int | None) -> Iterator[Finding]:
+def leases(connection: Transaction, server: int | None) -> Iterator[Finding]:
+    """Say which slots the dead hold, and which processes work on without a server."""
     dead, living = [], []
     for ident, pid, start_time, boot, isolated, claimed_at in connection.execute(_LEASES):
         if isolated and pid is not None and is_alive(ProcessIdentity(pid, start_time, boot)):

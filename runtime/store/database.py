@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
 
 from ..base.config import SqlitePragmas
 from ..base.errors import ConfigError, DatabaseUnavailable
@@ -20,7 +22,16 @@ from .sqlite import SqlStore
 from .transaction import Transaction
 from .turn import ServerNote
 
-__all__ = ["Database", "NoLock", "ServerLock", "Upkeep"]
+__all__ = ["Database", "NoLock", "Remark", "ServerLock", "Upkeep"]
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing that `paddock doctor` tells of a database; `advice` says what to do about it."""
+
+    level: Literal["ok", "note", "problem"]
+    text: str
+    advice: str = ""
 
 
 class ServerLock(Protocol):
@@ -192,6 +203,10 @@ class Database(ABC):
     def is_served(self, tx: Transaction) -> bool:
         """Tell, within a transaction, whether a server holds it."""
         return self.note() is not None
+
+    def check_up(self, tx: Transaction) -> Iterable[Remark]:
+        """Say, for `paddock doctor`, how what keeps the database is set up; in a reader's transaction."""
+        return ()
 
     def tidy(self) -> None:  # noqa: B027  most have nothing to take away
         """Take away what a look has made."""

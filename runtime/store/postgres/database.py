@@ -10,12 +10,13 @@ import psycopg
 
 from ...base.config import SqlitePragmas
 from ...base.errors import DatabaseDamaged
-from ..database import Database
+from ..database import Database, Remark
 from ..reading import Reader
 from ..sqlite import SqlStore
 from ..transaction import Transaction
 from ..turn import ServerNote
 from . import schema
+from .checkup import check_up
 from .core_db import CoreDb
 from .faults import explain
 from .lock import PostgresLock, is_held, read_note
@@ -109,6 +110,10 @@ class PostgresDatabase(Database):
         """Return who serves it, or was the last to; raises DatabaseUnavailable."""
         with self._look() as session:
             return read_note(session)
+
+    def check_up(self, tx: Transaction) -> Iterator[Remark]:
+        """Say how its server is set up."""
+        return check_up(tx)
 
     def open_offline(self) -> SqlStore:
         """Open the tables as they are; raises DatabaseUnavailable."""
