@@ -44,6 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "runtime.doctor": _BELOW_CHILD | {"runtime.server"},
     "runtime.cli": _RUNTIME | {"runtime.doctor", ""},
     "otel": {"runtime.server.tracing"},
+    "stores": {"runtime.store"},  # what a store of one's own is made of
     "testing": {"runtime.testing", "runtime.authoring.replays"},  # the public face of what users test with
     "": _RUNTIME | {"runtime.cli", "runtime.testing"},  # paddock itself, the public face
     "examples": {""},  # like any user: the public face and nothing behind it
