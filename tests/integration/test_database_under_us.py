@@ -114,7 +114,7 @@ async def test_a_file_that_was_cut_is_not_written_on(stage: Stage):
     await server.start()
     for n in range(8):  # enough for a checkpoint
         await server.workflows.start("large", {"text": "x", "times": 1, "pad": "x" * 300_000}, id=f"n{n}")
-    checkpointer = server._running.housekeeper._checkpointer
+    checkpointer = server._running.housekeeper._upkeep
     size = await until(lambda: checkpointer._least > 10**6 and checkpointer._least)  # and not in the middle of one
     os.truncate(stage.db, size // 2)
 
