@@ -15,7 +15,7 @@ from ..base.records import ErrorInfo, Status
 from ..base.values import ANY
 from ..engine.context import Frame
 from ..engine.execution import Execution
-from ..engine.executor import check_input, execute
+from ..engine.executor import execute, input_text
 from ..engine.logs import StepLogger
 from ..engine.plugins import Plugins
 from ..engine.writer import JournalWriter
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run_alone"]
 
+_MAX_PAYLOAD = 4 * 2**20
+
 
 async def run_alone(definition: Definition, value: Any) -> Any:
     """Run a definition once and return its output, typed.
@@ -40,14 +42,13 @@ async def run_alone(definition: Definition, value: Any) -> Any:
     """
     store, clock = MemoryStore(), SystemClock()
     try:
-        text = ANY.encode(value, f"the input of workflow {definition.name!r}")
-        check_input(definition, text)
+        text = input_text(definition, value, _MAX_PAYLOAD)
         await store.create(NewInstance(new_id(), definition.name, text), clock.now())
         (claim,) = await store.claim(Wanted({definition.name: 0}, frozenset(), 1), clock.now())
         journal = await store.load(claim.lease)
         writer = JournalWriter(store, claim.lease, clock, lambda _id: None)
         execution = Execution(
-            journal, writer, clock, max_payload=4 * 2**20, total_steps=definition.total_steps, suspend_after=math.inf
+            journal, writer, clock, max_payload=_MAX_PAYLOAD, total_steps=definition.total_steps, suspend_after=math.inf
         )
         logger: StepLogger = get_logger(definition.name)
         frame = Frame(execution, _NoCore(logger), Plugins(), logger, None, {})  # type: ignore[arg-type]

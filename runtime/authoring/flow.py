@@ -21,6 +21,8 @@ from ..engine.definition import BUILT
 from ..engine.handler import Handler, handler_of
 from .blocking import BlockingFlowContext
 from .flow_context import FlowContext
+from .flow_waits import show_result
+from .steps_done import StepsDone
 
 __all__ = ["Flow", "flow"]
 
@@ -73,7 +75,7 @@ class Flow(Generic[P, R]):
     async def run(self, frame: Frame) -> tuple[Any, Schema]:
         """Run the function from the top."""
         value = frame.execution.replay.decode_input(self.input_schema, f"the input of workflow {self.name!r}")
-        frame.input, frame.chunk = value, self.chunk_schema
+        frame.input, frame.chunk, frame.steps = value, self.chunk_schema, StepsDone()
         return await self.run_in(FlowContext(frame), value), self.handler.output
 
     async def run_in(self, context: FlowContext, value: Any) -> Any:
@@ -117,11 +119,14 @@ class Flow(Generic[P, R]):
         key = frame.execution.key(context.scope, self.name)
         limit = frame.execution.max_payload
         text = ANY.encode(value, f"the input of flow {key!r}", limit)
-        typed = self.input_schema.decode(text, f"the input of flow {key!r}")
-        found = await self.run_in(FlowContext(replace(frame, scope=f"{key}/", input=typed)), typed)
-        return self.output_schema.decode(
-            self.output_schema.encode(found, f"the output of flow {key!r}", limit), f"the output of flow {key!r}"
-        )
+        typed = self.input_schema.receive(text, f"the input of flow {key!r}")
+        inner = replace(frame, scope=f"{key}/", input=typed, steps=StepsDone(frame.steps))
+        found = await self.run_in(FlowContext(inner), typed)
+        text = self.output_schema.encode(found, f"the output of flow {key!r}", limit)
+        read = functools.partial(self.output_schema.decode, text, f"the output of flow {key!r}")
+        value = read()
+        show_result(frame, self.name, key, read, value)
+        return value
 
 
 @functools.lru_cache(maxsize=4096)

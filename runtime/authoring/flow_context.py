@@ -10,23 +10,24 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_origin, overload
+from typing import Any, TypeVar, overload
 
 from ..base.duration import DurationLike, parse_duration
 from ..base.errors import InvalidInput
-from ..base.ids import check_instance_id, check_step_name
+from ..base.ids import check_instance_id
 from ..base.values import ANY, Schema
-from ..engine.context import Context
+from ..engine.executor import input_text
 from ..engine.failure import given
-from ..engine.inbox import ChildCall, run_child_workflow, start_child, wait_event, wait_for_child
-from ..engine.retry import ONCE, Retry
+from ..engine.inbox import ChildCall, run_child_workflow, start_child, wait_for_child
+from ..engine.replay import STRAND
+from ..engine.retry import Retry
 from ..engine.step_call import StepCall
 from ..engine.strands import StrandsFailed, run_together
-from ..engine.waits import PollCall, poll, sleep
 from .action import ACTIONS, Action, Tries, action_workflow, stands_in_module
+from .flow_waits import WaitingContext
 from .function_call import FunctionCall
-from .journaled import STRAND_PATH, JournaledContext
-from .waiting import Poll, polled_type
+from .journaled import STRAND_PATH
+from .steps_done import StepsDone
 
 __all__ = ["ChildHandle", "FlowContext"]
 
@@ -43,14 +44,8 @@ class ChildHandle:
     output: Schema
 
 
-class FlowContext(JournaledContext):
+class FlowContext(WaitingContext):
     """The context in a flow."""
-
-    def _key(self, name: str) -> str:
-        """Hand out the key of a step; the code has come to it now, though it may await it later."""
-        key = self.execution.key(self.scope, check_step_name(name))
-        self.execution.replay.reach(key)
-        return key
 
     # --- steps ---
 
@@ -128,7 +123,7 @@ class FlowContext(JournaledContext):
         call = FunctionCall(function, args, kwargs)
         schema = Schema(output) if output is not None else call.output
         schema.adapter()  # a type that cannot hold the result is refused before the work is done
-        policy = Retry.of(retry) if retry is not None else ONCE
+        policy = Retry.of(retry)
         seconds = None if timeout is None else parse_duration(timeout)
 
         async def run(attempt: int) -> Any:
@@ -137,10 +132,7 @@ class FlowContext(JournaledContext):
         step = StepCall(
             key, name, "step", run, schema, call.shown(), policy, seconds, at_most_once, stoppable=call.is_async
         )
-        return self.execution.step(step)
-
-    def _inner(self, key: str, attempt: int) -> Context:
-        return Context(self._frame.of_try(key, attempt))
+        return self._noted(name, key, schema, self.execution.step, step)
 
     @overload
     def run_action(
@@ -200,13 +192,15 @@ class FlowContext(JournaledContext):
         handler.output.adapter()  # as for a step
         key = self._key(name)
         text = ANY.encode(input, f"the input of action {name!r}", self.execution.max_payload)
-        policy = Retry.of(retry) if retry is not None else ONCE
+        policy = Retry.of(retry)
         seconds = None if timeout is None else parse_duration(timeout)
         if isolated:
             self._check_elsewhere(found)
             tries = Tries.of(policy, seconds, at_most_once=at_most_once)
             call = ChildCall(action_workflow(name), functools.partial(_ready, text), metadata=tries.metadata())
-            return run_child_workflow(self.execution, key, name, "action", call, handler.output)
+            return self._noted(
+                name, key, handler.output, run_child_workflow, self.execution, key, name, "action", call, handler.output
+            )
 
         async def run(attempt: int) -> Any:
             value = given(handler.input, text, f"the input of action {name!r}") if handler.takes_input else None
@@ -215,7 +209,7 @@ class FlowContext(JournaledContext):
         step = StepCall(
             key, name, "action", run, handler.output, text, policy, seconds, at_most_once, stoppable=handler.is_async
         )
-        return self.execution.step(step)
+        return self._noted(name, key, handler.output, self.execution.step, step)
 
     def _check_elsewhere(self, wanted: Action[Any, Any]) -> None:
         """Refuse an action that another process would not find, or would take for another one: nobody would ever run it.
@@ -230,71 +224,6 @@ class FlowContext(JournaledContext):
                 f"action {wanted.name!r} was made within a function, so another process cannot find it; "
                 "assign it to a name at module level, or run it here, without isolated=True"
             )
-
-    # --- waiting ---
-
-    def sleep(self, name: str, duration: DurationLike) -> Coroutine[Any, Any, None]:
-        """Wait, durably; a long wait gives the process back."""
-        key = self._key(name)
-        return sleep(self.execution, key, name, parse_duration(duration))
-
-    @overload
-    def wait_event(
-        self, name: str, schema: type[T], *, timeout: DurationLike | None = None
-    ) -> Coroutine[Any, Any, T]: ...
-    @overload
-    def wait_event(
-        self, name: str, schema: Any = None, *, timeout: DurationLike | None = None
-    ) -> Coroutine[Any, Any, Any]: ...
-    def wait_event(
-        self, name: str, schema: Any = None, *, timeout: DurationLike | None = None
-    ) -> Coroutine[Any, Any, Any]:
-        """Wait for a signal called `name` and return its payload.
-
-        Args:
-            name: of the step and of the signal.
-            schema: the type of the payload.
-            timeout: how long to wait.
-
-        Raises:
-            WaitTimeout: it did not come in time.
-        """
-        key = self._key(name)
-        seconds = None if timeout is None else parse_duration(timeout)
-        return wait_event(self.execution, key, name, name, Schema(schema), seconds)
-
-    interrupt = wait_event
-
-    def poll(
-        self,
-        name: str,
-        check: Callable[..., Any],
-        *args: Any,
-        every: DurationLike = "1s",
-        timeout: DurationLike | None = None,
-        max_attempts: int | None = None,
-        backoff: float = 1.0,
-        output: Any = None,
-    ) -> Coroutine[Any, Any, Any]:
-        """Call `check(*args)` now and then until it returns a true value (or `Poll.done(value)`), and return that.
-
-        Its type is the one that `output` or the check's annotation names.
-
-        Raises:
-            StepFailed: it raised, or found nothing within `timeout` or `max_attempts` checks.
-        """
-        key = self._key(name)
-        call = FunctionCall(check, args, {})
-
-        async def look(attempt: int) -> tuple[bool, Any]:
-            value = await call.run(self._inner(key, attempt), self.execution)
-            return (value.is_done, value.value) if isinstance(value, Poll) else (bool(value), value)
-
-        seconds = None if timeout is None else parse_duration(timeout)
-        schema = Schema(output) if output is not None else _polled_schema(call.output)
-        return poll(
-            self.execution, PollCall(key, name, look, schema, parse_duration(every), seconds, max_attempts, backoff)
-        )
 
     # --- other instances ---
 
@@ -321,9 +250,11 @@ class FlowContext(JournaledContext):
         if not isinstance(name, str):
             raise InvalidInput(f"{workflow!r} is no workflow and no name of one")
         key = self._key(name)
-        text = ANY.encode(input, f"the input of workflow {name!r}", self.execution.max_payload)
-        if not isinstance(workflow, str):
-            definition.input_schema.decode(text, f"the input of workflow {name!r}")
+        limit = self.execution.max_payload
+        if isinstance(workflow, str):
+            text = ANY.encode(input, f"the input of workflow {name!r}", limit)
+        else:
+            text = input_text(definition, input, limit)
         call = ChildCall(
             name,
             functools.partial(_ready, text),
@@ -350,7 +281,7 @@ class FlowContext(JournaledContext):
         ident, output = (started, Schema()) if isinstance(started, str) else (started.id, started.output)
         name = "wait for" if isinstance(started, str) else f"wait for {started.workflow_name}"
         key = self._key(name)
-        return wait_for_child(self.execution, key, name, ident, output)
+        return self._noted(name, key, output, wait_for_child, self.execution, key, name, ident, output)
 
     async def gather(self, *work: Awaitable[Any]) -> list[Any]:
         """Run durable calls side by side and return their results in order.
@@ -365,14 +296,15 @@ class FlowContext(JournaledContext):
         base = self._frame.scope
         strands = [_strand(one, base, f"{key.removeprefix(base)}/{place}/") for place, one in enumerate(work)]
         try:
-            return await run_together(self.execution, strands, fail_fast=True)
+            found = await run_together(self.execution, strands, fail_fast=True)
         except StrandsFailed as failed:
             raise failed.errors[0] from None
-
-
-def _polled_schema(returns: Schema) -> Schema:
-    """Return the schema of what a check finds: the value's where it is annotated as a `Poll`."""
-    return Schema(polled_type(returns)) if (get_origin(returns.annotation) or returns.annotation) is Poll else returns
+        finally:
+            if isinstance(self._frame.steps, StepsDone):
+                self._frame.steps.gathered()
+        if not STRAND.get():
+            self._frame.prev = found
+        return found
 
 
 async def _ready(text: str) -> str:

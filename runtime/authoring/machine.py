@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVa
 
 from pydantic import BaseModel
 
-from ..base.duration import DurationLike, parse_duration
+from ..base.duration import DurationLike, is_duration, parse_duration
 from ..base.errors import InvalidState, InvalidWorkflow
 from ..base.ids import check_step_name, check_workflow_name
 from ..base.values import Schema
@@ -156,9 +156,12 @@ class StateMachine(Generic[DataT]):
         seconds = None if timeout is None else parse_duration(timeout)
         return await self._hosted().wait_event(check_step_name(name), Schema(schema), seconds)
 
-    async def sleep(self, duration: DurationLike, name: str = "sleep") -> None:
-        """Wait, durably."""
-        await self._hosted().sleep(check_step_name(name), parse_duration(duration))
+    async def sleep(self, duration: DurationLike, name: DurationLike = "sleep") -> None:
+        """Wait, durably; `sleep("5min", "rest")` and, as for a flow's context, `sleep("rest", "5min")`."""
+        if is_duration(name) and not is_duration(duration):
+            duration, name = name, duration
+        seconds = parse_duration(duration)
+        await self._hosted().sleep(check_step_name(name), seconds)
 
     def log(self, message: str, **data: Any) -> None:
         """Write to the audit log, which is kept with the instance; a resume repeats no line."""
@@ -240,7 +243,6 @@ class MachineDefinition:
     """A state class as the runtime sees it."""
 
     total_steps = None
-    begins_with: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,

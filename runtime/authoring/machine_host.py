@@ -17,6 +17,7 @@ from ..store.journal import StepRow
 from ..store.ops import SignalTaken
 from .flow_context import FlowContext
 from .machine_data import change_data, next_state
+from .steps_done import StepsDone
 
 if TYPE_CHECKING:
     from .machine import StateMachine
@@ -53,7 +54,7 @@ async def run_machine(kind: type[StateMachine[Any]], frame: Frame) -> Any:
                 )
             continue
         machine.state = name
-        host = _VisitHost(machine, replace(frame, scope=f"{key}/", key=key))
+        host = _VisitHost(machine, replace(frame, scope=f"{key}/", key=key, steps=StepsDone()))
         machine._host = host  # noqa: SLF001  the machine is ours
         name = await _visit(machine, name, host, row)
     return machine.data

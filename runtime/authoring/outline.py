@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from ..base.errors import PaddockError
-from ..base.values import Schema
+from ..base.values import Schema, plain_json
 from ..engine.definition import Definition
 from ..engine.retry import Retry
 from .action import Action, ActionWorkflow
@@ -111,10 +111,14 @@ def signals_of(definition: Definition) -> list[dict[str, Any]]:
 
 def json_schema(schema: Schema | None, *, output: bool = False) -> dict[str, Any]:
     """Return a schema's JSON schema; `{}` for none, and for a type that has none."""
-    if schema is None or not schema.typed:
+    if schema is None:
         return {}
+    unsaid = None if output else schema.unsaid()
+    default = {} if unsaid is None else {"default": plain_json(schema.encode(unsaid, "the default"))}
+    if not schema.typed:
+        return default
     try:
-        return schema.adapter().json_schema(mode="serialization" if output else "validation")
+        return {**schema.adapter().json_schema(mode="serialization" if output else "validation"), **default}
     except (
         PaddockError,
         ValueError,

@@ -72,7 +72,7 @@ class PollNode(Node):
                 given = mapped(self.mapper, place.context(key, attempt))
                 given = await given if inspect.isawaitable(given) else given
                 text = ANY.encode(given, f"the input of step {key!r}", execution.max_payload)
-            value = self.input.decode(text, f"the input of step {key!r}") if self.handler.takes_input else None
+            value = self.input.receive(text, f"the input of step {key!r}") if self.handler.takes_input else None
             found = await self.handler.call(value, place.context(key, attempt), execution.pool)
             if not isinstance(found, Poll):
                 raise InvalidWorkflow(

@@ -11,7 +11,7 @@ from ..base.errors import ConfigError, InvalidWorkflow
 from ..base.ids import check_step_name
 from ..base.values import Schema
 from ..engine.context import Context
-from ..engine.definition import Definition
+from ..engine.definition import WorkflowLike, definition_of
 from ..engine.handler import Handler, handler_of
 from ..engine.retry import Retry
 from .nodes import Node
@@ -192,7 +192,7 @@ class WaitingSteps:
     def child(
         self,
         name: str,
-        workflow: str | Definition,
+        workflow: str | WorkflowLike,
         *,
         input: Any = None,
         output: Any = None,
@@ -210,7 +210,7 @@ class WaitingSteps:
             next: the step to go on to.
             end: end the workflow here.
         """
-        other = workflow if isinstance(workflow, str) else getattr(workflow, "name", None)
+        other = workflow if isinstance(workflow, str) else getattr(definition_of(workflow), "name", None)
         if not isinstance(other, str):
             raise InvalidWorkflow(f"{self._where(name)}: {workflow!r} is no workflow and no name of one")
         mapper, schema = self._given(input)

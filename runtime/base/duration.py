@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 
 from .errors import ConfigError
 
-__all__ = ["Duration", "DurationLike", "parse_duration"]
+__all__ = ["Duration", "DurationLike", "is_duration", "parse_duration"]
 
 DurationLike = float | timedelta | str
 
@@ -41,6 +41,15 @@ def parse_duration(value: DurationLike) -> float:
     if not math.isfinite(seconds) or seconds < 0:
         raise ConfigError(f"{value!r} is no duration: it must be finite and not negative")
     return seconds
+
+
+def is_duration(value: object) -> bool:
+    """Tell whether a value is a duration."""
+    try:
+        parse_duration(value)  # type: ignore[arg-type]  # what it is, is the question
+    except ConfigError:
+        return False
+    return True
 
 
 def _seconds(value: DurationLike) -> float:

@@ -50,6 +50,7 @@ class StepStatus(StrEnum):
     WAITING = "waiting"  # a sleep, a wait or a poll between two checks
     COMPLETED = "completed"  # acknowledged; it never begins again
     FAILED = "failed"  # its tries are spent
+    CANCELLED = "cancelled"  # it was under way when its instance ended
 
 
 class _Record(BaseModel):
@@ -111,7 +112,7 @@ class Instance(_Record):
     id: str
     workflow_name: str
     status: Status
-    current_step: str | None = None
+    current_step: str | None = None  # the key of the step that is open; of a waiting instance, the wait's name
     input: Any = None
     output: Any = None
     error: ErrorInfo | None = None

@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import is_dataclass
+from typing import Any, TypeVar, is_typeddict
 
 import pydantic_core
 from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
@@ -29,6 +30,7 @@ _NO_SECRETS = (
 )
 _MASK = b"**********"
 _MOST_FIELDS = 20
+_NOTHING: Any = object()
 _PLAIN: TypeAdapter[Any] = TypeAdapter(Any)
 
 
@@ -154,10 +156,14 @@ class Schema:
     Adapters are made at the first use: building pydantic cores is the dearest part of importing a workflow.
     """
 
-    __slots__ = ("_adapter", "_secret", "annotation")
+    __slots__ = ("_adapter", "_secret", "_unsaid", "annotation")
 
-    def __init__(self, annotation: Any = None) -> None:
-        """Hold a type that pydantic's `TypeAdapter` takes; None, `Any` and a missing annotation mean plain JSON."""
+    def __init__(self, annotation: Any = None, default: Any = None) -> None:
+        """Hold a type that pydantic's `TypeAdapter` takes; None, `Any` and a missing annotation mean plain JSON.
+
+        `default` is what a value that nobody gives stands for; None for none.
+        """
+        self._unsaid = default
         self.annotation = None if annotation in (None, Any, inspect.Parameter.empty) else annotation
         self._adapter: TypeAdapter[Any] | None = annotation if isinstance(annotation, TypeAdapter) else None
         self._secret: bool | None = None
@@ -216,6 +222,22 @@ class Schema:
         except ValidationError as error:
             raise unfit(InvalidInput, f"{what} does not fit {self.name}", error) from None
 
+    def unsaid(self) -> Any:
+        """Return what a value that nobody gives stands for: the default, `{}` where every field of a model has one, else None."""
+        if self._unsaid is None and _has_fields(self.annotation):
+            try:
+                self.adapter().validate_json("{}")
+                self._unsaid = {}
+            except ValidationError:
+                self._unsaid = _NOTHING
+        return None if self._unsaid is _NOTHING else self._unsaid
+
+    def receive(self, text: str, what: str) -> Any:
+        """Return the value that the code sees for a stored text, `null` being one that nobody gave; raises InvalidInput."""
+        if text == "null" and (value := self.unsaid()) is not None:
+            text = self.encode(value, what)
+        return self.decode(text, what)
+
     @property
     def name(self) -> str:
         """Return the type's name for messages."""
@@ -237,6 +259,12 @@ class Schema:
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON schema of the type (`{}` for plain JSON)."""
         return self.adapter().json_schema() if self.typed else {}
+
+
+def _has_fields(annotation: Any) -> bool:
+    return inspect.isclass(annotation) and (
+        issubclass(annotation, BaseModel) or is_dataclass(annotation) or is_typeddict(annotation)
+    )
 
 
 #: Plain JSON.

@@ -40,6 +40,7 @@ class OutputReader:
             ("stderr", os.open(err_path, os.O_RDONLY | os.O_CLOEXEC)),
         ]
         self._positions = {"stdout": 0, "stderr": 0}
+        self._begun: dict[str, tuple[int, tuple[str, int] | None]] = {}
         self._sink = sink
         self._discard = discard
 
@@ -52,6 +53,25 @@ class OutputReader:
             # a third of what fstat takes, three times a step
             if os.lseek(descriptor, 0, os.SEEK_END) > self._positions[name]:
                 self._drain(name, descriptor, step)
+                self._note_begun(name, os.fstat(descriptor).st_size, step)
+
+    def _note_begun(self, name: str, size: int, step: tuple[str, int] | None) -> None:
+        """Remember which step has begun a line that is not finished yet."""
+        position = self._positions[name]
+        if size > position and self._begun.get(name, (None, None))[0] != position:
+            self._begun[name] = position, step
+
+    def finish(self) -> None:
+        """Hand on an unfinished last line, as printed by the step that has begun it: the code that prints is over."""
+        self.drain()
+        for name, descriptor in self._streams:
+            position, step = self._begun.get(name, (None, None))
+            size = os.fstat(descriptor).st_size
+            if position != self._positions[name] or size - position > _LINE_LIMIT or self._sink.full or self._discard():
+                continue  # none, or nothing that is to be kept
+            text = os.pread(descriptor, size - position, position).decode(errors="replace")
+            self._positions[name] = size
+            self._sink.put("info" if name == "stdout" else "warning", text, {}, source=name, position=size, step=step)
 
     def _drain(self, name: Literal["stdout", "stderr"], descriptor: int, step: tuple[str, int] | None) -> None:
         while not self._sink.full:
@@ -65,9 +85,11 @@ class OutputReader:
             if self._discard():
                 self._sink.skip(name, self._positions[name])
                 continue
+            begun, first = self._begun.get(name, (None, None))
             for text, size in lines:
+                by = first if at == begun else step
                 at += size
-                self._sink.put("info" if name == "stdout" else "warning", text, {}, source=name, position=at, step=step)
+                self._sink.put("info" if name == "stdout" else "warning", text, {}, source=name, position=at, step=by)
         self._positions[name] = os.fstat(descriptor).st_size
         self._sink.skip(
             name, self._positions[name]

@@ -160,6 +160,7 @@ class _Child:
         out_path, err_path = output_paths(self._spec.run_dir, self._spec.instance, self._spec.epoch)
         self._output = OutputReader(out_path, err_path, sink, self._replays)
         self._pulse.drain = self._output.drain
+        self._pulse.finish = self._output.finish
         self._watch_output(loop)
         logger = step_logger(sink)
         core = ChildCore(

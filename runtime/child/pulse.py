@@ -30,6 +30,7 @@ class Pulse:
 
     Attributes:
         drain: called with the sole running step when a step begins or ends, so that what was printed is told to be the step's.
+        finish: called when the instance's code is over.
         bound: called with each beat and each step, to set the bound of the process's memory anew.
         orphaned: asked from the thread, once a second while the loop stands still: whether there has been no server for too long.
     """
@@ -41,6 +42,7 @@ class Pulse:
         self._deadlines: dict[str, int] = {}
         self._steps: dict[str, tuple[str, int]] = {}
         self.drain: Callable[[tuple[str, int] | None], None] = lambda _step: None
+        self.finish: Callable[[], None] = lambda: None
         self.bound: Callable[[], None] = lambda: None
         self.orphaned: Callable[[], bool] = lambda: False
         self._turns = 0
@@ -117,6 +119,10 @@ class Pulse:
     def caught_up(self) -> None:
         """Read what was printed so far, while it is still known to be a repetition."""
         self.drain(None)
+
+    def over(self) -> None:
+        """Read an unfinished line too: nothing follows."""
+        self.finish()
 
     def stacks(self) -> str | None:
         """Return the stacks of all threads as they are now, at most 64 KB."""

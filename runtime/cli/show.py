@@ -26,6 +26,7 @@ _STEP_STYLES = {
     StepStatus.WAITING: "blue",
     StepStatus.COMPLETED: "green",
     StepStatus.FAILED: "red",
+    StepStatus.CANCELLED: "dim",
 }
 _LONGEST_VALUE = 2000
 

@@ -20,7 +20,6 @@ class Chunks:
         self._first = first
         self._sent: dict[str, int] | None = None
         self._passed: dict[str, int] = {}
-        self._index = 0
         self._lock = asyncio.Lock()
 
     def again(self, key: str) -> None:
@@ -36,13 +35,11 @@ class Chunks:
         async with self._lock:
             if self._sent is None:
                 self._sent = {} if self._first else await self._writer.store.streamed(self._writer.lease)
-                self._index = sum(self._sent.values())
             passed = self._passed.get(key, 0)
             self._passed[key] = passed + 1
             if passed < self._sent.get(key, 0):
                 return
-            data = {"index": self._index, "chunk": value, **({"step": key} if key else {})}
-            self._index += 1
+            data = {"chunk": value, **({"step": key} if key else {})}
             self._sent[key] = passed + 1
             self._writer.add(Emitted("workflow.stream", data))
             await self._writer.flush()

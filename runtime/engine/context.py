@@ -100,7 +100,7 @@ class Context:
     def __init__(self, frame: Frame) -> None:
         """Wrap a frame."""
         self._frame = frame
-        self._copies: dict[str, Any] = {}
+        self._copies: dict[str, tuple[Any, Any]] = {}
 
     @property
     def input(self) -> Any:
@@ -121,9 +121,11 @@ class Context:
         """Return this handler's own copy: what it does to it must not be seen by others, for a replay would not show them."""
         if value is None or isinstance(value, _IMMUTABLE):
             return value
-        if what not in self._copies:
-            self._copies[what] = copy.deepcopy(value)
-        return self._copies[what]
+        original, found = self._copies.get(what, (None, None))
+        if original is not value:
+            found = copy.deepcopy(value)
+            self._copies[what] = value, found
+        return found
 
     @property
     def core(self) -> Core:

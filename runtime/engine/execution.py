@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 from ..base.clock import Clock
-from ..base.errors import OpenTransaction, PaddockError, StepFailed, WaitTimeout
+from ..base.errors import OpenTransaction, StepFailed, WaitTimeout
 from ..base.probes import reach
 from ..base.records import ErrorInfo
 from ..base.values import Schema
@@ -29,7 +29,7 @@ from ..store.journal import Journal, StepRow
 from ..store.ops import Progress, StepBegun, StepCompleted, StepRetrying
 from ..store.ops import StepFailed as StepFailedOp
 from .chunks import Chunks
-from .failure import STOPPED, cannot_get_better, contain, describe_error, recorded_error, recorded_failure
+from .failure import STOPPED, ProcessDied, cannot_get_better, contain, describe_error, recorded_error, recorded_failure
 from .flow_tasks import FlowTasks
 from .replay import VALUE_KINDS, Replay
 from .retry import next_delay
@@ -70,6 +70,7 @@ class Execution:
         killable: bool = False,
         monitor: Monitor | None = None,
         queued: Callable[[], None] = lambda: None,
+        knows: Callable[[str], bool] = lambda _name: True,
         frontier: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Hold the parts.
@@ -77,7 +78,8 @@ class Execution:
         `killable` says that this process is the instance's own: what cannot be stopped otherwise may end it. `suspend_after` is the
         wait, in seconds, from which on the process is given back; `cancel_grace` how long a cancelled handler may take to stop;
         `quiet` how long nothing must go on before the instance suspends;
-        `queued` is called when this instance has started another; `frontier` is that of `Replay`.
+        `queued` is called when this instance has started another; `knows` tells whether a workflow is registered, as far as this
+        process can tell; `frontier` is that of `Replay`.
         """
         self.journal = journal
         self.writer = writer
@@ -86,6 +88,7 @@ class Execution:
         self.total_steps = total_steps
         self.monitor: Monitor = monitor or Unwatched()
         self.queued = queued
+        self.knows = knows
         self.cancel_grace = cancel_grace
         self.draining: str | None = None
         self.strands = 0
@@ -96,6 +99,7 @@ class Execution:
         self.suspension = Suspension(self.tasks, writer, clock, suspend_after, quiet)
         self.chunks = Chunks(writer, first=not journal.executions)
         self._killable = killable
+        writer.newest = max((row.completed_at or 0.0 for row in journal.steps.values()), default=0.0)
         completed = [row for row in journal.steps.values() if row.status == "completed" and row.kind not in VALUE_KINDS]
         self._done = {self._counted(row.key) for row in completed}
         self._turned_at = 0.0
@@ -185,7 +189,7 @@ class Execution:
             if row.wake_at is not None:
                 await self.suspension.park(row.wake_at)
         elif call.at_most_once:
-            await self.fail(row, PaddockError("its process died while it ran, and it may run at most once"))
+            await self.fail(row, ProcessDied("its process ended while it ran, and it may run at most once"))
         elif row.failures and row.deadline_at is None and call.timeout is not None:
             # its process was ended because it outran its timeout (see `admission.py`): that was a try like any other
             facts = {**recorded_error(row).facts, "attempt": row.attempts}

@@ -6,11 +6,12 @@ import asyncio
 import traceback
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from ..base.errors import InterruptError, InvalidInput, LeaseLost, NonDeterminismError, OpenTransaction
 from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
-from ..base.values import Schema
+from ..base.values import ANY, Schema
 from ..store.ops import Began, Ended, Op, Progress, Suspended
 from . import tracing
 from .context import Frame
@@ -19,7 +20,7 @@ from .execution import Execution
 from .failure import describe_error
 from .step_call import GiveBack
 
-__all__ = ["Outcome", "OutcomeKind", "check_input", "execute"]
+__all__ = ["Outcome", "OutcomeKind", "check_input", "execute", "input_text"]
 
 
 class OutcomeKind(Enum):
@@ -56,6 +57,7 @@ async def execute(definition: Definition, frame: Frame, began: Began) -> Outcome
     try:
         last, outcome = await _run(definition, frame)
         if last is not None:
+            execution.monitor.over()
             execution.writer.add(last)
         await _acknowledged(execution)
     except LeaseLost as error:
@@ -148,6 +150,21 @@ def _failed(error: BaseException) -> tuple[Op, Outcome]:
     return Ended(Status.FAILED, error=info), Outcome(OutcomeKind.ENDED, Status.FAILED)
 
 
+def input_text(definition: Definition, value: Any, limit: int) -> str:
+    """Return the JSON text of an input, checked at the door; None stands for what the workflow begins with without one.
+
+    Raises:
+        InvalidInput: it does not fit the workflow's schema, or holds a secret.
+        NotSerializable: it has no JSON form.
+        PayloadTooLarge: its JSON is longer than `limit` bytes.
+    """
+    if value is None:
+        value = definition.input_schema.unsaid()
+    text = ANY.encode(value, f"the input of workflow {definition.name!r}", limit)
+    check_input(definition, text)
+    return text
+
+
 def check_input(definition: Definition, text: str) -> None:
     """Check an input's JSON text at the door.
 
@@ -156,7 +173,7 @@ def check_input(definition: Definition, text: str) -> None:
     """
     schema: Schema = definition.input_schema
     try:
-        value = schema.decode(text, f"the input of workflow {definition.name!r}")
+        value = schema.receive(text, f"the input of workflow {definition.name!r}")
         schema.refuse_secrets(value, f"the input of workflow {definition.name!r}")
     except ValueError as error:  # plain JSON that is none
         raise InvalidInput(f"the input of workflow {definition.name!r} is no JSON: {error}") from None

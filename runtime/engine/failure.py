@@ -24,6 +24,7 @@ from ..store.journal import StepRow
 __all__ = [
     "STOPPED",
     "HandlerEnded",
+    "ProcessDied",
     "cannot_get_better",
     "contain",
     "describe_error",
@@ -54,6 +55,10 @@ class HandlerEnded(PaddockError):
         """Hold what was raised."""
         super().__init__(error_text(original) or f"the handler raised {type(original).__name__}")
         self.original = original
+
+
+class ProcessDied(PaddockError):
+    """A step that may run at most once was under way when its process ended: nobody knows what it has done."""
 
 
 async def contain(call: Awaitable[Any], *signals: type[BaseException]) -> Any:
@@ -107,7 +112,7 @@ def given(schema: Schema, text: str, what: str) -> Any:
         InvalidInput: it does not fit.
     """
     try:
-        return schema.decode(text, what)
+        return schema.receive(text, what)
     except InvalidInput as error:
         raise _UnfitInput(str(error)) from None
 

@@ -79,6 +79,7 @@ def handler_of(function: Callable[..., Any], where: str) -> Handler:
     hints = _hints(function, where)
     flags: list[bool] = []
     annotation: Any = None
+    default: Any = None
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
@@ -95,11 +96,12 @@ def handler_of(function: Callable[..., Any], where: str) -> Handler:
         flags.append(wants_context)
         if not wants_context:
             annotation = hints.get(parameter.name)
+            default = None if parameter.default is parameter.empty else parameter.default
     return Handler(
         function,
         tuple(flags),
         is_async=inspect.iscoroutinefunction(inspect.unwrap(_innermost(function))),
-        input=Schema(annotation),
+        input=Schema(annotation, default),
         output=Schema(_result(hints)),
         takes_input=False in flags,
     )

@@ -24,6 +24,7 @@ from ..base.errors import (
     WaitTimeout,
     WorkflowCancelled,
     WorkflowFailed,
+    WorkflowNotFound,
     WorkflowTimedOut,
 )
 from ..base.ids import new_id
@@ -178,7 +179,8 @@ async def start_child(execution: Execution, key: str, name: str, call: ChildCall
     """Start another instance and return its id, the same at every replay: the start and its record are one commit.
 
     Raises:
-        StepFailed: its id belongs to another workflow or input (`InstanceIdConflict`).
+        StepFailed: its id belongs to another workflow or input (`InstanceIdConflict`), or there is no such workflow
+            (`WorkflowNotFound`), as far as this process knows.
     """
     row = execution.recall(key, "start")
     if row is not None and row.status == "completed":
@@ -189,7 +191,7 @@ async def start_child(execution: Execution, key: str, name: str, call: ChildCall
     row = StepRow(key, name, "start", "new", attempts=1, failures=1)
     try:
         ident = await _start(execution, key, call)
-    except InstanceIdConflict as error:
+    except (InstanceIdConflict, WorkflowNotFound) as error:
         execution.journal.steps[key] = row
         execution.writer.add(StepBegun(key, name, "start", 1))
         await execution.fail(row, error)
@@ -202,6 +204,10 @@ async def start_child(execution: Execution, key: str, name: str, call: ChildCall
 async def _start(execution: Execution, key: str, call: ChildCall) -> str:
     ident = call.id or new_id()
     text = await call.input()
+    if not execution.knows(call.workflow_name):
+        raise WorkflowNotFound(
+            f"no workflow {call.workflow_name!r} is registered; register it beside the one that starts it"
+        )
     if call.id is not None:
         await _check_id(execution, ident, call.workflow_name, text)
     priority = execution.journal.priority if call.priority is None else call.priority

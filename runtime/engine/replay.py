@@ -202,14 +202,14 @@ class Replay:
                 if quiet >= _QUIET_TURNS and not self._tasks.replays():
                     return
 
-    def decode(self, schema: Schema, text: str, what: str, key: str | None = None) -> Any:
+    def decode(self, schema: Schema, text: str, what: str, key: str | None = None, *, input: bool = False) -> Any:
         """Return a recorded value as the code sees it.
 
         Raises:
             NonDeterminismError: it does not fit the type any more that the code names.
         """
         try:
-            return schema.decode(text, what)
+            return schema.receive(text, what) if input else schema.decode(text, what)
         except InvalidInput as error:
             self.block(
                 key, f"{error}; the type has changed since it was recorded: give new fields defaults, or {_ADVICE}"
@@ -223,8 +223,8 @@ class Replay:
             InvalidInput: it does not fit, and nothing was done with it yet.
         """
         if not self._journal.steps:
-            return schema.decode(self._journal.input, what)
-        return self.decode(schema, self._journal.input, what)
+            return schema.receive(self._journal.input, what)
+        return self.decode(schema, self._journal.input, what, input=True)
 
     def block(self, key: str | None, message: str) -> NoReturn:
         """Raise what blocks the instance; the user's code cannot catch it for good.

@@ -17,6 +17,8 @@ from .failure import error_name, error_text
 __all__ = ["ONCE", "Retry", "grown", "next_delay"]
 
 _LONGEST = 100 * 365 * 86400.0
+_FLAGS = {"a": re.ASCII, "i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
+_OWN_FLAGS = re.compile(r"\A\(\?[aimsux]+\)")
 
 
 class Retry(BaseModel):
@@ -27,7 +29,8 @@ class Retry(BaseModel):
         interval: seconds before the first retry.
         backoff_rate: factor from one delay to the next.
         max_interval: upper bound of a delay, in seconds.
-        retry_on: exception types, and regular expressions searched in ``"Type: message"``, or one of them; empty means every exception.
+        retry_on: exception types, and regular expressions (text, or compiled) searched in ``"Type: message"``, or one of them; empty
+            means every exception.
         jitter: fraction of the delay that is drawn at random and added, 0 for none.
     """
 
@@ -54,9 +57,11 @@ class Retry(BaseModel):
     @field_validator("retry_on", mode="before")
     @classmethod
     def _several(cls, value: Any) -> Any:
-        if isinstance(value, str | type):
-            return (value,)
-        return tuple(value) if isinstance(value, set | frozenset) else value
+        if isinstance(value, str | type | re.Pattern):
+            value = (value,)
+        if not isinstance(value, set | frozenset | list | tuple):
+            return value
+        return tuple(_as_text(item) if isinstance(item, re.Pattern) else item for item in value)
 
     @model_validator(mode="after")
     def _patterns(self) -> Self:
@@ -86,6 +91,14 @@ class Retry(BaseModel):
         if not isinstance(value, Mapping):
             raise InvalidWorkflow(f"{value!r:.100} is no retry: give a Retry, its fields, or a number of attempts")
         return cls(**{**(default.model_dump() if default else {}), **value})
+
+
+def _as_text(pattern: re.Pattern[Any]) -> Any:
+    """Return a compiled pattern as text, its flags in it: a policy travels to other processes as JSON."""
+    if not isinstance(pattern.pattern, str):
+        return pattern  # of bytes: refused like anything else that is no text
+    flags = "".join(letter for letter, flag in _FLAGS.items() if pattern.flags & flag)
+    return f"(?{flags})" * bool(flags) + _OWN_FLAGS.sub("", pattern.pattern)
 
 
 #: No retry.

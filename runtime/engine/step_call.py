@@ -44,6 +44,10 @@ class Monitor(Protocol):
         """Note that the code is about to leave behind what the journal holds; up to here it has done nothing new."""
         ...
 
+    def over(self) -> None:
+        """Note that the code is over, or suspends: what it has printed of a line is all of it."""
+        ...
+
     def stacks(self) -> str | None:
         """Return the stacks of all threads as they are now."""
         ...
@@ -59,6 +63,9 @@ class Unwatched:
         """Ignore it."""
 
     def caught_up(self) -> None:
+        """Ignore it."""
+
+    def over(self) -> None:
         """Ignore it."""
 
     def stacks(self) -> str | None:

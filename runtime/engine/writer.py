@@ -26,6 +26,7 @@ from .step_call import CURRENT_STEP
 __all__ = ["JournalWriter"]
 
 _SOON = 0.25
+_TICK = 1e-6
 _HELD = (
     "the code of this instance holds a write transaction on Paddock's database while it waits for a durable call, which waits for that "
     "transaction: commit it before the call, make it within a step, or keep your tables in a file of their own"
@@ -39,6 +40,7 @@ class JournalWriter:
         direct: asked before each commit whether this thread may wait for it, which saves two switches of threads.
         stuck: asked after `patience` seconds of a commit whether it waits for code that waits for it; None where nobody can tell.
         let_go: called where the instance's code is over and has left its transaction open.
+        newest: the time of the last commit; the next one's is no earlier.
         task: the one that commits, while one does.
         paused: called once where the instance is to pause before a step that would begin.
         waiting: the tasks that wait for a commit, each with the try of a step that it belongs to.
@@ -78,6 +80,7 @@ class JournalWriter:
         self._refused: list[Op] = []
         self.let_go: Callable[[], None] = lambda: None
         self.patience = 5.0
+        self.newest = 0.0
         self.waiting: dict[asyncio.Task[object] | None, object] = {}
         self.broken: BaseException | None = None
 
@@ -140,7 +143,7 @@ class JournalWriter:
     def _commit_now(self, batch: list[Op]) -> bool:
         """Commit in this thread, for nothing in this process could use the loop meanwhile; False where that would have to wait."""
         try:
-            event_id = self.store.commit_now(self.lease, batch, self._clock.now())
+            event_id = self.store.commit_now(self.lease, batch, self._now())
         except WouldWait:
             return False
         except PauseWanted:
@@ -157,9 +160,9 @@ class JournalWriter:
             self._look_later(self.patience)
         try:
             try:
-                event_id = await self.store.commit(self.lease, batch, self._clock.now())
+                event_id = await self.store.commit(self.lease, batch, self._now())
             except PauseWanted:
-                event_id = await self.store.commit(self.lease, self._held_back(batch), self._clock.now())
+                event_id = await self.store.commit(self.lease, self._held_back(batch), self._now())
         except BaseException as error:  # noqa: BLE001  handed to whoever waits for the commit
             self._break(error)
         else:
@@ -170,6 +173,12 @@ class JournalWriter:
             self.task = self._current = None
             if self._pending:
                 self._kick()
+
+    def _now(self) -> float:
+        """Return the time of a commit: later than the last one's, also where the clock was set back; a replay goes by these times."""
+        now = self._clock.now()
+        self.newest = now if now >= self.newest else self.newest + _TICK
+        return self.newest
 
     def _held_back(self, batch: list[Op]) -> list[Op]:
         """Return a batch without the steps that would begin: the pause comes before them."""

@@ -147,7 +147,8 @@ def _typed(operation: Operation, known: Registered, schemas: dict[str, Any]) -> 
     input_schema = _adopt(json_schema(definition.input_schema), f"{label}.input", schemas)
     body = dict(schemas[operation.body.__name__]) if operation.body is not None else {}
     body["properties"] = {**body["properties"], "input": input_schema}
-    if definition.input_schema.typed and not _takes_null(definition.input_schema):
+    given = definition.input_schema
+    if given.typed and given.unsaid() is None and not _takes_null(given):
         body["required"] = ["input"]
     found = _operation(operation)
     found["operationId"] = f"{operation.name}_{label}"

@@ -143,7 +143,7 @@ def check_strictly(known: Registered, value: Any) -> None:
         InvalidInput: it does not fit; the fields are named.
     """
     schema = known.definition.input_schema
-    if not schema.typed:
+    if not schema.typed or (value is None and schema.unsaid() is not None):
         return
     what = f"the input of workflow {known.definition.name!r}"
     try:

@@ -117,6 +117,7 @@ class InlineRunner:
             cancel_grace=parts.config.kill_grace,
             quiet=parts.quiet,
             queued=parts.freed,
+            knows=parts.registry.knows,
         )
         held.append(execution)
         if parts.database is not None:

@@ -184,6 +184,12 @@ class Registry:
         limit = self._config.limit_for(definition.name, None)
         self._known[definition.name] = Registered(definition, path, isolated, limit, "queue", of_itself=True)
 
+    def knows(self, name: str) -> bool:
+        """Tell whether a name is registered, or that of an action that has been made."""
+        if name not in self._known:
+            self.add_actions()
+        return name in self._known
+
     def __iter__(self) -> Iterator[Registered]:
         """Go through all of them."""
         return iter(self._known.values())

@@ -25,7 +25,7 @@ from ..base.ids import check_instance_id, check_key, new_id
 from ..base.probes import reach
 from ..base.records import TERMINAL, Instance, Status
 from ..base.values import ANY
-from ..engine.executor import check_input
+from ..engine.executor import input_text
 from ..engine.inbox import check_signal
 from ..store.ops import Lease
 from ..store.sqlite import SqlStore
@@ -199,19 +199,18 @@ class Steering:
             InvalidInput: the input does not fit the workflow.
         """
         parts = self._live()
-        if input is not ...:
-            await self._check_fork(id, input)
+        text = None if input is ... else await self._fork_input(id, input)
         made = check_instance_id(new_id) if new_id is not None else _new_id()
-        text = None if input is ... else ANY.encode(input, "the input", self._config.max_payload)
         await parts.store.fork(id, made, from_step, text, parts.clock.now())
         parts.queued()
         return made
 
-    async def _check_fork(self, id: str, input: Any) -> None:
+    async def _fork_input(self, id: str, input: Any) -> str:
         instance = await self._live().store.get(id)
+        limit = self._config.max_payload
         if instance is not None and instance.workflow_name in self.registry:
-            text = ANY.encode(input, "the input", self._config.max_payload)
-            check_input(self.registry.get(instance.workflow_name).definition, text)
+            return input_text(self.registry.get(instance.workflow_name).definition, input, limit)
+        return ANY.encode(input, "the input", limit)
 
     async def pause(self, id: str) -> None:
         """Hold an instance: at once where it does not run, a running one at its next step's boundary.

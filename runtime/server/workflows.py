@@ -26,7 +26,7 @@ from ..base.probes import reach
 from ..base.records import TERMINAL, Instance, Status
 from ..base.values import ANY, Schema
 from ..engine.definition import WorkflowLike
-from ..engine.executor import check_input
+from ..engine.executor import input_text
 from ..engine.tracing import with_caller
 from ..store.instances import NewInstance
 from ..store.schedules import ScheduleRow
@@ -163,7 +163,8 @@ class Workflows(Steering):
 
         Args:
             name_or_definition: the name or the definition.
-            input: anything with a JSON form that fits the workflow's schema.
+            input: anything with a JSON form that fits the workflow's schema. None stands for the default of the function's parameter, and
+                for a model whose fields all have one.
             id: an id of the caller's own; starting it again with the same input starts nothing and returns it.
             delay: how long the instance stays pending first.
             priority: a higher one runs first.
@@ -207,10 +208,7 @@ class Workflows(Steering):
     ) -> NewInstance:
         name = known.definition.name
         limit = self._config.max_payload
-        if value is None:  # a state class begins with its model's defaults, here as alone
-            value = getattr(known.definition, "begins_with", None)
-        text = ANY.encode(value, f"the input of workflow {name!r}", limit)
-        check_input(known.definition, text)
+        text = input_text(known.definition, value, limit)
         return NewInstance(
             id=check_instance_id(ident) if ident is not None else new_id(),
             workflow_name=name,
@@ -358,8 +356,7 @@ class Workflows(Steering):
         parts = self._live()
         known = self.registry.get(name)
         workflow = known.definition.name
-        text = ANY.encode(input, f"the input of workflow {workflow!r}", self._config.max_payload)
-        check_input(known.definition, text)
+        text = input_text(known.definition, input, self._config.max_payload)
         ident = check_instance_id(id if id is not None else workflow.replace(":", "."))
         if len(ident) > _LONGEST_SCHEDULE:
             raise ConfigError(f"schedule id {ident!r} is longer than {_LONGEST_SCHEDULE} characters")

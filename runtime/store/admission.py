@@ -54,6 +54,9 @@ _RELEASE = "DELETE FROM paddock_leases WHERE instance = ? AND epoch = ?"
 _OPEN_STEP = """
 SELECT key, attempts FROM paddock_steps WHERE instance = ? AND status IN ('running', 'retrying', 'waiting') ORDER BY seq DESC LIMIT 1
 """
+_RUNNING_STEPS = """
+SELECT name, attempts FROM paddock_steps WHERE instance = ? AND status = 'running' AND kind IN ('task', 'step', 'action') LIMIT 2
+"""
 _MARK = """
 SELECT count(*) FILTER (WHERE status = 'completed') + coalesce(sum(failures + poll_count + loop_count), 0)
 FROM paddock_steps WHERE instance = ?
@@ -232,9 +235,11 @@ def settle(tx: Transaction, lease: Lease, death: Death, max_resumes: int, now: f
 
 def _keep_leftover(tx: Transaction, seq: int, death: Death, now: float, *, running: bool) -> None:
     """Keep what the process printed and nobody had read, and a note of an unplanned death, among the instance's logs."""
+    open_ = tx.execute(_RUNNING_STEPS, (seq,)).fetchall() if running and death.leftover else []
+    step, attempt = open_[0] if len(open_) == 1 else (None, None)  # the only one that can have printed it
     for source, line in death.leftover:
         level = "warning" if source == "stderr" else "info"
-        apply(Logged(LEVELS[level], level, line, {}, None, None, source, now), tx, seq, now)
+        apply(Logged(LEVELS[level], level, line, {}, step, attempt, source, now), tx, seq, now)
     if death.error is not None and not death.planned and running:
         apply(Logged(40, "error", death.error.message, {}, death.error.step, None, "runtime", now), tx, seq, now)
 

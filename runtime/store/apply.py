@@ -77,7 +77,7 @@ SELECT p.seq, s.key FROM paddock_instances i JOIN paddock_instances p ON p.id = 
 JOIN paddock_steps s ON s.instance = p.seq AND s.key = i.parent_key
 WHERE i.seq = ? AND s.kind IN ('action', 'task') AND s.status = 'waiting' AND p.completed_at IS NULL
 """
-_CHUNKS = "SELECT count(*) FROM paddock_events WHERE instance = ? AND name = 'workflow.stream'"
+_LAST_CHUNK = "SELECT data FROM paddock_events WHERE instance = ? AND name = 'workflow.stream' ORDER BY id DESC LIMIT 1"
 _POSITION = {
     "stdout": "UPDATE paddock_leases SET out_position = ? WHERE instance = ?",
     "stderr": "UPDATE paddock_leases SET err_position = ? WHERE instance = ?",
@@ -174,9 +174,19 @@ def _step_failed(op: StepFailed, tx: Transaction, instance: int, now: float) -> 
 
 @apply.register
 def _emitted(op: Emitted, tx: Transaction, instance: int, now: float) -> None:
-    events.append(tx, instance, op.name, now, op.data, aliases=op.aliases)
-    if op.name == "workflow.stream":
-        _pass_to_caller(op, tx, instance, now)
+    if op.name != "workflow.stream":
+        events.append(tx, instance, op.name, now, op.data, aliases=op.aliases)
+        return
+    _streamed(op.data, tx, instance, now)
+    _pass_to_caller(op, tx, instance, now)
+
+
+def _streamed(data: dict[str, Any], tx: Transaction, instance: int, now: float) -> None:
+    """Add a chunk to a stream; it is numbered here, for several processes may send into one stream."""
+    last = tx.execute(_LAST_CHUNK, (instance,)).fetchone()
+    events.append(
+        tx, instance, "workflow.stream", now, {"index": json.loads(last[0])["index"] + 1 if last else 0, **data}
+    )
 
 
 def _pass_to_caller(op: Emitted, tx: Transaction, instance: int, now: float) -> None:
@@ -184,8 +194,7 @@ def _pass_to_caller(op: Emitted, tx: Transaction, instance: int, now: float) -> 
     caller = tx.execute(_CALLER, (instance,)).fetchone()
     if caller is not None:
         waiting, step = caller
-        data = {"index": tx.execute(_CHUNKS, (waiting,)).fetchone()[0], "chunk": op.data["chunk"], "step": step}
-        events.append(tx, waiting, op.name, now, data)
+        _streamed({"chunk": op.data["chunk"], "step": step}, tx, waiting, now)
 
 
 @apply.register

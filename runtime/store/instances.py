@@ -9,7 +9,7 @@ from typing import Any
 
 from ..base.clock import as_datetime
 from ..base.errors import ConcurrencyLimitReached, InstanceIdConflict, InstanceNotFound, InvalidInput
-from ..base.records import TERMINAL, ErrorInfo, Instance, Status, StepResult
+from ..base.records import LEVELS, TERMINAL, ErrorInfo, Instance, Status, StepResult
 from ..base.values import plain_json
 from . import events
 from .lifecycle import ENDING_EVENT, check_move
@@ -53,6 +53,15 @@ SELECT id FROM paddock_instances WHERE status = ?1 AND (CAST(?2 AS TEXT) IS NULL
 _REMOVE_MATCHING = """
 DELETE FROM paddock_instances WHERE status = ?1 AND (CAST(?2 AS TEXT) IS NULL OR workflow_name = ?2) AND completed_at < ?3
 AND NOT EXISTS (SELECT 1 FROM paddock_leases WHERE instance = seq)
+"""
+# What is under way when an instance ends is over with it. What can tell how to go on with it (`wake_at`) stays, for `retry`.
+_FAIL_STEP = """
+UPDATE paddock_steps SET status = 'failed', error = ?, completed_at = ?, deadline_at = NULL
+WHERE instance = ? AND key = ? AND status IN ('running', 'retrying', 'waiting')
+"""
+_CUT_STEPS = """
+UPDATE paddock_steps SET status = 'cancelled', completed_at = ?, deadline_at = NULL
+WHERE instance = ? AND status IN ('running', 'retrying', 'waiting')
 """
 _TAKE_PAUSE = "UPDATE paddock_instances SET pause_wanted = 0 WHERE seq = ? AND pause_wanted = 1"
 _PARENTS = """
@@ -183,6 +192,9 @@ def move(
     if target in TERMINAL:
         detail = {"error": json.loads(text)} if text else {}
         payload = events.OUTPUT if target is Status.COMPLETED else None
+        if target is Status.FAILED and error is not None and error.step is not None:
+            tx.execute(_FAIL_STEP, (text, now, seq, error.step))
+        tx.execute(_CUT_STEPS, (now, seq))
         _wake_parents(tx, seq, now)
         events.append(tx, seq, ENDING_EVENT[target], now, {**detail, **(data or {})}, payload=payload)
     elif target in (Status.SLEEPING, Status.WAITING, Status.PAUSED, Status.BLOCKED):
@@ -191,6 +203,8 @@ def move(
             **({"error": json.loads(text)} if text else {}),
             **({"wake_at": wake_at} if wake_at else {}),
         }
+        if target is Status.BLOCKED and error is not None:
+            _tell_parents(tx, seq, error, now)
         events.append(tx, seq, "workflow.suspended", now, {"reason": target.value, **detail, **(data or {})})
 
 
@@ -204,6 +218,24 @@ def _wake_parents(tx: Transaction, seq: int, now: float) -> None:
     for parent, status in tx.execute(_PARENTS, (seq,)).fetchall():
         if status in (Status.WAITING, Status.SLEEPING):
             move(tx, parent, Status(status), Status.PENDING, now)
+
+
+def _tell_parents(tx: Transaction, child: int, error: ErrorInfo, now: float) -> None:
+    """Log with the instances that wait for one why it is blocked: they wait as long."""
+    child_id, name = tx.execute("SELECT id, workflow_name FROM paddock_instances WHERE seq = ?", (child,)).fetchone()
+    for parent, _ in tx.execute(_PARENTS, (child,)).fetchall():
+        (parent_id,) = tx.execute("SELECT id FROM paddock_instances WHERE seq = ?", (parent,)).fetchone()
+        message = f"{name} instance {child_id}, which this one waits for, is blocked: {error.type}: {error.message}"
+        data: dict[str, Any] = {
+            "level": "warning",
+            "message": message,
+            "data": {},
+            "step_name": None,
+            "attempt": None,
+            "source": "runtime",
+        }
+        level = LEVELS["warning"]
+        events.append(tx, parent, "log.workflow", now, data, level=level, aliases=(f"log.workflow.{parent_id}",))
 
 
 def load_instances(tx: Transaction, where: str, values: Sequence[Any]) -> list[Instance]:
@@ -245,9 +277,8 @@ def _plain(text: str | None) -> Any:
 
 def _instance(row: tuple[Any, ...], steps: dict[str, StepResult], metadata: dict[str, Any]) -> Instance:
     status = Status(row[3])
-    open_steps = [step.key for step in steps.values() if step.status in ("running", "retrying", "waiting")]
     error = ErrorInfo.model_validate_json(row[4]) if row[4] else None
-    current = open_steps[-1] if open_steps and status not in TERMINAL else (error.step if error else None)
+    current = _current_step(status, steps.values()) or (error.step if error else None)
     return Instance(
         id=row[1],
         workflow_name=row[2],
@@ -268,6 +299,15 @@ def _instance(row: tuple[Any, ...], steps: dict[str, StepResult], metadata: dict
         version=row[12],
         pid=row[13] if status is Status.RUNNING else None,
     )
+
+
+def _current_step(status: Status, steps: Iterable[StepResult]) -> str | None:
+    """Return the key of the step that is open, the newest of several; of a wait, without a process, the name that a signal answers."""
+    found = [step for step in steps if step.status in ("running", "retrying", "waiting")]
+    if not found or status in TERMINAL:
+        return None
+    waits = status in (Status.WAITING, Status.SLEEPING) and found[-1].status == "waiting"
+    return found[-1].step_name if waits else found[-1].key
 
 
 def fill_keys(tx: Transaction, name: str, key_of: Callable[[str], str | None]) -> None:

@@ -146,7 +146,7 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """An event of a handler (`ctx.emit`), a chunk of a stream, or progress within a step."""
+    """An event of a handler (`ctx.emit`), a chunk of a stream (`apply` numbers it), or progress within a step."""
 
     name: str
     data: dict[str, Any]

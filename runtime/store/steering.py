@@ -47,12 +47,18 @@ UPDATE paddock_instances SET status = 'pending', error = NULL, completed_at = NU
     deadline_at = CASE WHEN deadline_at IS NULL THEN NULL ELSE ?2 + (deadline_at - started_at) END
 WHERE seq = ?1
 """
+_TAKE_UP = """
+UPDATE paddock_steps SET completed_at = NULL, status = CASE
+    WHEN event_name IS NOT NULL OR child_id IS NOT NULL OR kind IN ('sleep', 'poll', 'loop') THEN 'waiting'
+    WHEN wake_at IS NOT NULL THEN 'retrying' ELSE 'running' END
+WHERE instance = ? AND status = 'cancelled'
+"""
 _WANT_PAUSE = "UPDATE paddock_instances SET pause_wanted = ? WHERE seq = ?"
 _FROM = "SELECT seq, key FROM paddock_steps WHERE instance = ? AND (key = ? OR name = ?) ORDER BY seq LIMIT 1"
 _COPY_STEPS = """
 INSERT INTO paddock_steps (instance, key, name, kind, status, attempts, failures, input, output, error, started_at, completed_at,
                            poll_count, loop_count, event_name, child_id)
-SELECT ?1, key, name, kind, status, attempts, failures, input, output, error, started_at, completed_at, poll_count, loop_count,
+SELECT ?1, key, name, kind, CASE WHEN status = 'cancelled' THEN 'waiting' ELSE status END, attempts, failures, input, output, error, started_at, completed_at, poll_count, loop_count,
        event_name, child_id
 FROM paddock_steps
 WHERE instance = ?2 AND seq < ?3 AND substr(?4, 1, length(key) + 1) <> key || '/' AND (
@@ -89,6 +95,7 @@ def reopen(tx: Transaction, instance_id: str, now: float) -> None:
             + (". Fork it to run it again." if status in TERMINAL else "")
         )
     _drop_failed(tx, seq)
+    tx.execute(_TAKE_UP, (seq,))
     tx.execute(_REOPEN, (seq, now))
     events.append(tx, seq, "workflow.retried", now)
 

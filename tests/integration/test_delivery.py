@@ -106,7 +106,8 @@ async def test_every_printed_line_is_kept_once(stage: Stage, launcher: str, dies
         assert found.count(("stdout", "without a newline")) == 1
         assert found.count(("stdout", "afterwards")) == 1
         steps = {record.message: record.step_name for record in records}
-        assert steps["printed äöü 你好"] == "speak"
+        assert steps["printed äöü 你好"] == steps["without a newline"] == "speak"
+        assert not dies or steps["last words"] == "speak"
         assert steps["afterwards"] == "listen"
 
 

@@ -335,3 +335,8 @@ CHILDREN = (
     holds_on,
     Guess,
 )
+
+
+@flow("last-words")
+async def last_words(ctx: Context) -> None:
+    await ctx.step("speak", lambda: print("no newline", end=""))

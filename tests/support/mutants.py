@@ -65,9 +65,9 @@ MUTANTS = [
     ),
     Mutant(
         "a crash spends no retry", "G1", "runtime/engine/execution.py",
-        "        elif call.at_most_once:\n            await self.fail(row, PaddockError",
+        "        elif call.at_most_once:\n            await self.fail(row, ProcessDied",
         "        elif row.attempts and setattr(row, 'failures', row.failures + 1):\n            pass\n"
-        "        elif call.at_most_once:\n            await self.fail(row, PaddockError",
+        "        elif call.at_most_once:\n            await self.fail(row, ProcessDied",
         "unit/engine/test_steps.py::test_the_count_of_tries_outlives_a_crash",
     ),
     # --- G2 ---

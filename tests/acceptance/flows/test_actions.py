@@ -268,3 +268,53 @@ async def test_a_schema_on_a_step_elsewhere_checks_the_workflows_input(step):
     )
     instance = await run(made.build(), ["one"], kid)
     assert (instance.status, instance.error.type, instance.error.step) == ("failed", "InvalidInput", "c")
+
+
+# --- side by side ---
+
+
+async def test_the_chunks_of_actions_side_by_side_have_numbers_of_their_own():
+    @flow("choir")
+    async def choir(ctx):
+        await ctx.stream("first")
+        await ctx.gather(*(ctx.run_action(sings, n, isolated=True) for n in range(3)), hums(ctx))
+        await ctx.stream("last")
+
+    async def hums(ctx):
+        for _ in range(4):
+            await ctx.stream("hum")
+            await ctx.step("breathe", asyncio.sleep, 0)
+
+    async with paddock.testing.server(register=[choir]) as server:
+        ident = await server.workflows.start(choir)
+        assert (await ended(server, ident)).status == "completed"
+        told = await server.events.history("workflow.stream", instance_id=ident)
+    assert [event.data["index"] for event in told] == list(range(1 + 3 * 3 + 4 + 1))
+    assert (told[0].data["chunk"], told[-1].data["chunk"]) == ("first", "last")
+
+
+@action("sings")
+async def sings(n: int, ctx: Context) -> None:
+    for note in range(3):
+        await ctx.stream([n, note])
+
+
+# --- what nobody has registered ---
+
+
+async def test_a_workflow_that_is_not_registered_is_refused_where_it_is_started():
+    @flow("lonely")
+    async def lonely(ctx):
+        try:
+            await ctx.start("nobody-knows-it", 1)
+        except StepFailed as error:
+            return [error.type, error.message]
+
+    graph = workflow("lonely-graph").child("kid", "nobody-knows-it").build()
+    async with paddock.testing.server(register=[lonely, graph]) as server:
+        kind, message = await server.workflows.run(lonely)
+        assert kind == "WorkflowNotFound"
+        assert "no workflow 'nobody-knows-it' is registered" in message
+        instance = await ended(server, await server.workflows.start(graph))
+        assert (instance.status, instance.error.type, instance.error.step) == ("failed", "WorkflowNotFound", "kid")
+        assert await server.workflows.get_instances("nobody-knows-it") == []

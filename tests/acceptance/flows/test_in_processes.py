@@ -118,7 +118,7 @@ async def test_every_style_waits_without_a_process(server, style):
 
 async def test_a_state_class_plays_and_is_changed_from_outside(server):
     ident = await server.workflows.start("guess-game", {})
-    await suspended(server, ident, "waiting", "ask/guess")
+    await suspended(server, ident, "waiting", "guess")
     await server.workflows.update_state(ident, {"answer": 9, "names": ["eve"]})
     for guess in (3, 9):  # the first is taken by the wait before the update
         await server.workflows.signal(ident, "guess", guess)
@@ -169,7 +169,7 @@ async def test_retry_and_fork(server):
     await server.workflows.signal(ident, "guess", 7)
     instance = await ended(server, ident)
     fork = await server.workflows.fork(ident, "ask")
-    await suspended(server, fork, "waiting", "ask/guess")
+    await suspended(server, fork, "waiting", "guess")
     await server.workflows.signal(fork, "guess", 7)
     again = await ended(server, fork)
     assert again.output == instance.output

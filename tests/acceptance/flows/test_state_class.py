@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import timedelta
 
 import flowflows
 import pytest
@@ -11,6 +12,7 @@ from pydantic import BaseModel, model_validator
 
 import paddock.testing
 from paddock import (
+    ConfigError,
     InvalidInput,
     InvalidState,
     InvalidWorkflow,
@@ -168,13 +170,13 @@ async def test_updates_from_outside_are_validated_and_taken_at_journaled_places(
         await server.workflows.update_state(ident, {"limit": 7, "notes": {"a": 1}})
         assert (await server.workflows.get_instance(ident)).status == "waiting", "an update answers no wait"
         await server.workflows.signal(ident, "go")
-        await suspended(server, ident, "waiting", "look#2/go")
+        await until(server, "workflow.step.started", ident, where=lambda event: event.data["step"] == "look#2/go")
         await server.workflows.signal(ident, "go")
         instance = await ended(server, ident)
         with pytest.raises(InvalidState, match="ended"):
             await server.workflows.update_state(ident, {"limit": 9})
     assert instance.output == {"limit": 7, "notes": {"a": 1}, "seen": [5, 7, 7, 7, 7, 7]}, instance.error
-    assert waiting.current_step == "look/go"
+    assert waiting.current_step == "go"
 
 
 async def test_no_update_is_lost_in_a_crash(monkeypatch):
@@ -435,7 +437,26 @@ async def test_outside_of_run_a_state_has_no_host():
 async def test_one_that_waits_on_a_server_shows_its_wait():
     async with paddock.testing.server(register=[Guess]) as server:
         ident = await server.workflows.start(Guess, {})
-        await suspended(server, ident, "waiting", "ask/guess")
+        await suspended(server, ident, "waiting", "guess")
         await server.workflows.cancel(ident)
         event = await until(server, "workflow.cancelled", ident)
     assert event.instance_id == ident
+
+
+async def test_a_sleep_takes_its_name_on_either_side():
+    class Data(BaseModel):
+        n: int = 0
+
+    class Naps(StateMachine[Data], name="naps", start="nap"):
+        @state
+        async def nap(self):
+            await self.sleep("1h")
+            await self.sleep("1h", "after lunch")
+            await self.sleep("at night", timedelta(hours=8))
+            await self.sleep(60.0)
+
+    async with paddock.testing.server(register=[Naps]) as server:
+        instance = await ended(server, await server.workflows.start(Naps))
+    assert list(instance.step_results) == ["nap", "nap/sleep", "nap/after lunch", "nap/at night", "nap/sleep#2"]
+    with pytest.raises(ConfigError, match="'soon' is no duration"):
+        await Naps().sleep("soon")

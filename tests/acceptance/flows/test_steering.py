@@ -617,3 +617,64 @@ async def test_update_state_of_what_is_no_state_machine():
             await server.workflows.update_state(ident, {"x": 1})
         with pytest.raises(InstanceNotFound):
             await server.workflows.update_state("nobody", {"x": 1})
+
+
+# --- what is under way at the end ---
+
+
+async def test_what_is_under_way_when_an_instance_ends_is_over():
+    @flow("cut-short", timeout="1h")
+    async def cut_short(kind, ctx):
+        async def hang():
+            await asyncio.sleep(600 if kind == "step" else 0)
+            raise ValueError("once more")
+
+        async def strand():
+            await ctx.sleep("nap", "30d")
+
+        beside = asyncio.create_task(strand())
+        if kind == "loser":
+            await ctx.step("winner", value)
+            beside.cancel()
+            return
+        await ctx.step("work", hang, retry=Retry(max_attempts=9, interval="20d"))
+
+    async with paddock.testing.server(register=[cut_short]) as server:
+        held = await server.workflows.start(cut_short, "step")
+        await until(server, "workflow.step.started", held, where=lambda event: event.data["step"] == "work")
+        await server.workflows.cancel(held)
+        instance = await ended(server, held)
+        assert {key: step.status for key, step in instance.step_results.items()} == dict.fromkeys(
+            ("nap", "work"), "cancelled"
+        )
+        assert all(step.completed_at for step in instance.step_results.values())
+        late = await ended(server, await server.workflows.start(cut_short, "retry"))
+        assert late.status == "timed_out"
+        assert {step.status for step in late.step_results.values()} == {"cancelled"}
+        race = await ended(server, await server.workflows.start(cut_short, "loser"))
+        assert race.status == "completed"
+        assert race.step_results["winner"].status == "completed"
+        assert race.step_results["nap"].status == "cancelled"
+
+
+async def test_a_retry_goes_on_with_what_was_under_way():
+    sick = ["yes"]
+
+    @flow("two-things")
+    async def two_things(ctx):
+        async def fail_once():
+            if sick:
+                raise ValueError(sick.pop())
+            return "well"
+
+        nap = asyncio.create_task(ctx.wait_event("go"))
+        found = await ctx.step("fails", fail_once)
+        return [found, await nap]
+
+    async with paddock.testing.server(register=[two_things]) as server:
+        ident = await server.workflows.start(two_things)
+        assert (await ended(server, ident)).status == "failed"
+        await server.workflows.retry(ident)
+        await suspended(server, ident, "waiting", "go")
+        await server.workflows.signal(ident, "go", 5)
+        assert (await ended(server, ident)).output == ["well", 5]

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import re
 import threading
 from typing import Any
 
@@ -403,6 +404,9 @@ async def test_spent_tries_fail_with_the_last_error(engine: Engine):
         (["^ValueError: try"], True),
         (["try [0-9]"], True),
         (["valueerror"], False),
+        (re.compile("valueERROR", re.IGNORECASE), True),
+        ([KeyError, re.compile("(?i)TRY")], True),
+        ({re.compile("valueerror")}, False),
         ([KeyError, "try"], True),
         ([], True),
     ],
