@@ -127,7 +127,9 @@ _SENTENCES: dict[str, Callable[[dict[str, Any]], str]] = {
     "workflow.crashed": lambda data: f"crash {data.get('crashes')} at {_step(data)}{_why(data)}",
     "workflow.suspended": _suspended,
     "workflow.progress": lambda data: (
-        f"{data.get('progress', 0):.0f}%, {data.get('completed_steps')} of {data.get('total_steps') or '?'} steps"
+        f"{data.get('progress', 0):.0f}%, {data.get('completed_steps')} of {data['total_steps']} steps"
+        if data.get("total_steps")
+        else f"{data.get('completed_steps')} steps"
     ),
     "workflow.completed": lambda data: _compact(data.get("output")),
     "workflow.failed": _why,

@@ -13,6 +13,7 @@ from ..base.errors import PaddockError, UsageError
 from ..base.records import Instance
 from ..store.overview import is_id
 from .arguments import Db, Json, complete_id, find_id, reading
+from .database import find_database
 from .desk import ask, running_server
 from .output import print_json
 
@@ -28,9 +29,9 @@ def graph(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="MODULE:WORKFLOW|ID",
+            metavar="WORKFLOW|ID",
             show_default=False,
-            help="A workflow, or an instance by its id or its beginning.",
+            help="A workflow, as module:workflow or by the name that a running server knows; or an instance by its id or its beginning.",
             autocompletion=complete_id,
         ),
     ],
@@ -59,8 +60,10 @@ def graph(
         drawn = diagram_of(definition)
         if instance is not None:
             drawn = marked(drawn, _same(_load(db, instance)[1], definition.name))
+    elif (named := _named(db, what)) is not None:
+        drawn = named if instance is None else marked(named, _same(_load(db, instance)[1], what))
     elif instance is not None:
-        raise UsageError("--instance goes with a module:workflow; an id stands alone")
+        raise UsageError("--instance goes with a workflow; an id stands alone")
     else:
         path, found = _load(db, what)
         known = _from_server(path, found.workflow_name)
@@ -76,6 +79,15 @@ def _is_instance(db: str | None, text: str) -> bool:
     with contextlib.suppress(PaddockError), reading(db) as (reader, _):
         return reader.read(is_id, text)
     return False
+
+
+def _named(db: str | None, text: str) -> Diagram | None:
+    """Return the drawing of the workflow of a name that a running server knows; None where it is no such name."""
+    try:
+        path = find_database(db)
+    except UsageError:
+        return None
+    return None if _is_instance(db, text) else _from_server(path, text)
 
 
 def _load(db: str | None, text: str) -> tuple[str, Instance]:

@@ -28,7 +28,7 @@ def serve(
         typer.Argument(
             metavar="MODULE:SERVER",
             show_default=False,
-            help="An AppServer; or a module that holds workflows, with --db; or path/to/file.py for either.",
+            help="An AppServer; or a module that holds workflows; or path/to/file.py for either.",
         ),
     ],
     *,
@@ -37,7 +37,14 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")] = 8321,
     db: Annotated[
-        str | None, typer.Option("--db", envvar="PADDOCK_DB", help="The database, where the target is no server.")
+        str | None,
+        typer.Option(
+            "--db",
+            envvar="PADDOCK_DB",
+            help="The database, where the target is no server; by default the only one in this folder, or a new app.db.",
+            show_default=False,
+            metavar="FILE",
+        ),
     ] = None,
     token: Annotated[
         str | None,
@@ -67,7 +74,7 @@ def serve(
     in place, with new code; what runs does not notice.
 
     [dim]paddock serve shop.app:server --port 8321[/]
-    [dim]paddock serve hello.py --db app.db --open[/]
+    [dim]paddock serve hello.py --open[/]
     [dim]PADDOCK_TOKEN=$(cat token) paddock serve shop.app:server --host 0.0.0.0 --ssl-certfile cert.pem --ssl-keyfile key.pem[/]
     """
     from ..http.access import is_loopback

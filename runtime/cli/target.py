@@ -14,8 +14,13 @@ from ..authoring.action import ActionWorkflow
 from ..base.errors import UsageError
 from ..engine.definition import Definition, definition_of
 from ..server.app import AppServer
+from .database import find_database
+from .output import say
 
 __all__ = ["BadTarget", "load_module", "load_server", "load_workflow"]
+
+
+_NEW = "app.db"
 
 
 class BadTarget(UsageError):
@@ -58,11 +63,12 @@ def load_module(where: str) -> ModuleType:
 def load_server(target: str, db: str | None) -> AppServer:
     """Import a server by `module:server`; or make one on `db` for the workflows of a module, or for the one that is named.
 
+    Without `db` it is the database in the current folder, `app.db` where there is none yet.
     A function that takes nothing is called, and returns the server.
 
     Raises:
         BadTarget: there is no such thing, or it is neither a server nor a workflow.
-        UsageError: workflows need a database, and a server has its own.
+        UsageError: workflows need a database, and it is not clear which; or a database is named, and a server has its own.
     """
     where, colon, attribute = target.rpartition(":")
     if not colon:
@@ -81,7 +87,8 @@ def load_server(target: str, db: str | None) -> AppServer:
     if not definitions or not all(isinstance(one, Definition) for one in definitions):
         raise BadTarget(f"{target!r} is neither a server nor a workflow; {_offer(module)}")
     if db is None:
-        raise UsageError(f"{target} holds workflows and no server; name their database with --db")
+        db = find_database(None, new=_NEW)
+        say(f"the database is {db}")
     server = AppServer(db)
     for one in definitions:
         server.workflows.register(one)

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from clikit import LIMIT, MODULE, Command, DetachedServer, wait_for_text
 
-from paddock import InvalidTransition, MachineError, PaddockError, UsageError
+from paddock import InvalidTransition, MachineError, PaddockError, SqlitePragmas, UsageError
 from paddock.ipc.address import parse_address
 from paddock.ipc.client import connect_sync
 from paddock.ipc.errors import HandshakeRefused, PeerGone
 from paddock.ipc.handshake import PROTOCOL_VERSION
 from paddock.ipc.messages import Hello, Nudge
 from paddock.runtime.cli.line import Line
+from paddock.runtime.store.sqlite import SqliteStore
 from paddock.runtime.store.turn import read_note
 
 
@@ -228,6 +229,8 @@ def test_an_instance_is_drawn_with_the_path_it_took(paddock):
     assert ("check", "fulfill") in taken
     assert ("check", "approve") not in taken
     assert paddock.ok("graph", "cli_server:order", "--instance", "drawn") == paddock.ok("graph", "drawn")
+    assert paddock.ok("graph", "order", "--instance", "drawn") == paddock.ok("graph", "drawn")
+    assert paddock.ok("graph", "order") == paddock.ok("graph", "cli_server:order")
     assert "is of workflow 'order', not of 'game'" in paddock.refused("graph", "cli_server:Game", "--instance", "drawn")
 
 
@@ -304,3 +307,12 @@ def test_a_server_that_is_gone_is_no_line(tmp_path):
         Line.to(ServerNote(1))
     with pytest.raises(MachineError, match="does not answer"):
         Line.to(ServerNote(1, str(tmp_path), f"unix:{tmp_path}/hub.sock"))
+
+
+def test_of_several_databases_the_one_that_is_served(paddock, folder):
+    other = folder / "other.db"
+    SqliteStore.open(str(other), SqlitePragmas()).close()
+    try:
+        assert paddock.json("top")["trouble"] == {}
+    finally:
+        other.unlink()

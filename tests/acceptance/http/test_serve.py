@@ -201,9 +201,9 @@ def test_what_can_be_served(monkeypatch, tmp_path):
     }
     assert load_server("httpflows:greet", "x.db").workflows.registry.names == {"greet"}
     assert load_server("one.py", None).asgi() is not None
+    assert load_server("httpflows", None).asgi() is not None  # on a new app.db
     assert load_server("one:make", None).asgi() is not None
     for target, db, words in (
-        ("httpflows", None, "--db"),
         ("httpflows:Verdict", "x.db", "neither a server nor a workflow"),
         ("httpflows:nothing", "x.db", "has no 'nothing'"),
         ("nowhere:server", None, "no module 'nowhere'"),
