@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from ..base.errors import DatabaseUnavailable, MachineError
 __all__ = ["Call", "ConnectionThread", "Failed"]
 
 _JOIN_AT_MOST = 64
+_DOUBT = 5.0
 
 Call = tuple[Callable[[Any], Any], "asyncio.AbstractEventLoop | None", "asyncio.Future[Any] | None"]
 
@@ -39,7 +41,8 @@ class ConnectionThread(ABC):
         joins: run calls that wait at the same time as one batch (a writer).
 
     Attributes:
-        trouble: what the last call failed of, when it was the disk's or the database's doing.
+        trouble: what the last call failed of, when it was the disk's or the database's doing; it is forgotten with a call that proves
+            the contrary, or after a while without another failure.
         damage: the first damage that was found; it stays.
         committed: called with the seconds that each commit took, in the thread.
     """
@@ -57,6 +60,7 @@ class ConnectionThread(ABC):
         self._brief = False
         self._closed = False
         self.trouble: str | None = None
+        self._failed_at = 0.0
         self.committed: Callable[[float], None] | None = None
         self.damage: str | None = None
 
@@ -141,10 +145,11 @@ class ConnectionThread(ABC):
     def _run_alone(self, batch: list[Call]) -> list[Any]:
         try:
             results = self._perform(batch)
-            self.trouble = None
+            if self.trouble is not None and (self._proves() or time.monotonic() - self._failed_at > _DOUBT):
+                self.trouble = None
         except self.errors as error:
             failure = self._explain(error)
-            self.trouble = str(failure)
+            self.trouble, self._failed_at = str(failure), time.monotonic()
             results = [Failed(failure)] * len(batch)
         except Exception as error:  # noqa: BLE001  whatever it is, this thread must live: every caller waits for it
             results = [Failed(error)] * len(batch)
@@ -155,6 +160,10 @@ class ConnectionThread(ABC):
     @abstractmethod
     def _perform(self, batch: list[Call]) -> list[Any]:
         """Run a batch and return a result for each call: a value or a `Failed`. What is raised is every call's."""
+
+    def _proves(self) -> bool:
+        """Tell whether the batch that has just succeeded shows that the trouble is over."""
+        return True
 
     @abstractmethod
     def _explain(self, error: Exception) -> Exception:

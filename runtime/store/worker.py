@@ -138,6 +138,7 @@ class Worker(ConnectionThread):
         self._turn = turn
         self._patient = patient
         self._ground = Ground(path) if path != ":memory:" else None
+        self._changes = 0
         self._waits_ms = self._long_ms = connection.execute("PRAGMA busy_timeout").fetchone()[0]
 
     @property
@@ -159,6 +160,10 @@ class Worker(ConnectionThread):
 
     def _perform(self, batch: list[Call]) -> list[Any]:
         return self._read(batch) if self._reads_only else self._write(batch)
+
+    def _proves(self) -> bool:
+        # a transaction that has changed nothing has not touched the disk, which may be as full as it was
+        return self._reads_only or self._connection.total_changes != self._changes
 
     def _disconnect(self) -> None:
         self._connection.close()
@@ -203,7 +208,7 @@ class Worker(ConnectionThread):
 
     def _transaction(self, batch: list[Call]) -> list[Any]:
         connection = self._connection
-        began = time.monotonic()
+        began, self._changes = time.monotonic(), connection.total_changes
         connection.execute("BEGIN IMMEDIATE")
         try:
             if self._ground is not None:

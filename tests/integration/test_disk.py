@@ -49,6 +49,7 @@ async def test_a_full_disk(stage: Stage, tmp_path: Path):
                 stage.let_go()
                 await line("end", key="hold")
                 assert await troubled(server, "disk", "make room")
+                assert await troubled(server, "database", "full")
                 found = await server.workflows.get_instance("one")
                 assert found.step_results["hold"].status == "running"  # it has ended, and is not acknowledged
                 assert await server.workflows.get_instance("two") is None
