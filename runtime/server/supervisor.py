@@ -28,6 +28,7 @@ from ..base.records import ErrorInfo
 from ..child.spec import output_paths
 from ..store.admission import Claim
 from ..store.ops import Lease
+from .births import Births
 from .children import Child
 from .exits import ended
 from .nursery import ForkOrder, LauncherGone
@@ -50,6 +51,7 @@ class Supervisor:
         self._parts = parts
         self.roster = Roster()
         self._settler = Settler(parts, self.roster)
+        self._births = Births(parts.table)
         self._tasks: set[asyncio.Task[None]] = set()
         self._hurried = asyncio.Event()
 
@@ -80,6 +82,7 @@ class Supervisor:
 
     async def _live(self, claim: Claim, child: Child) -> None:
         try:
+            await self._births.wait(child)
             child.identity = await self._bear(claim, child)
             reach("server.born")
         except LauncherGone:

@@ -1,11 +1,14 @@
 """Turns at the write lock, and the lock that makes one server per database.
 
-SQLite's busy handler sleeps and tries again: of eight hot writers one was seen to commit once in five seconds. A blocking file lock,
-held for each transaction, lets the kernel queue them. POSIX record locks are used because they die with their process and are
-not inherited by a fork; their price is that closing any descriptor of the file drops all locks of the process, so each process
-opens the file once, for good, and threads take turns by an ordinary lock (fcntl(2), "Record locking").
+SQLite's busy handler sleeps and tries again: of eight hot writers one was seen to commit once in five seconds. A file lock, held for
+each transaction, lets them wait instead. POSIX record locks are used because they die with their process and are not inherited by a
+fork; their price is that closing any descriptor of the file drops all locks of the process, so each process opens the file once, for
+good, and threads take turns by an ordinary lock (fcntl(2), "Record locking").
 
-Byte 0 is the server's, held for its life; byte 1 is the writers'.
+Byte 0 is the server's, held for its life; byte 1 is the writers', and whoever holds it may write. It alone would be no queue: the kernel
+wakes who waits longest, and whoever is awake already takes the lock meanwhile. (Of 64 writers one was overtaken 500 times.) So a
+writer draws a number, locks the byte of that number, and waits at the byte of the number before. There only one waits, and it is woken
+when its turn has come. A number whose process dies is free at once; so the next waits at those before it too, and at last at byte 1.
 """
 
 from __future__ import annotations
@@ -28,6 +31,10 @@ __all__ = ["LockFile", "ServerNote", "read_note"]
 
 _SERVER_BYTE, _WRITER_BYTE = 0, 1
 _TEXT_AT = 2
+_DOOR_BYTE = 2**28
+_NUMBERS_AT = 2**29
+_NUMBERS = 2**16  # two bytes hold the next one, those before the text
+_LOOKS_BACK = 256
 _SUFFIX = "-paddock"
 _MOST_TEXT = 16 * 1024
 _PATIENCE, _PAUSE = 0.1, 0.01
@@ -45,6 +52,8 @@ class LockFile:
         self._descriptor = descriptor
         self._pid = os.getpid()
         self._turn = threading.Lock()
+        self._number: int | None = None
+        self._following = -1
         self._serving = False
 
     @classmethod
@@ -69,24 +78,63 @@ class LockFile:
         """Wait for the writers' turn, without bound: whoever holds it and stands still is the watchdog's business."""
         self._turn.acquire()
         try:
-            while True:
-                try:
-                    fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, _WRITER_BYTE)
-                except InterruptedError:
-                    continue
-                except OSError as error:
-                    if error.errno != errno.EDEADLK:
-                        raise
-                    continue  # the kernel's guess at a deadlock between processes, not threads
-                return self
+            if self._next_number() != self._following or not self._take(_WRITER_BYTE):
+                self._queue()
+                self._wait_at(_WRITER_BYTE)
+            # else nobody has come since our last turn
         except BaseException:
+            self._leave_queue()
             self._turn.release()
             raise
+        return self
+
+    def _queue(self) -> None:
+        """Draw a number, and return when the one before has had its turn."""
+        self._wait_at(_DOOR_BYTE)
+        try:
+            number = self._next_number()
+            following = (number + 1) % _NUMBERS
+            try:
+                os.pwrite(self._descriptor, following.to_bytes(2, "big"), 0)
+            except OSError:  # a full disk, and a file without a byte in it: it goes without numbers
+                return
+            self._number, self._following = number, following
+            self._wait_at(_at(number))
+        finally:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _DOOR_BYTE)
+        self._wait_at(_at(number - 1))
+        if number:  # and those before that one, where it has died
+            first = max(0, number - _LOOKS_BACK)
+            self._wait_at(_at(first), _at(number) - _at(first))
+
+    def _next_number(self) -> int:
+        return int.from_bytes(os.pread(self._descriptor, 2, 0), "big")
+
+    def _leave_queue(self) -> None:
+        if self._number is not None:
+            number, self._number = self._number, None
+            first = max(0, number - _LOOKS_BACK)
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, _at(number) - _at(first) + 1, _at(first))
+            if not number:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _at(-1))
+
+    def _wait_at(self, byte: int, length: int = 1) -> None:
+        while True:
+            try:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX, length, byte)
+            except InterruptedError:
+                continue
+            except OSError as error:
+                if error.errno != errno.EDEADLK:
+                    raise
+                continue  # the kernel's guess at a deadlock between processes, not threads
+            return
 
     def __exit__(self, *_exc: object) -> None:
         """Give the turn to the next."""
         try:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _WRITER_BYTE)
+            self._leave_queue()
         finally:
             self._turn.release()
 
@@ -201,6 +249,11 @@ def read_note(database: str) -> ServerNote | None:
         return _note_of(_read_text(descriptor), _server_pid(descriptor))
     finally:
         os.close(descriptor)
+
+
+def _at(number: int) -> int:
+    """Return the byte of a number. Every second one is used: neighbouring locks of a process would become one."""
+    return _NUMBERS_AT + 2 * (number % _NUMBERS)
 
 
 def _note_of(facts: dict[str, object], pid: int) -> ServerNote:

@@ -351,6 +351,30 @@ async def test_a_writer_waits_for_its_turn(store, path):
     assert await writing is True
 
 
+@pytest.mark.parametrize("killed", ["", "b"])
+async def test_turns_come_in_the_order_in_which_they_were_asked_for(path, tmp_path, killed):
+    """Whoever has just had a turn and asks again comes last. One who dies in the queue holds up nobody, and lets nobody in early."""
+    lock, log = LockFile.of(path), tmp_path / "log"
+    with contextlib.ExitStack() as stack:
+        waiting = {name: stack.enter_context(program("turn", path, log, name)) for name in "abcd"}
+        assert [await line(process) for process in waiting.values()] == ["ready"] * 4
+        with lock:
+            for process in waiting.values():
+                drawn = lock._next_number()
+                go(process)
+                while lock._next_number() == drawn:
+                    await asyncio.sleep(0.001)
+            if killed:
+                waiting[killed].kill()
+                await asyncio.to_thread(waiting.pop(killed).wait)
+            assert not log.exists() or not log.read_text()
+        with lock:
+            found = log.read_text()
+        assert [await line(process) for process in waiting.values()] == ["done"] * len(waiting)
+    lock.leave()
+    assert found == ("acd" if killed else "abcd")
+
+
 async def test_an_emitted_flood_is_joined(store):
     lease = await claimed(store)
     await asyncio.gather(*(store.commit(lease, [Emitted("e", {"n": n})], NOW) for n in range(500)))

@@ -54,5 +54,16 @@ async def hold(path: str) -> None:
     await store._write(stand_still)
 
 
+async def turn(path: str, log: str, name: str) -> None:
+    """Take one turn when told, and note who had it."""
+    lock = LockFile.of(path)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    with lock:
+        os.write(descriptor, name.encode())
+    print("done", flush=True)
+
+
 if __name__ == "__main__":
-    asyncio.run({"write": write, "serve": serve, "hold": hold}[sys.argv[1]](*sys.argv[2:]))
+    asyncio.run({"write": write, "serve": serve, "hold": hold, "turn": turn}[sys.argv[1]](*sys.argv[2:]))

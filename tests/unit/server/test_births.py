@@ -1,0 +1,65 @@
+"""Births: as many at a time as there are cores, in their order, and nobody waits for one who waits for something else."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from paddock.runtime.server.births import Births
+from paddock.runtime.server.children import Child
+from paddock.runtime.store.ops import Lease
+from paddock.watchdog.beats import BeatTable
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Iterator[BeatTable]:
+    found = BeatTable.create(str(tmp_path / "beats"), 8)
+    yield found
+    found.close()
+
+
+def child(table: BeatTable, number: int) -> Child:
+    return Child(Lease(number, 1), f"i{number}", "wf", table.claim())
+
+
+class _Asked:
+    """Children that have all asked at once, and who was let in so far."""
+
+    def __init__(self, table: BeatTable, count: int, moment: float) -> None:
+        self.births = Births(table, most=2, moment=moment)
+        self.children = [child(table, number) for number in range(count)]
+        self.born: list[int] = []
+        self.tasks = [asyncio.ensure_future(self._ask(number)) for number in range(count)]
+
+    async def _ask(self, number: int) -> None:
+        await self.births.wait(self.children[number])
+        self.born.append(number)
+
+    async def until(self, count: int) -> list[int]:
+        while len(self.born) < count:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.02)  # and nobody more
+        return self.born
+
+
+async def test_the_next_is_born_when_one_has_committed_sets_a_plugin_up_or_is_gone(table: BeatTable):
+    asked = _Asked(table, 6, moment=60)
+    assert await asked.until(2) == [0, 1]
+    writers = [table.writer(known.slot) for known in asked.children]
+    writers[1].bump_progress()
+    assert await asked.until(3) == [0, 1, 2]
+    writers[0].set_step("plugin:reports")
+    assert await asked.until(4) == [0, 1, 2, 3]
+    asked.children[2].settled.set()
+    assert await asked.until(5) == [0, 1, 2, 3, 4]
+    writers[3].bump_progress()
+    assert await asked.until(6) == [0, 1, 2, 3, 4, 5]
+    for writer in writers:
+        writer.close()
+
+
+async def test_one_who_takes_long_holds_up_nobody_for_long(table: BeatTable):
+    asked = _Asked(table, 6, moment=0.01)
+    await asyncio.gather(*asked.tasks)
+    assert asked.born == [0, 1, 2, 3, 4, 5]
