@@ -2,15 +2,14 @@
 
 import inspect
 import re
-import sys
-from pathlib import Path
 from typing import Any
 
+from generated import DOCS, put
 from typer.main import get_command
 
 from paddock.runtime.cli.main import app
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "command-line.md"
+PAGE = DOCS / "command-line.md"
 BLOCK = re.compile(r"(?<=<!-- written by tools/command_line.py -->\n\n).*\Z", re.DOTALL)
 _EXAMPLE = re.compile(r"\[dim\](.*)\[/\]")
 
@@ -72,16 +71,5 @@ def reference() -> str:
     return "\n\n".join(section.rstrip() for section in sections) + "\n"
 
 
-def main() -> None:
-    """Print the reference, or write it into the page."""
-    if "--write" not in sys.argv[1:]:
-        print(reference())
-        return
-    text = PAGE.read_text()
-    if BLOCK.search(text) is None:
-        raise SystemExit(f"{PAGE.name} has no place for the reference")
-    PAGE.write_text(BLOCK.sub(lambda _: reference(), text))
-
-
 if __name__ == "__main__":
-    main()
+    put(PAGE, BLOCK, reference())

@@ -1,13 +1,13 @@
 """Draw the diagram in docs/lifecycle.md from the table of statuses: print it, or with --write put it into the page."""
 
 import re
-import sys
-from pathlib import Path
+
+from generated import DOCS, put
 
 from paddock.runtime.base.records import TERMINAL, Status
 from paddock.runtime.store.lifecycle import ENDING_EVENT, TRANSITIONS
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "lifecycle.md"
+PAGE = DOCS / "lifecycle.md"
 BLOCK = re.compile(r"(?<=<!-- drawn by tools/lifecycle.py -->\n\n)```mermaid\n.*?^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -28,16 +28,5 @@ def block() -> str:
     return f"```mermaid\n{diagram()}\n```"
 
 
-def main() -> None:
-    """Print the diagram, or write it into the page."""
-    if "--write" not in sys.argv[1:]:
-        print(diagram())
-        return
-    text = PAGE.read_text()
-    if BLOCK.search(text) is None:
-        raise SystemExit(f"{PAGE.name} has no place for the diagram")
-    PAGE.write_text(BLOCK.sub(lambda _: block(), text))
-
-
 if __name__ == "__main__":
-    main()
+    put(PAGE, BLOCK, block())

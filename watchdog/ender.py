@@ -67,18 +67,25 @@ def end_stale(
         stack = take_stacks(handle, identity, trace_path_of(trace_dir, identity.pid), state=finding.state)
         reach("watchdog.killing")
         grace = observer.thresholds.kill_grace if finding.verdict in _ASKED_FIRST else 0.0
-        begun = time.monotonic()
-        end_tree(
-            identity,
-            marker=marker_of(table.path, view.instance_id, view.epoch),
-            grace=grace,
-            asked=lambda: reach("watchdog.asked"),
-        )
+        asked = _end_tree(finding, table, grace, reach)
         if is_alive(identity):
             return False  # it sleeps in the kernel; the next round finds it again
-        asked = grace > 0 and time.monotonic() - begun < grace
         reach("watchdog.killed")
         number = _signal_of(finding, table, asked=asked)
+    _report(finding, hub, stack, number)
+    return True
+
+
+def _end_tree(finding: Finding, table: BeatTable, grace: float, reach: Callable[[str], None]) -> bool:
+    """End the tree; return whether its root went when it was only asked to."""
+    view, begun = finding.view, time.monotonic()
+    marker = marker_of(table.path, view.instance_id, view.epoch)
+    end_tree(finding.identity, marker=marker, grace=grace, asked=lambda: reach("watchdog.asked"))
+    return grace > 0 and time.monotonic() - begun < grace
+
+
+def _report(finding: Finding, hub: HubLine, stack: str | None, number: int | None) -> None:
+    view, identity = finding.view, finding.identity
     hub.send(
         Killed(
             slot=view.slot,
@@ -91,7 +98,6 @@ def end_stale(
             signal=number,
         )
     )
-    return True
 
 
 def _announce(finding: Finding, hub: HubLine) -> None:

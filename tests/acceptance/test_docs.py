@@ -5,7 +5,7 @@ A `python` block whose first line is a file's name (`# hello.py`) is a program; 
 """
 
 import ast
-import importlib.util
+import importlib
 import re
 import shlex
 import subprocess
@@ -242,21 +242,20 @@ def test_the_commands_that_are_shown_are_there():
             assert name in commands, f"{page.name}: paddock {name}"
 
 
-def tool_of(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
+@pytest.fixture
+def tool_of(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    return importlib.import_module
 
 
-def test_the_reference_of_the_command_line_is_its_help():
+def test_the_reference_of_the_command_line_is_its_help(tool_of):
     tool = tool_of("command_line")
     found = tool.BLOCK.search(tool.PAGE.read_text())
     assert found, "docs/command-line.md has no place for the reference"
     assert found[0] == tool.reference(), "run: python tools/command_line.py --write"
 
 
-def test_every_command_has_an_example_that_its_options_allow():
+def test_every_command_has_an_example_that_its_options_allow(tool_of):
     tool = tool_of("command_line")
     for name, command in tool.commands().items():
         examples = tool.examples(command)
@@ -271,7 +270,7 @@ def test_every_command_has_an_example_that_its_options_allow():
 # --- lifecycle and files ---
 
 
-def test_the_diagram_is_drawn_from_the_table():
+def test_the_diagram_is_drawn_from_the_table(tool_of):
     tool = tool_of("lifecycle")
     found = tool.BLOCK.search(tool.PAGE.read_text())
     assert found, "docs/lifecycle.md has no place for the diagram"
