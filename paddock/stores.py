@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 from paddock.runtime.store.database import Database, NoLock, Remark, ServerLock, Upkeep
 from paddock.runtime.store.reading import Reader
 from paddock.runtime.store.schemes import database_of
-from paddock.runtime.store.sqlite import MemoryStore, SqliteStore, SqlStore
+from paddock.runtime.store.sql_store import SqlStore
+from paddock.runtime.store.sqlite import MemoryStore, SqliteStore
 from paddock.runtime.store.sqlite_database import MemoryDatabase, SqliteDatabase
 from paddock.runtime.store.thread import Call, ConnectionThread, Failed
 from paddock.runtime.store.transaction import Cursor, Transaction

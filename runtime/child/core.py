@@ -9,7 +9,7 @@ from ..authoring.action import Action, as_action
 from ..base.records import Event
 from ..engine.definition import Definition, WorkflowLike, definition_of
 from ..engine.logs import StepLogger
-from ..store.sqlite import SqlStore
+from ..store.sql_store import SqlStore
 
 __all__ = ["ChildCore", "QuietEvents"]
 

@@ -38,7 +38,7 @@ from ..store.journal import Journal
 from ..store.ops import Began, Ended, Lease, Suspended
 from ..store.own_lock import holds_write_lock, roll_back
 from ..store.schemes import database_of
-from ..store.sqlite import SqlStore
+from ..store.sql_store import SqlStore
 from .confine import bound_memory, confine
 from .core import ChildCore
 from .lifeline import Lifeline, Lookout

@@ -30,7 +30,7 @@ from ..store.database import Database
 from ..store.migrations import SCHEMA_VERSION
 from ..store.ops import Lease
 from ..store.schemes import database_of
-from ..store.sqlite import SqlStore
+from ..store.sql_store import SqlStore
 from ..store.transaction import Transaction
 
 __all__ = ["NamedOnly", "ServerCame", "do_offline"]

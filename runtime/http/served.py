@@ -12,7 +12,7 @@ from ..server.bus import EventBus
 from ..server.logs import Logs
 from ..server.stacks import Stacks
 from ..server.workflows import Workflows
-from ..store.sqlite import SqlStore
+from ..store.sql_store import SqlStore
 
 __all__ = ["Served"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..base.clock import Clock
 from ..base.config import WorkflowsConfig
 from ..store.admission import Wanted
-from ..store.sqlite import SqlStore
+from ..store.sql_store import SqlStore
 from .registry import Registry
 from .scheduler import Scheduler
 

@@ -20,7 +20,7 @@ from ..child.main_module import MAIN_ALIAS
 from ..engine.plugins import Plugin, Plugins, order_plugins, resolve_plugins
 from ..store.database import Database
 from ..store.schemes import database_of
-from ..store.sqlite import SqlStore
+from ..store.sql_store import SqlStore
 from .bus import EventBus
 from .logs import Logs
 from .running import RunningServer

@@ -22,7 +22,7 @@ from typing import Any
 from ...watchdog.beats import BeatTable
 from ..base.config import WatchdogConfig, WorkflowsConfig
 from ..store.space import low_space
-from ..store.sqlite import SqlStore
+from ..store.sql_store import SqlStore
 from .bus import EventBus
 from .children import Child
 from .dispatcher import Dispatcher

@@ -11,7 +11,7 @@ from ..base.config import WorkflowsConfig
 from ..base.errors import MachineError
 from ..base.log import get_logger
 from ..store.database import Upkeep
-from ..store.sqlite import SqlStore
+from ..store.sql_store import SqlStore
 from ..store.worker import explain
 from .rundir import RunDirectory
 

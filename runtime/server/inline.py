@@ -27,7 +27,7 @@ from ..engine.writer import JournalWriter
 from ..store.admission import Claim, Death
 from ..store.ops import Began, Lease
 from ..store.own_lock import holds_write_lock
-from ..store.sqlite import SqlStore
+from ..store.sql_store import SqlStore
 from .registry import Registry
 
 __all__ = ["InlineRunner"]

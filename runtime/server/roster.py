@@ -13,7 +13,7 @@ from ..base.config import WorkflowsConfig
 from ..child.spec import ChildSpec
 from ..store.admission import Claim
 from ..store.ops import Lease
-from ..store.sqlite import SqlStore
+from ..store.sql_store import SqlStore
 from .bus import EventBus
 from .children import Child
 from .nursery import Nursery

@@ -18,7 +18,7 @@ from ..base.log import get_logger
 from ..base.values import plain_json
 from ..store.instances import NewInstance
 from ..store.schedules import ScheduleRow
-from ..store.sqlite import SqlStore
+from ..store.sql_store import SqlStore
 from .registry import Registry
 
 __all__ = ["Schedule", "Scheduler", "first_tick"]

@@ -12,7 +12,7 @@ from ..base.config import WatchdogConfig, WorkflowsConfig
 from ..base.errors import ServerNotRunning
 from ..engine.plugins import Plugin, Plugins
 from ..store.database import Database
-from ..store.sqlite import SqlStore
+from ..store.sql_store import SqlStore
 from .bus import EventBus
 from .workflows import Workflows
 

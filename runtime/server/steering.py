@@ -28,7 +28,7 @@ from ..base.values import ANY
 from ..engine.executor import input_text
 from ..engine.inbox import check_signal
 from ..store.ops import Lease
-from ..store.sqlite import SqlStore
+from ..store.sql_store import SqlStore
 from .bus import EventBus
 from .paging import status_wanted
 from .registry import Registry

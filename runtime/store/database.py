@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from ..base.config import SqlitePragmas
 from ..base.errors import ConfigError, DatabaseUnavailable
 from .reading import Reader
-from .sqlite import SqlStore
+from .sql_store import SqlStore
 from .transaction import Transaction
 from .turn import ServerNote
 

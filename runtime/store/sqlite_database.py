@@ -14,7 +14,8 @@ from .core_db import plugin_connection
 from .database import Database, NoLock, ServerLock
 from .reading import Reader, open_reader
 from .space import low_space
-from .sqlite import MemoryStore, SqliteStore, SqlStore, real_path
+from .sql_store import SqlStore
+from .sqlite import MemoryStore, SqliteStore, real_path
 from .transaction import Transaction
 from .turn import LockFile, ServerNote, read_note
 

@@ -27,7 +27,7 @@ from ..store.database import Database
 from ..store.instances import NewInstance
 from ..store.ops import Began, Emitted, Ended, Lease, Op, StepBegun, StepCompleted, StepWaiting, Suspended
 from ..store.schedules import ScheduleRow
-from ..store.sqlite import SqlStore
+from ..store.sql_store import SqlStore
 
 __all__ = ["exercise_store"]
 

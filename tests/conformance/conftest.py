@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from paddock import SqlitePragmas
-from paddock.runtime.store.sqlite import MemoryStore, SqliteStore, SqlStore
+from paddock.runtime.store.sql_store import SqlStore
+from paddock.runtime.store.sqlite import MemoryStore, SqliteStore
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +32,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
 
         url = request.getfixturevalue("kept_schema")
         emptied(url)
-        opened = PostgresStore.open(Target(url), pragmas)
+        opened = PostgresStore.open(Target(url))
     else:
         opened = MemoryStore() if request.param == "memory" else SqliteStore.open(str(tmp_path / "app.db"), pragmas)
     yield opened

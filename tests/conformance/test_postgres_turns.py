@@ -17,11 +17,11 @@ from paddock.runtime.store.postgres.store import PostgresStore
 from paddock.runtime.store.schemes import database_of, open_reader, read_note
 from paddock.runtime.store.sqlite import MemoryStore
 
-PRAGMAS = SqlitePragmas(synchronous="NORMAL")
+PRAGMAS = SqlitePragmas()
 
 
 def opened(url: str, lock: PostgresLock | None = None) -> PostgresStore:
-    return PostgresStore.open(Target(url) if lock is None else lock._target, PRAGMAS, lock)
+    return PostgresStore.open(Target(url) if lock is None else lock._target, lock)
 
 
 def change(url: str, statement: str) -> None:
@@ -301,6 +301,21 @@ async def test_a_child_does_not_guess(postgres_url, monkeypatch, when):
         child.commit_now(lease, step("s"), NOW)
     assert cut.tried == 1
     assert ("s" in (await store.load(lease)).steps) is (when == "after")
+    child.close()
+    store.close()
+
+
+async def test_a_child_whose_commits_may_be_taken_back_ends_with_its_connection(postgres_url, postgres):
+    store = opened(postgres_url)
+    lease = await claimed(store)
+    child = PostgresStore.open_child(Target(postgres_url), SqlitePragmas(synchronous="NORMAL"))
+    child.commit_now(lease, step("one"), NOW)
+    with postgres.connect() as connection:
+        pid = child._writer._session.connection().raw.info.backend_pid
+        connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
+    with pytest.raises(DatabaseUnavailable):
+        child.commit_now(lease, step("two"), NOW)
+    assert (await store.load(lease)).steps.keys() == {"one"}
     child.close()
     store.close()
 

@@ -240,13 +240,13 @@ MUTANTS = [
         f"{_QUEUE}test_nothing_is_written_after_the_end", fast=True,
     ),
     Mutant(
-        "a cancel that finds the end there already", "G11", "runtime/store/sqlite.py",
+        "a cancel that finds the end there already", "G11", "runtime/store/outside.py",
         "    if current in TERMINAL:\n        return False, []\n", "",
         f"{_QUEUE}test_cancel_works_in_every_status_and_sticks",
     ),
     Mutant(
-        "one commit for the end of a family", "G11", "runtime/store/sqlite.py",
-        "        leases += _end(tx, child, Status.CANCELLED, now, None)[1]\n", "        pass\n",
+        "one commit for the end of a family", "G11", "runtime/store/outside.py",
+        "        leases += end(tx, child, Status.CANCELLED, now, None)[1]\n", "        pass\n",
         "conformance/test_store_steering.py::test_an_end_from_outside_takes_along_what_was_started",
     ),
     # --- G12 ---

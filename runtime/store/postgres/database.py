@@ -12,7 +12,7 @@ from ...base.config import SqlitePragmas
 from ...base.errors import DatabaseDamaged
 from ..database import Database, Remark
 from ..reading import Reader
-from ..sqlite import SqlStore
+from ..sql_store import SqlStore
 from ..transaction import Transaction
 from ..turn import ServerNote
 from . import schema
@@ -21,7 +21,7 @@ from .core_db import CoreDb
 from .faults import explain
 from .lock import PostgresLock, is_held, read_note
 from .session import Session, Target
-from .store import PostgresStore, is_relaxed
+from .store import PostgresStore
 
 __all__ = ["PostgresDatabase"]
 
@@ -77,11 +77,11 @@ class PostgresDatabase(Database):
 
     def lock(self, pragmas: SqlitePragmas) -> PostgresLock:
         """Return the server's lock; raises nothing yet."""
-        return PostgresLock(self.target, relaxed=is_relaxed(pragmas))
+        return PostgresLock(self.target)
 
     def open(self, pragmas: SqlitePragmas, lock: PostgresLock | None = None) -> PostgresStore:
         """Make or open the tables; raises DatabaseTooNew, DatabaseDamaged, DatabaseUnavailable."""
-        return PostgresStore.open(self.target, pragmas, lock)
+        return PostgresStore.open(self.target, lock)
 
     # --- the child's side ---
 

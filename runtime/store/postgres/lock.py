@@ -45,14 +45,14 @@ _LEAVE = "DELETE FROM paddock_server WHERE token = ?"
 class PostgresLock:
     """The server's lock on one database, with the session that holds it."""
 
-    def __init__(self, target: Target, *, relaxed: bool) -> None:
+    def __init__(self, target: Target) -> None:
         """Hold the parts; `serve` takes the lock."""
         self.token = secrets.token_hex(4)
         self._target = target
         self._pid = os.getpid()
         self._host = _this_machine()
         name = _APPLICATION.format(pid=self._pid, host=self._host, token=self.token)
-        self.session = Session(target, relaxed=relaxed, application=name)
+        self.session = Session(target, application=name)
         self.session.arrived = self._arrived
         self.writer: Any = None
 

@@ -5,19 +5,14 @@ from __future__ import annotations
 import psycopg
 
 from ...base.config import SqlitePragmas
-from ..sqlite import SqlStore
+from ..sql_store import SqlStore
 from . import schema
 from .faults import explain
 from .lock import PostgresLock
 from .session import Session, Target
 from .worker import BEGIN, WRITE_LOCK, PostgresWorker
 
-__all__ = ["PostgresStore", "is_relaxed"]
-
-
-def is_relaxed(pragmas: SqlitePragmas) -> bool:
-    """Tell whether an acknowledged commit need not be on the disk."""
-    return pragmas.synchronous == "NORMAL"
+__all__ = ["PostgresStore"]
 
 
 class PostgresStore(SqlStore):
@@ -29,15 +24,17 @@ class PostgresStore(SqlStore):
         self._target = target
 
     @classmethod
-    def open(cls, target: Target, pragmas: SqlitePragmas, lock: PostgresLock | None = None) -> PostgresStore:
+    def open(cls, target: Target, lock: PostgresLock | None = None) -> PostgresStore:
         """Open a database, bring its schema to this version, and check what it is. For the server.
+
+        Its commits wait for the disk whatever `synchronous` says: a claim that is taken back would give its epoch away twice.
 
         Raises:
             DatabaseTooNew: a later Paddock wrote it.
             DatabaseDamaged: tables are missing, or are others.
             DatabaseUnavailable: it cannot be reached or used.
         """
-        session = lock.session if lock is not None else Session(target, relaxed=is_relaxed(pragmas))
+        session = lock.session if lock is not None else Session(target)
         if lock is None:
             session.arrived = session.identify
         try:
@@ -56,7 +53,7 @@ class PostgresStore(SqlStore):
     @classmethod
     def open_child(cls, target: Target, pragmas: SqlitePragmas, *, patient: bool = True) -> PostgresStore:
         """Open a database for one executor: one connection, made at the first use, and waited for where `patient`."""
-        session = Session(target, relaxed=is_relaxed(pragmas), application="paddock-child")
+        session = Session(target, relaxed=pragmas.synchronous == "NORMAL", application="paddock-child")
         return cls(target, PostgresWorker(session, writes=True, patient=patient))
 
     def _make_viewer(self) -> PostgresWorker:

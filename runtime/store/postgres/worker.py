@@ -14,6 +14,10 @@ in a second as its disk flushes. A server's calls that wait at the same time go 
 is told that the database is away, a child waits. At the COMMIT itself nobody knows. A server that holds the server's lock finds out: the
 commit has written a number into the server's row, and the lock, which it has to take again first, is free only once the old connection has
 come to its end. A child cannot, and ends: its instance goes on from the journal, which is the truth.
+
+**`synchronous="NORMAL"`** lets a child's commits be acknowledged before they are on the disk. A crash of PostgreSQL itself may take the last of them
+back, under a child that lives on and knows better. So such a child ends where its connection is lost once it has committed anything, and the
+instance goes on from what is there. A server's commits always wait for the disk.
 """
 
 from __future__ import annotations
@@ -133,6 +137,8 @@ class PostgresWorker(ConnectionThread):
             except psycopg.Error as error:
                 if is_lost(error):
                     self._session.drop()
+                if is_lost(error) and self._session.relaxed and self._serial:
+                    raise
                 if (stale and is_lost(error)) or error.sqlstate in _AGAIN:
                     continue
                 if not (self._patient and is_passing(error)) or self._closed:
