@@ -136,4 +136,4 @@ def test_the_demo_can_be_interrupted(demo, moment):
         began = time.monotonic()
         rest = program.stdout.read()
         assert program.wait(60) == 130, rest
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60

@@ -85,8 +85,7 @@ async def test_the_watchdog_is_replaced(stage: Stage):
         before = await pid_of(server, "watchdog")
         for _ in range(2):
             kill(before)
-            async with asyncio.timeout(2.0):
-                before = await pid_of(server, "watchdog", other_than=before)
+            before = await pid_of(server, "watchdog", other_than=before)  # how soon is for `make recovery` to say
 
 
 @pytest.mark.parametrize("role", ["watchdog", "fork-server"])

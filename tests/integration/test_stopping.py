@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from crashflows import THREE
-from crashkit import Stage, line, living, pid_of, proven, until
+from crashkit import DEADLINE, Stage, line, living, pid_of, proven, until
 from ledger import read, starts
 
 
 @pytest.mark.parametrize("launcher", ["fork", "spawn"])
 async def test_an_idle_server_stops_at_once(stage: Stage, launcher: str):
-    server = stage.server(launcher=launcher)
+    server = stage.server(launcher=launcher, kill_grace=2 * DEADLINE)
     await server.start()
     await proven(
         server,
@@ -23,7 +23,7 @@ async def test_an_idle_server_stops_at_once(stage: Stage, launcher: str):
     await until(lambda: not stage.sql("SELECT * FROM paddock_leases"))
     begun = time.monotonic()
     await server.stop()
-    assert time.monotonic() - begun < 2.0
+    assert time.monotonic() - begun < DEADLINE  # there is nobody to give a grace to
 
 
 async def test_a_stop_in_the_middle_of_long_steps(stage: Stage):
@@ -33,7 +33,7 @@ async def test_a_stop_in_the_middle_of_long_steps(stage: Stage):
             await server.workflows.start(name, {"until": str(stage.flag)}, id=name)
             await line("begin", key="hold", instance=name)
         begun = time.monotonic()
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < DEADLINE
     assert not living("PADDOCK_INSTANCE=")
     assert not stage.sql("SELECT * FROM paddock_leases")
     assert stage.sql("SELECT DISTINCT status, crash_count FROM paddock_instances") == [("pending", 0)]
@@ -79,7 +79,7 @@ async def test_a_stuck_handler_does_not_hold_up_the_stop(stage: Stage):
         await line("begin", instance="a")
         await line("family", instance="b")
         begun = time.monotonic()
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - begun < DEADLINE
     assert not living("PADDOCK_INSTANCE=")
 
 
@@ -105,7 +105,7 @@ async def test_a_stop_while_the_fork_server_is_stuck(stage: Stage, monkeypatch: 
     (stage.folder / "slow_module.py").write_text(
         "import os, time\nfrom paddock import workflow\n"
         "def do() -> int: return 1\nslow = workflow('slow').task('do', do).build()\n"
-        "if os.environ.get('SLOW'): open(os.environ['SLOW'], 'w').close(); time.sleep(60)\n"
+        "if os.environ.get('SLOW'): open(os.environ['SLOW'], 'w').close(); time.sleep(600)\n"
     )
     monkeypatch.syspath_prepend(str(stage.folder))
     import slow_module
@@ -120,7 +120,7 @@ async def test_a_stop_while_the_fork_server_is_stuck(stage: Stage, monkeypatch: 
         await until(importing.exists)
         begun = time.monotonic()
         await server.stop()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < DEADLINE  # and not the import's minute
         monkeypatch.delenv("SLOW")
         async with stage.server() as server:
             server.workflows.register(slow_module.slow)  # blocked at the start, for want of it; now it goes on

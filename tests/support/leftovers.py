@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 MARKER = "PADDOCK_TEST_RUN"
-GRACE = 5.0
+GRACE = 20.0
 """Seconds that processes and threads get to end by themselves."""
 
 _HAS_PROC = Path("/proc/self/environ").exists()

@@ -305,7 +305,7 @@ async def test_a_stopped_server_delays_no_kill(world: World):
         world.watchdog()
         _, process = await world.child("nap")
         os.kill(process.pid, signal.SIGSTOP)
-        assert await asyncio.to_thread(process.wait, 5.0) == -signal.SIGKILL
+        assert await asyncio.to_thread(process.wait, DEADLINE) == -signal.SIGKILL
     finally:
         listener.kill()
         await listener.communicate()
