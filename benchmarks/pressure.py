@@ -8,6 +8,8 @@ instances: is anybody held up? Beside each figure stands its target; the exit st
 import argparse
 import asyncio
 import contextlib
+import os
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -20,7 +22,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from figures import Figure, conclude
-from pressure_subjects import ALL, short, waiting, writer
+from pressure_subjects import ALL, long, short, waiting, writer
 from rich.console import Console
 
 from paddock import AppServer, Event, WorkflowsConfig
@@ -38,9 +40,10 @@ class Plan:
     past: int = 100_000
     starts: int = 40
     unfinished: int = 1000
+    steps: int = 10_000
 
 
-SMALL = Plan(crowds=(2,), past=200, starts=3, unfinished=10)
+SMALL = Plan(crowds=(2,), past=200, starts=3, unfinished=10, steps=100)
 
 
 def make_server(folder: Path, *, processes: int, **config: Any) -> AppServer:
@@ -227,6 +230,41 @@ async def comeback(folder: Path, count: int) -> list[Figure]:
     ]
 
 
+async def length(folder: Path, plan: Plan) -> list[Figure]:
+    """Let one instance take many steps, and one ten times as many; kill it then, and see how long it takes to go on."""
+    few, many = plan.steps // 10, plan.steps
+    async with make_server(folder, processes=4) as server, asyncio.timeout(_PATIENCE):
+        await server.workflows.run(short)
+        short_one, _ = await _long(server, few)
+        long_one, resumed = await _long(server, many)
+    return [
+        Figure(f"a step of an instance with {many:,} ÷ of one with {few:,}", long_one / short_one, "", 1.2),
+        Figure(f"{many:,} steps: one of them", long_one * 1000, "ms"),
+        Figure(f"{many:,} steps: from SIGKILL to the next step's begin", resumed * 1000, "ms", 1000),
+    ]
+
+
+async def _long(server: AppServer, steps: int) -> tuple[float, float]:
+    """Return the seconds that a step took, and those from the kill after so many steps to the next step's begin."""
+    ident = await server.workflows.start(long, steps)
+    first = last = 0.0
+    async for event in server.events.subscribe("workflow.step.started", instance_id=ident, after=0):
+        last = event.created_at.timestamp()
+        first = first or last
+        if event.data["step"] == "hold":
+            break
+    instance = await server.workflows.get_instance(ident)
+    if instance is None or instance.pid is None:
+        raise RuntimeError(f"instance {ident} has no process to kill")
+    again = server.events.subscribe("workflow.step.started", instance_id=ident)
+    killed = time.perf_counter()
+    os.kill(instance.pid, signal.SIGKILL)
+    await anext(again)
+    resumed = time.perf_counter() - killed
+    await server.workflows.result(ident)
+    return (last - first) / steps, resumed
+
+
 async def measure(folder: Path, plan: Plan, console: Console) -> list[Figure]:
     """Take all figures, each on a database of its own."""
     found: list[Figure] = []
@@ -235,6 +273,7 @@ async def measure(folder: Path, plan: Plan, console: Console) -> list[Figure]:
         ("memory", lambda at: memory(at, plan.crowds[-1])),
         ("a long past", lambda at: past(at, plan)),
         ("a comeback", lambda at: comeback(at, plan.unfinished)),
+        ("many steps", lambda at: length(at, plan)),
     ]
     with console.status("") as status:
         for number, (name, part) in enumerate(parts):

@@ -29,7 +29,15 @@ async def nothing() -> None:
     """Do nothing."""
 
 
+@flow("pressure-long")
+async def long(steps: int, ctx: FlowContext) -> None:
+    """Take so many steps, and hold still at one more."""
+    for number in range(steps):
+        await ctx.step(f"step-{number}", nothing)
+    await ctx.step("hold", until_told)
+
+
 waiting = workflow("pressure-waiting").task("wait", until_told).build()
 short = workflow("pressure-short").task("only", nothing).build()
 
-ALL = (writer, waiting, short)
+ALL = (writer, waiting, short, long)

@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import heapq
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from ..base.errors import InvalidInput, NonDeterminismError
@@ -64,6 +64,7 @@ class Replay:
         self._frontier = frontier
         self._occurrences: dict[str, int] = {}
         self._ahead = dict(journal.steps)
+        self._inside = _by_what_holds_them(journal.steps)
         self._caught_up = not journal.steps
         self._turns: list[tuple[float, int, asyncio.Future[None]]] = []
         self._asked = itertools.count()
@@ -104,7 +105,7 @@ class Replay:
             )
         if row is not None and row.status in ("completed", "failed"):
             # what is over is not entered again
-            self._leave_behind([inner for inner in self._ahead if inner.startswith(f"{key}/")])
+            self._leave_behind(self._inside.get(key, ()))
         return row
 
     async def in_order(self, row: StepRow) -> None:
@@ -236,11 +237,22 @@ class Replay:
         self.mismatch.paddock_step = key
         raise self.mismatch
 
-    def _leave_behind(self, keys: list[str]) -> None:
+    def _leave_behind(self, keys: Sequence[str]) -> None:
         if self._ahead and self._ahead.keys() <= set(keys):
             self._note_caught_up()
         for key in keys:
             self._ahead.pop(key, None)
+
+
+def _by_what_holds_them(keys: Iterable[str]) -> dict[str, list[str]]:
+    """Return, for each path that steps stand in, their keys: a look at all that is ahead, at each step, would take its square."""
+    inside: dict[str, list[str]] = {}
+    for key in keys:
+        end = key.find("/")
+        while end >= 0:
+            inside.setdefault(key[:end], []).append(key)
+            end = key.find("/", end + 1)
+    return inside
 
 
 def _is_missed(row: StepRow) -> bool:
