@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -172,7 +173,8 @@ class Steering:
         """Run a failed instance on from its failed step, or try a blocked one again.
 
         The step has all its tries again. Their numbers (`ctx.attempt`) go on from the last one, and its idempotency key is the same:
-        what an earlier try has done to the outside is still done.
+        what an earlier try has done to the outside is still done. Where the step waited for an instance that this one has started and
+        that failed, that one is retried with it.
 
         Raises:
             InstanceNotFound: there is none.
@@ -257,10 +259,12 @@ class Steering:
 
     async def retry_all(self, *, name: str | None = None) -> int:
         """Retry all failed instances, or those of one workflow; return how many."""
-        ids = await self._matching(name, Status.FAILED, frozenset())
-        for ident in ids:
-            await self.retry(ident)
-        return len(ids)
+        done = 0
+        for ident in await self._matching(name, Status.FAILED, frozenset()):
+            with contextlib.suppress(InvalidTransition, InstanceNotFound):  # retried with its parent, or gone meanwhile
+                await self.retry(ident)
+                done += 1
+        return done
 
     async def cleanup_all(
         self, *, name: str | None = None, status: Status | str | None = None, older_than: DurationLike = 0

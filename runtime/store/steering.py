@@ -42,6 +42,10 @@ UPDATE paddock_steps SET status = 'retrying', failures = 0, error = NULL, comple
 WHERE {_RAN} AND {_FAILED}
 """  # noqa: S608  made of constants only
 _DROP_FAILED = f"DELETE FROM paddock_steps WHERE NOT {_RAN} AND {_FAILED}"  # noqa: S608
+_WAITED_FOR = f"""
+SELECT c.id FROM paddock_instances c JOIN paddock_instances p ON p.id = c.parent_id
+WHERE p.seq = ?1 AND c.status = 'failed' AND c.id IN (SELECT child_id FROM paddock_steps WHERE kind = 'wait_for' AND {_FAILED})
+"""  # noqa: S608  made of constants only
 _REOPEN = """
 UPDATE paddock_instances SET status = 'pending', error = NULL, completed_at = NULL, wake_at = NULL, crash_step = NULL, crash_count = 0,
     deadline_at = CASE WHEN deadline_at IS NULL THEN NULL ELSE ?2 + (deadline_at - started_at) END
@@ -81,6 +85,8 @@ _CHILDREN = "SELECT id FROM paddock_instances WHERE parent_id = ? AND completed_
 def reopen(tx: Transaction, instance_id: str, now: float) -> None:
     """Queue a failed or blocked instance again; its failed steps have new tries, its completed ones stay.
 
+    An instance that it has started, and whose failure was its own, is queued again with it: it would only wait for the same failure.
+
     Raises:
         InstanceNotFound: there is no such instance.
         InvalidTransition: it has not failed, and is not blocked; or its process is not gone yet.
@@ -94,13 +100,13 @@ def reopen(tx: Transaction, instance_id: str, now: float) -> None:
             f"instance {instance_id} is {status.value}; only a failed or a blocked one can be retried"
             + (". Fork it to run it again." if status in TERMINAL else "")
         )
-    _drop_failed(tx, seq)
+    _drop_failed(tx, seq, now)
     tx.execute(_TAKE_UP, (seq,))
     tx.execute(_REOPEN, (seq, now))
     events.append(tx, seq, "workflow.retried", now)
 
 
-def _drop_failed(tx: Transaction, seq: int) -> None:
+def _drop_failed(tx: Transaction, seq: int, now: float) -> None:
     """Forget the failure that ended an instance: that of its error's step, or the last one where the error names none."""
     key = tx.execute(_FAILED_AT, (seq,)).fetchone()[0]
     row = tx.execute(_FAILED_ROW, (seq, key)).fetchone()
@@ -110,6 +116,8 @@ def _drop_failed(tx: Transaction, seq: int) -> None:
             return
         key = latest[0]
         row = tx.execute(_FAILED_ROW, (seq, key)).fetchone()
+    for (child_id,) in tx.execute(_WAITED_FOR, (seq, key, row[1])).fetchall():
+        reopen(tx, child_id, now)
     for statement in (_RENEW_FAILED, _DROP_FAILED):
         tx.execute(statement, (seq, key, row[1]))
 

@@ -268,11 +268,24 @@ class MemoryServer:
             for lease in leases:
                 await self._inline.end(lease)
 
+    async def _next_moment(self) -> float | None:
+        """Return when the next sleeper wakes, its workflow's timeout passes before, or a rate lets somebody in."""
+        now = self.clock.now()
+        rates = {one.definition.name: one.rate[1] for one in self.workflows.registry if one.rate is not None}
+        counts = await self._store.count_by_status() if rates else {}
+        moments = [now + rates[name] for name, held in counts.items() if name in rates and held.get("pending")]
+        if (wake_at := await self._store.next_sleeper()) is not None:
+            moments.append(wake_at)
+        if not moments:
+            return None
+        _, deadline = await self._store.overdue(now)
+        return min([*moments, *([deadline] if deadline is not None else [])])
+
     async def _jump(self) -> None:
-        """When nothing runs and nothing is queued, move the clock to where the next sleeper wakes."""
+        """When nothing runs and nothing can begin, move the clock to where something can go on."""
         while True:
             await self._dispatcher.idle.wait()
-            wake_at = None if self._inline.busy else await self._store.next_sleeper()
+            wake_at = None if self._inline.busy else await self._next_moment()
             if wake_at is not None and not self._inline.busy and self._dispatcher.idle.is_set():
                 self._dispatcher.idle.clear()
                 self.clock.advance(max(0.0, wake_at - self.clock.now()))

@@ -347,3 +347,22 @@ async def test_a_schedule_outlives_its_server_and_catches_up(tmp_path):
             if event.instance_id.startswith("often@"):
                 break
         await server.workflows.unschedule("often")
+
+
+async def test_the_clock_jumps_to_a_timeout_and_to_where_a_rate_lets_in():
+    @flow("too-long", timeout="2h")
+    async def too_long(ctx):
+        await ctx.sleep("night", "8h")
+
+    @flow("at-a-rate")
+    async def at_a_rate(n: int):
+        return n
+
+    async with paddock.testing.server(register=[too_long]) as server:
+        server.workflows.register(at_a_rate, rate="2/1h")
+        late = await ended(server, await server.workflows.start(too_long, delay="5d"))
+        assert late.status == "timed_out"
+        assert timedelta(hours=2) <= late.completed_at - late.started_at < timedelta(hours=3)
+        several = [await server.workflows.start(at_a_rate, n) for n in range(5)]
+        begun = [(await ended(server, ident)).started_at for ident in several]
+    assert [round((at - begun[0]) / timedelta(hours=1)) for at in begun] == [0, 0, 1, 1, 2]

@@ -678,3 +678,37 @@ async def test_a_retry_goes_on_with_what_was_under_way():
         await suspended(server, ident, "waiting", "go")
         await server.workflows.signal(ident, "go", 5)
         assert (await ended(server, ident)).output == ["well", 5]
+
+
+async def test_a_retry_takes_along_what_the_instance_has_waited_for():
+    sick, calls = ["inner", "inner"], []
+
+    @flow("inner-part")
+    async def inner_part(ctx):
+        async def work():
+            if sick:
+                raise ValueError(sick.pop())
+            return "well"
+
+        calls.append("inner")
+        return await ctx.step("work", work)
+
+    @flow("outer-part")
+    async def outer_part(ctx):
+        first = await ctx.start(inner_part)
+        return await ctx.wait_for(first)
+
+    @flow("outermost")
+    async def outermost(ctx):
+        return await ctx.wait_for(await ctx.start(outer_part))
+
+    async with paddock.testing.server(register=[inner_part, outer_part, outermost]) as server:
+        ident = await server.workflows.start(outermost)
+        assert (await ended(server, ident)).error.message.endswith("inner")
+        last = await until(server, "workflow.failed", ident)
+        await server.workflows.retry(ident)
+        await until(server, "workflow.failed", ident, after=last.id)
+        assert await server.workflows.retry_all() == 1, "the others were retried with it"
+        assert (await ended(server, ident)).output == "well"
+        everybody = await server.workflows.get_all_instances()
+    assert [one.status for one in everybody] == ["completed"] * 3
