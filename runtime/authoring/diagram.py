@@ -7,11 +7,9 @@ has the path of the branch. Where a drawing begins and ends, and where branches 
 
 from __future__ import annotations
 
-import ast
-import inspect
 import itertools
+import keyword
 import re
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,13 +17,13 @@ from typing import Any
 from ..base.records import TERMINAL, Instance, Status, StepResult, StepStatus
 from .graph import Graph
 from .machine import MachineDefinition
-from .nodes import ChoiceNode, Node, ParallelNode
-from .waiting import LoopNode
+from .outline import outline
 
 __all__ = ["END", "START", "Arrow", "Box", "Diagram", "Group", "diagram_of", "journal_diagram", "marked"]
 
 START, END = "#start", "#end"
 _JOIN = "#join"
+_LABELS = {"default": "default", "loop": "again"}
 _QUIET = frozenset({"now", "random", "uuid4", "rng", "patched", "update", "emit", "metadata"})
 _OCCURRENCE = re.compile(r"#\d+")
 
@@ -74,28 +72,17 @@ class Diagram:
 
 def diagram_of(definition: Any) -> Diagram:
     """Return the drawing of a definition: all of a step graph or a state class; of a flow only where it begins and ends."""
-    if isinstance(definition, Graph):
-        return _graph(definition)
-    if isinstance(definition, MachineDefinition):
-        return _machine(definition)
     ends = (Box(START, "start", "start"), Box(END, "end", "end"))
-    return Diagram(definition.name, ends, (Arrow(START, END),), complete=False)
-
-
-# --- step graphs ---
-
-
-def _graph(graph: Graph) -> Diagram:
-    boxes: list[Box] = [Box(START, "start", "start")]
-    arrows: list[Arrow] = [Arrow(START, graph.start)]
-    groups: list[Group] = []
-    _walk(graph.nodes, "", None, END, boxes, arrows, groups)
-    boxes.append(Box(END, "end", "end"))
-    return Diagram(graph.name, tuple(boxes), tuple(arrows), tuple(groups))
+    outlined = outline(definition)
+    if not isinstance(definition, Graph | MachineDefinition):
+        return Diagram(definition.name, ends, (Arrow(START, END),), complete=False)
+    boxes, arrows, groups = [ends[0]], [Arrow(START, outlined["start"])], list[Group]()
+    _walk(outlined["nodes"], "", None, END, boxes, arrows, groups)
+    return Diagram(definition.name, (*boxes, ends[1]), tuple(arrows), tuple(groups))
 
 
 def _walk(
-    nodes: Mapping[str, Node],
+    nodes: Iterable[dict[str, Any]],
     scope: str,
     group: str | None,
     end: str,
@@ -104,88 +91,29 @@ def _walk(
     groups: list[Group],
 ) -> None:
     """Add the boxes of one level; `end` is where its steps without a successor lead."""
-    for node in nodes.values():
-        key = f"{scope}{node.name}"
-        boxes.append(Box(key, node.name, node.kind, group))
+    for node in nodes:
+        key = f"{scope}{node['name']}"
+        boxes.append(Box(key, node["name"], node["kind"], group))
         leave = key
-        if isinstance(node, ParallelNode):
+        if node["branches"]:
             leave = f"{key}{_JOIN}"
-            for branch in node.branches:
-                inner = Group(f"{key}/{branch.name}", branch.name, group)
+            for branch in node["branches"]:
+                inner = Group(f"{key}/{branch['name']}", branch["name"], group)
                 groups.append(inner)
-                arrows.append(Arrow(key, f"{inner.key}/{branch.start}"))
-                _walk(branch.nodes, f"{inner.key}/", inner.key, leave, boxes, arrows, groups)
+                arrows.append(Arrow(key, f"{inner.key}/{branch['start']}"))
+                _walk(branch["nodes"], f"{inner.key}/", inner.key, leave, boxes, arrows, groups)
             boxes.append(Box(leave, "", "join", group))
         arrows += [
-            Arrow(leave, f"{scope}{target}" if target is not None else end, label) for target, label in _ways(node)
+            Arrow(leave, end if edge["to"] is None else f"{scope}{edge['to']}", _label(edge)) for edge in node["edges"]
         ]
 
 
-def _ways(node: Node) -> Iterator[tuple[str | None, str]]:
-    if isinstance(node, ChoiceNode):
-        for condition, target in node.choices:
-            name = getattr(condition, "__name__", "")
-            yield target, "" if name == "<lambda>" else name
-        if node.default is not None:
-            yield node.default, "default"
-    elif isinstance(node, LoopNode):
-        yield node.target, "again"
-        yield node.next, ""
-    else:
-        yield node.next, ""
-
-
-# --- state classes ---
-
-
-def _machine(definition: MachineDefinition) -> Diagram:
-    machine = definition.machine
-    boxes = [Box(START, "start", "start"), *(Box(name, name, "state") for name in _in_order(machine))]
-    arrows = [Arrow(START, machine.start)]
-    for name in machine.states:
-        arrows += [Arrow(name, target) for target in _successors(getattr(machine, name), machine.states)]
-    boxes.append(Box(END, "end", "end"))
-    return Diagram(definition.name, tuple(boxes), tuple(arrows))
-
-
-def _in_order(machine: Any) -> list[str]:
-    """Return the states as they are written, the start first."""
-    written = {
-        name: getattr(getattr(machine, name), "__code__", None) and getattr(machine, name).__code__.co_firstlineno
-        for name in machine.states
-    }
-    return sorted(machine.states, key=lambda name: (name != machine.start, written[name] or 0))
-
-
-def _successors(method: Any, states: tuple[str, ...]) -> list[str]:
-    """Return what a state's `return` statements name, as its source has it; END for `None` and for none at all."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
-    except (OSError, TypeError, SyntaxError):
-        return []
-    returns = sorted((node for node in ast.walk(tree) if isinstance(node, ast.Return)), key=_place_of)
-    found: dict[str, None] = {}
-    for value in [node.value for node in returns] or [None]:
-        parts = sorted(_named(value), key=_place_of) if value is not None else []
-        for node in parts:
-            name = (
-                node.attr if isinstance(node, ast.Attribute) else node.value if isinstance(node, ast.Constant) else ""
-            )
-            if name in states:
-                found[str(name)] = None
-            elif name is None:
-                found[END] = None
-        if value is None:
-            found[END] = None
-    return list(found)
-
-
-def _named(value: ast.expr) -> list[ast.expr]:
-    return [node for node in ast.walk(value) if isinstance(node, ast.Attribute | ast.Constant)]
-
-
-def _place_of(node: ast.expr | ast.Return) -> tuple[int, int]:
-    return node.lineno, node.col_offset
+def _label(edge: dict[str, Any]) -> str:
+    """Return what stands at an arrow: the name of a condition that has one."""
+    if edge["kind"] in _LABELS:
+        return _LABELS[edge["kind"]]
+    words = edge["label"] or ""
+    return words if words.isidentifier() and not keyword.iskeyword(words) else ""
 
 
 # --- with a journal ---

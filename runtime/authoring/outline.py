@@ -297,9 +297,9 @@ def _state_node(name: str, method: Any, states: tuple[str, ...]) -> dict[str, An
     if tree is None:
         return _node(name, "state", [])
     targets: list[str | None] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Return):
-            targets += [target for target in _targets(node.value) if target is None or target in states]
+    returns = sorted((node for node in ast.walk(tree) if isinstance(node, ast.Return)), key=_place_of)
+    for node in returns:
+        targets += _targets(node.value, states)
     body = tree.body[0].body if isinstance(tree, ast.Module) and isinstance(tree.body[0], ast.AsyncFunctionDef) else []
     if body and not isinstance(body[-1], ast.Return | ast.Raise | ast.If | ast.Match | ast.While | ast.Try):
         targets.append(None)  # it runs off its end, which ends the machine
@@ -313,14 +313,18 @@ def _state_node(name: str, method: Any, states: tuple[str, ...]) -> dict[str, An
     return _node(name, "state", edges, end=None in targets, details=details)
 
 
-def _targets(value: ast.expr | None) -> Iterator[str | None]:
-    """Yield the states that a returned expression may name; None is the end."""
-    if value is None or (isinstance(value, ast.Constant) and value.value is None):
+def _targets(value: ast.expr | None, states: tuple[str, ...]) -> Iterator[str | None]:
+    """Yield the states that a returned expression names, in the order in which they stand; None is the end."""
+    if value is None:
         yield None
-    elif isinstance(value, ast.Constant) and isinstance(value.value, str):
-        yield value.value
-    elif isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name) and value.value.id == "self":
-        yield value.attr
-    elif isinstance(value, ast.IfExp):
-        yield from _targets(value.body)
-        yield from _targets(value.orelse)
+        return
+    for part in sorted(
+        (one for one in ast.walk(value) if isinstance(one, ast.Attribute | ast.Constant)), key=_place_of
+    ):
+        name = part.attr if isinstance(part, ast.Attribute) else part.value
+        if name is None or name in states:
+            yield name if name is None else str(name)
+
+
+def _place_of(node: ast.expr | ast.Return) -> tuple[int, int]:
+    return node.lineno, node.col_offset
