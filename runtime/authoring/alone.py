@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 from typing import TYPE_CHECKING, Any
@@ -50,12 +49,13 @@ async def run_alone(definition: Definition, value: Any) -> Any:
         execution = Execution(
             journal, writer, clock, max_payload=_MAX_PAYLOAD, total_steps=definition.total_steps, suspend_after=math.inf
         )
+        writer.direct = lambda: execution.quiet  # in memory a commit waits for nothing
         logger: StepLogger = get_logger(definition.name)
         frame = Frame(execution, _NoCore(logger), Plugins(), logger, None, {})  # type: ignore[arg-type]
         await execute(definition, frame, Began(os.getpid(), 0, "", None, None))
         instance = await store.get(claim.id)
     finally:
-        await asyncio.to_thread(store.close)
+        store.close()
     return _result(definition, instance)
 
 
