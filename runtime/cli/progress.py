@@ -47,14 +47,16 @@ class Progress:
 
     def __enter__(self) -> Self:
         """Show the line."""
-        self._bar.start()
+        if self._shown:
+            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Take the line away."""
-        self._bar.stop()
+        if self._shown:  # rich before 14 says goodbye with an empty line, shown or not
+            self._bar.stop()
 
     def take(self, event: Event) -> None:
         """Show what an event tells."""
