@@ -37,7 +37,10 @@ _log = get_logger("paddock.inline")
 
 @dataclass(frozen=True, slots=True)
 class InlineParts:
-    """What inline executions work with. `database` is the file's real path, None for one in memory."""
+    """What inline executions work with. `database` is the file's real path, None for one in memory.
+
+    Without `complains` a lost database is no line in the log: it is lost on purpose.
+    """
 
     store: SqlStore
     clock: Clock
@@ -49,6 +52,7 @@ class InlineParts:
     freed: Callable[[], None]
     quiet: float = 0.02
     database: str | None = None
+    complains: bool = True
 
 
 class InlineRunner:
@@ -83,9 +87,10 @@ class InlineRunner:
         except LeaseLost:
             pass
         except MachineError as trouble:
-            _log.error(
-                "an inline instance lost the database and is queued again", instance_id=claim.id, error=str(trouble)
-            )
+            if self._parts.complains:
+                _log.error(
+                    "an inline instance lost the database and is queued again", instance_id=claim.id, error=str(trouble)
+                )
             planned = True
         except Exception as trouble:  # noqa: BLE001  a defect of ours must not leave the lease behind
             error = describe_error(trouble)

@@ -88,7 +88,7 @@ def block_unknown(tx: Transaction, names: frozenset[str], now: float) -> int:
             continue
         error = ErrorInfo(
             type="WorkflowNotFound",
-            message=f"no workflow {name!r} is registered; register it and start the server again",
+            message=f"no workflow {name!r} is registered; register it",
         )
         for (seq,) in tx.execute(_PENDING_OF, (name,)).fetchall():
             instances.move(tx, seq, Status.PENDING, Status.BLOCKED, now, error=error)

@@ -78,6 +78,7 @@ class MemoryServer:
         self._settings = settings.model_copy(update={"launcher": "inline"})
         self._plugin_list = order_plugins(resolve_plugins(plugins))
         self._store = store or MemoryStore()
+        self._lent = store is not None
         self._stack = AsyncExitStack()
         self._jumper: asyncio.Task[None] | None = None
         self._started_at: float | None = None
@@ -123,6 +124,7 @@ class MemoryServer:
                 committed=self.events.poke,
                 freed=self._queued,
                 quiet=_QUIET,
+                complains=not self._lent,
             )
         )
         self._dispatcher = Dispatcher(
