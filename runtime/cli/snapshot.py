@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
-
 from ...watchdog.beats import BeatTable, BeatTableError, SlotView
 from ...watchdog.identity import ProcessIdentity, is_alive
 from ..base.errors import PaddockError
 from ..base.records import Event
+from ..server.census import process_row
 from ..server.rundir import RunDirectory
 from ..store.admission import Held, held
 from ..store.overview import counts, kills
@@ -97,7 +95,7 @@ def _percent(row: dict[str, Any], before: Snapshot | None, now: float) -> float 
 
 def _seen_from_outside(path: str, note: ServerNote | None, leases: list[Held]) -> list[dict[str, Any]]:
     """Return the processes that leases name and that live, with what the beat table says of them."""
-    rows = [_row("server", note.pid)] if note is not None and note.host is None else []
+    rows = [process_row("server", note.pid)] if note is not None and note.host is None else []
     slots = _slots(path)
     for lease in leases:
         if lease.pid is None or not lease.isolated:
@@ -106,7 +104,7 @@ def _seen_from_outside(path: str, note: ServerNote | None, leases: list[Held]) -
         if is_alive(identity):
             view = slots.get(lease.pid)
             beat = round((time.monotonic_ns() - view.last_beat_ns) / 1e9, 3) if view and view.last_beat_ns else None
-            row = _row("child", lease.pid)
+            row = process_row("child", lease.pid)
             rows.append(row | {"instance_id": lease.id, "step": (view and view.step) or None, "last_beat": beat})
     return rows
 
@@ -123,12 +121,3 @@ def _slots(path: str) -> dict[int, SlotView]:
     finally:
         table.close()
     return {view.pid: view for view in views}
-
-
-def _row(role: str, pid: int) -> dict[str, Any]:
-    rss = cpu = None
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        times = process.cpu_times()
-        rss, cpu = process.memory_info().rss, round(times.user + times.system, 3)
-    return {"role": role, "pid": pid, "instance_id": None, "step": None, "rss": rss, "cpu": cpu, "last_beat": None}

@@ -10,14 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..base.records import ErrorInfo, Event, LogRecord, Status
 
 __all__ = [
+    "Answer",
     "Bulk",
     "BulkFailure",
     "Cancelled",
     "Child",
     "Detail",
     "EventsPage",
+    "Facts",
     "Forked",
-    "Health",
     "InstancesPage",
     "Kill",
     "KillsPage",
@@ -25,16 +26,8 @@ __all__ = [
     "LogsPage",
     "Metadata",
     "Outcome",
-    "Overview",
-    "Process",
-    "Processes",
-    "Queue",
-    "Queues",
     "Rate",
     "Run",
-    "ScheduleInfo",
-    "Schedules",
-    "Session",
     "Short",
     "Signal",
     "Signalled",
@@ -107,8 +100,8 @@ class Short(Answer):
     step: str | None = None
 
 
-class Summary(Answer):
-    """One instance in a list."""
+class Facts(Answer):
+    """What lists and details of instances have in common."""
 
     id: str
     workflow_name: str
@@ -127,6 +120,11 @@ class Summary(Answer):
     pid: int | None
     completed_steps: int
     total_steps: int | None
+
+
+class Summary(Facts):
+    """One instance in a list."""
+
     error: Short | None
 
 
@@ -236,26 +234,9 @@ class KillsPage(Answer):
     older: int | None
 
 
-class Detail(Answer):
+class Detail(Facts):
     """One instance with all that belongs to it."""
 
-    id: str
-    workflow_name: str
-    status: Status
-    current_step: str | None
-    created_at: datetime
-    started_at: datetime | None
-    completed_at: datetime | None
-    wake_at: datetime | None
-    deadline_at: datetime | None
-    executions: int
-    priority: int
-    parent_id: str | None
-    limit_key: str | None
-    version: str | None
-    pid: int | None
-    completed_steps: int
-    total_steps: int | None
     error: ErrorInfo | None
     input: Any
     output: Any
@@ -361,100 +342,6 @@ class LogsPage(Answer):
     logs: list[LogRecord]
     next: int | None
     before: int | None
-
-
-class Process(Answer):
-    """One process that runs for this server; `rss` in bytes, `cpu` in seconds used, `last_beat` in seconds since."""
-
-    role: str
-    pid: int
-    instance_id: str | None
-    workflow_name: str | None
-    step: str | None
-    rss: int | None
-    cpu: float | None
-    last_beat: float | None
-    started_at: datetime | None
-
-
-class Processes(Answer):
-    """What runs, and how many children may."""
-
-    processes: list[Process]
-    limit: int
-
-
-class Queue(Answer):
-    """What is queued and runs of one workflow, or of one limit key of it."""
-
-    workflow_name: str
-    key: str | None
-    pending: int
-    delayed: int
-    running: int
-    limit: int
-    rate: Rate | None
-    oldest_at: datetime | None
-
-
-class Queues(Answer):
-    """All queues that are not empty."""
-
-    max_processes: int
-    processes: int
-    queues: list[Queue]
-
-
-class ScheduleInfo(Answer):
-    """A durable schedule; `every` in seconds."""
-
-    id: str
-    workflow_name: str
-    cron: str | None
-    every: float | None
-    tz: str
-    catch_up: str
-    input: Any
-    created_at: datetime
-    next_at: datetime
-    last_at: datetime | None
-    last_instance_id: str | None
-
-
-class Schedules(Answer):
-    """All schedules."""
-
-    schedules: list[ScheduleInfo]
-
-
-class Health(Answer):
-    """Whether all is well, and what is not, by part."""
-
-    ok: bool
-    problems: dict[str, Any]
-
-
-class Overview(Answer):
-    """The server at a glance."""
-
-    version: str
-    started_at: datetime | None
-    pid: int
-    database: str
-    counts: dict[str, int]
-    processes: dict[str, int]
-    ok: bool
-    problems: dict[str, Any]
-    workflows: int
-    schedules: int
-    last_event_id: int
-
-
-class Session(Answer):
-    """Whether a token is needed, and whether this caller has shown it."""
-
-    required: bool
-    authenticated: bool
 
 
 class Stacks(Answer):

@@ -47,6 +47,27 @@ OPERATIONS = (
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 
 
+class _Description:
+    """The OpenAPI description as text, made anew only where something was registered: it takes a while."""
+
+    def __init__(self, served: Served, *, needs_token: bool) -> None:
+        self._served = served
+        self._needs_token = needs_token
+        self._of: tuple[str, frozenset[str]] | None = None
+        self._text = b""
+
+    async def respond(self, request: Request) -> Response:
+        root, names = request.scope.get("root_path", ""), self._served.workflows.registry.names
+        if self._of != (root, names):
+            found = describe(OPERATIONS, self._served, needs_token=self._needs_token, root=root)
+            self._of, self._text = (root, names), pydantic_core.to_json(found)
+        return Response(self._text, media_type="application/json")
+
+
+async def _problem(_request: Request, error: Exception) -> Response:
+    return answer(problem_of(error))
+
+
 def create_app(
     served: Served, *, token: str | None = None, hosts: Iterable[str] = (), lifespan: Lifespan | None = None
 ) -> Gate:
@@ -72,27 +93,14 @@ def create_app(
             finally:
                 gate.let_go()
 
-    described: dict[str, Any] = {}
-
-    async def openapi(request: Request) -> Response:
-        root, names = request.scope.get("root_path", ""), served.workflows.registry.names
-        if described.get("of") != (root, names):  # made anew only where something was registered: it takes a while
-            found = describe(OPERATIONS, served, needs_token=access.needs_token, root=root)
-            described.update(of=(root, names), text=pydantic_core.to_json(found))
-        return Response(described["text"], media_type="application/json")
-
-    async def problem(_request: Request, error: Exception) -> Response:
-        return answer(problem_of(error))
-
-    metrics = Metrics(served)
     app = Starlette(
         routes=[
             *routes(OPERATIONS, served),
-            Route("/openapi.json", openapi),
-            Route("/metrics", metrics.respond),
+            Route("/openapi.json", _Description(served, needs_token=access.needs_token).respond),
+            Route("/metrics", Metrics(served).respond),
             *ROUTES,
         ],
-        exception_handlers={404: problem, 405: problem, 400: problem, Exception: problem},
+        exception_handlers=dict.fromkeys((404, 405, 400, Exception), _problem),
         lifespan=life,
     )
     app.router.redirect_slashes = False  # a redirect would be built from the caller's Host

@@ -15,7 +15,7 @@ from ..server.registry import Registered
 from ..server.scheduler import Schedule
 from ..store import browse
 from ..store.browse import Row
-from . import answers
+from . import answers, machine_answers
 from .operation import Operation, empty, reply
 from .problems import Problem
 from .requests import Call, KillsQuery, ScheduleBody
@@ -36,7 +36,7 @@ async def overview(call: Call) -> Response:
     health = await served.health()
     _, running = await store.view(browse.queues)
     return reply(
-        answers.Overview(
+        machine_answers.Overview(
             version=served.version,
             started_at=as_datetime(served.started_at()),
             pid=os.getpid(),
@@ -58,12 +58,12 @@ async def processes(call: Call) -> Response:
     rows = await served.processes()
     names = await served.store().view(browse.names_of, [row["instance_id"] for row in rows if row["instance_id"]])
     found = [_process(row, names.get(row["instance_id"])) for row in rows]
-    return reply(answers.Processes(processes=found, limit=served.settings.process_limit))
+    return reply(machine_answers.Processes(processes=found, limit=served.settings.process_limit))
 
 
-def _process(row: dict[str, Any], workflow_name: str | None) -> answers.Process:
-    known = {name: row.get(name) for name in answers.Process.model_fields}
-    return answers.Process.model_validate(
+def _process(row: dict[str, Any], workflow_name: str | None) -> machine_answers.Process:
+    known = {name: row.get(name) for name in machine_answers.Process.model_fields}
+    return machine_answers.Process.model_validate(
         {**known, "workflow_name": workflow_name, "started_at": as_datetime(row.get("started_at"))}
     )
 
@@ -85,10 +85,10 @@ async def queues(call: Call) -> Response:
     queued, running = await served.store().view(browse.queues)
     rows = _join(served, queued, running)
     total = sum(row["running"] for row in running)
-    return reply(answers.Queues(max_processes=served.settings.process_limit, processes=total, queues=rows))
+    return reply(machine_answers.Queues(max_processes=served.settings.process_limit, processes=total, queues=rows))
 
 
-def _join(served: Served, queued: Iterable[Row], running: Iterable[Row]) -> list[answers.Queue]:
+def _join(served: Served, queued: Iterable[Row], running: Iterable[Row]) -> list[machine_answers.Queue]:
     found: dict[tuple[str, str | None], dict[str, Any]] = {}
     known: dict[str, Registered | None] = {}
     for row in [*queued, *running]:
@@ -103,7 +103,7 @@ def _join(served: Served, queued: Iterable[Row], running: Iterable[Row]) -> list
         if (oldest := row.get("oldest_at")) is not None:
             held["oldest_at"] = min(oldest, held["oldest_at"] or oldest)
     return [
-        answers.Queue(
+        machine_answers.Queue(
             workflow_name=name,
             key=key,
             limit=one.limit if (one := known[name]) is not None else 0,
@@ -117,13 +117,9 @@ def _join(served: Served, queued: Iterable[Row], running: Iterable[Row]) -> list
 # --- schedules ---
 
 
-def _schedule(found: Schedule) -> answers.ScheduleInfo:
-    return answers.ScheduleInfo(**dict(found))
-
-
 async def list_schedules(call: Call) -> Response:
     """Return all schedules."""
-    return reply(answers.Schedules(schedules=[_schedule(one) for one in await call.served.workflows.get_schedules()]))
+    return reply(machine_answers.Schedules(schedules=await call.served.workflows.get_schedules()))
 
 
 async def create_schedule(call: Call) -> Response:
@@ -150,7 +146,7 @@ async def create_schedule(call: Call) -> Response:
     made = next((one for one in await workflows.get_schedules() if one.id == ident), None)
     if made is None:
         raise ConfigError(f"schedule {ident} was deleted meanwhile")
-    return reply(_schedule(made), 201)
+    return reply(made, 201)
 
 
 async def delete_schedule(call: Call) -> Response:
@@ -172,13 +168,20 @@ async def health(call: Call) -> Response:
     except MachineError:
         found = {"ok": False, "problems": {**found["problems"], "database": "it cannot be read now"}}
     broken = {"server", "database"} & set(found["problems"])
-    return reply(answers.Health(ok=found["ok"], problems=found["problems"]), 503 if broken else 200)
+    return reply(machine_answers.Health(ok=found["ok"], problems=found["problems"]), 503 if broken else 200)
 
 
 OPERATIONS = (
-    Operation("GET", "/api/overview", "overview", "The server at a glance", overview, answers={200: answers.Overview}),
     Operation(
-        "GET", "/api/processes", "processes", "What runs for this server", processes, answers={200: answers.Processes}
+        "GET", "/api/overview", "overview", "The server at a glance", overview, answers={200: machine_answers.Overview}
+    ),
+    Operation(
+        "GET",
+        "/api/processes",
+        "processes",
+        "What runs for this server",
+        processes,
+        answers={200: machine_answers.Processes},
     ),
     Operation(
         "GET",
@@ -190,9 +193,14 @@ OPERATIONS = (
         answers={200: answers.KillsPage},
         errors=(404,),
     ),
-    Operation("GET", "/api/queues", "queues", "What is queued and runs", queues, answers={200: answers.Queues}),
+    Operation("GET", "/api/queues", "queues", "What is queued and runs", queues, answers={200: machine_answers.Queues}),
     Operation(
-        "GET", "/api/schedules", "listSchedules", "List schedules", list_schedules, answers={200: answers.Schedules}
+        "GET",
+        "/api/schedules",
+        "listSchedules",
+        "List schedules",
+        list_schedules,
+        answers={200: machine_answers.Schedules},
     ),
     Operation(
         "POST",
@@ -201,7 +209,7 @@ OPERATIONS = (
         "Start instances by the clock",
         create_schedule,
         body=ScheduleBody,
-        answers={201: answers.ScheduleInfo},
+        answers={201: Schedule},
         errors=(404, 409, 413),
     ),
     Operation(
@@ -219,6 +227,6 @@ OPERATIONS = (
         "health",
         "Whether all is well",
         health,
-        answers={200: answers.Health, 503: answers.Health},
+        answers={200: machine_answers.Health, 503: machine_answers.Health},
     ),
 )

@@ -7,7 +7,7 @@ import time
 from starlette.requests import Request
 from starlette.responses import Response
 
-from . import answers
+from . import machine_answers
 from .access import SESSION_SECONDS, Access
 from .gate import asking_of
 from .operation import Operation, empty, reply
@@ -26,7 +26,7 @@ async def get_session(call: Call) -> Response:
     """Tell whether a token is needed, and whether the caller has shown it."""
     access = _access(call)
     known = access.knows(asking_of(call.request.scope))
-    return reply(answers.Session(required=access.needs_token, authenticated=known))
+    return reply(machine_answers.Session(required=access.needs_token, authenticated=known))
 
 
 async def open_session(call: Call) -> Response:
@@ -66,7 +66,7 @@ OPERATIONS = (
         "getSession",
         "Whether a token is needed, and shown",
         get_session,
-        answers={200: answers.Session},
+        answers={200: machine_answers.Session},
     ),
     Operation(
         "POST",

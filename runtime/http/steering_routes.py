@@ -168,62 +168,49 @@ async def _each(action: str, one: Callable[[str], Awaitable[Any]], ids: list[str
     return answers.Bulk(action=action, count=sum(done), failed=failed)
 
 
-def _steering(word: str, summary: str, handler: Callable[[Call], Awaitable[Response]], answer: Any) -> Operation:
-    return Operation(
-        "POST",
-        f"/api/instances/{{id}}/{word}",
-        word,
-        summary,
-        handler,
-        answers={200: answer},
-        errors=(404, 409),
-    )
+def _steering(
+    word: str, name: str, summary: str, handler: Callable[[Call], Awaitable[Response]], answer: Any, **more: Any
+) -> Operation:
+    """Return what is done to one instance, by the last word of its path."""
+    more = {"answers": {200: answer}, "errors": (404, 409), **more}
+    return Operation("POST", f"/api/instances/{{id}}/{word}", name, summary, handler, **more)
 
+
+_PAYLOAD = (404, 409, 413)
 
 OPERATIONS = (
-    _steering("cancel", "Cancel an instance", cancel, answers.Cancelled),
-    _steering("retry", "Run a failed instance on", retry, answers.Steered),
-    _steering("pause", "Hold an instance", pause, answers.Steered),
-    _steering("unpause", "Release an instance", unpause, answers.Steered),
-    Operation(
-        "POST",
-        "/api/instances/{id}/fork",
+    _steering("cancel", "cancel", "Cancel an instance", cancel, answers.Cancelled),
+    _steering("retry", "retry", "Run a failed instance on", retry, answers.Steered),
+    _steering("pause", "pause", "Hold an instance", pause, answers.Steered),
+    _steering("unpause", "unpause", "Release an instance", unpause, answers.Steered),
+    _steering(
+        "fork",
         "fork",
         "Start a new instance that shares this one's journal before a step",
         fork,
+        None,
         body=ForkBody,
         answers={201: answers.Forked},
-        errors=(404, 409, 413),
+        errors=_PAYLOAD,
     ),
-    Operation(
-        "POST",
-        "/api/instances/{id}/signal",
-        "signal",
-        "Answer a wait",
-        signal,
-        body=SignalBody,
-        answers={200: answers.Signalled},
-        errors=(404, 409, 413),
-    ),
-    Operation(
-        "POST",
-        "/api/instances/{id}/metadata",
+    _steering("signal", "signal", "Answer a wait", signal, answers.Signalled, body=SignalBody, errors=_PAYLOAD),
+    _steering(
+        "metadata",
         "updateMetadata",
         "Merge keys into an instance's metadata",
         metadata,
+        answers.Metadata,
         raw_body=True,
-        answers={200: answers.Metadata},
-        errors=(404, 409, 413),
+        errors=_PAYLOAD,
     ),
-    Operation(
-        "POST",
-        "/api/instances/{id}/state",
+    _steering(
+        "state",
         "updateState",
         "Change the data of a state machine",
         state,
+        answers.Steered,
         raw_body=True,
-        answers={200: answers.Steered},
-        errors=(404, 409, 413),
+        errors=_PAYLOAD,
     ),
     Operation(
         "POST",

@@ -14,7 +14,7 @@ from ..store import browse
 from . import answers
 from .following import past, until_end
 from .operation import Operation, reply
-from .requests import Call, LogsQuery, StreamQuery
+from .requests import Call, LogsQuery, Query, StreamQuery
 from .shapes import log_of_event, shorten_event
 from .sse import frame, frames_of, last_event_id, readers_of
 
@@ -151,48 +151,31 @@ async def _logs(call: Call, ident: str | None, begin: int | None) -> Response:
     return readers_of(call.request).respond(call.request, _frames(call, ident, _LOG, after, encode))
 
 
+def _followed(
+    place: str, name: str, summary: str, handler: Callable[[Call], Awaitable[Response]], query: type[Query], answer: Any
+) -> Operation:
+    return Operation(
+        "GET", f"/api/{place}", name, summary, handler, query=query, answers={200: answer}, errors=(404,), stream=True
+    )
+
+
+_EVENTS, _LOG_RECORDS = (StreamQuery, answers.EventsPage), (LogsQuery, answers.LogsPage)
+
 OPERATIONS = (
-    Operation(
-        "GET",
-        "/api/events",
-        "events",
-        "Follow events, or read a page of them",
-        events,
-        query=StreamQuery,
-        answers={200: answers.EventsPage},
-        errors=(404,),
-        stream=True,
-    ),
-    Operation(
-        "GET",
-        "/api/instances/{id}/events",
+    _followed("events", "events", "Follow events, or read a page of them", events, *_EVENTS),
+    _followed(
+        "instances/{id}/events",
         "instanceEvents",
         "Follow an instance's events, or read a page of them",
         instance_events,
-        query=StreamQuery,
-        answers={200: answers.EventsPage},
-        errors=(404,),
-        stream=True,
+        *_EVENTS,
     ),
-    Operation(
-        "GET",
-        "/api/logs",
-        "logs",
-        "Read or follow log records",
-        logs,
-        query=LogsQuery,
-        answers={200: answers.LogsPage},
-        stream=True,
-    ),
-    Operation(
-        "GET",
-        "/api/instances/{id}/logs",
+    _followed("logs", "logs", "Read or follow log records", logs, *_LOG_RECORDS),
+    _followed(
+        "instances/{id}/logs",
         "instanceLogs",
         "Read or follow an instance's log records",
         instance_logs,
-        query=LogsQuery,
-        answers={200: answers.LogsPage},
-        errors=(404,),
-        stream=True,
+        *_LOG_RECORDS,
     ),
 )

@@ -2,10 +2,11 @@
 
 import asyncio
 import enum
+from typing import Any
 
 from pydantic import BaseModel, Field
 
-from paddock import Context, FlowContext, StateMachine, branch, flow, state, workflow
+from paddock import Context, FlowContext, Plugin, StateMachine, branch, flow, state, workflow
 
 
 class Size(enum.Enum):
@@ -104,12 +105,13 @@ async def drip(length: int, ctx: FlowContext) -> int:
     return length
 
 
-@flow("mumble")
-async def mumble(length: int) -> None:
-    """Print, and end in the middle of a line."""
-    for number in range(length):
-        print("word", number)
-    print("the last", end="")
+class Goodbye(Plugin[dict[str, Any]]):
+    """Has the last word in each process, when the instance has ended already."""
+
+    name = "goodbye"
+
+    async def teardown(self) -> None:
+        print("goodbye")
 
 
 class Light(BaseModel):
