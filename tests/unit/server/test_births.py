@@ -1,4 +1,4 @@
-"""Births: as many at a time as there are cores, in their order, and nobody waits for one who waits for something else."""
+"""Births: a few at a time, in their order, and nobody waits for one who waits for something else."""
 
 import asyncio
 from collections.abc import Iterator
