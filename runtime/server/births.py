@@ -5,7 +5,7 @@ holds the write lock meanwhile waits for its turn at a core like all the others,
 there no later, the first much sooner, and those that work already are held up less.
 
 A child counts from the order until it has committed something or sets a plugin up, which the table of beats tells, and for a moment at
-most: who takes longer than that waits for something. Two for each core would leave cores idle while a child waits for the disk, and make
+most: who takes longer than that waits for something. One for each core would leave cores idle while a child waits for the disk, and make
 a tenth less of many short instances; more would help nobody.
 """
 
