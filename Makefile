@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo docs test test-oldest chaos mutation check format bench bench-peers pressure recovery clean
+.PHONY: help demo docs test setup test-oldest chaos mutation check format bench bench-peers pressure recovery clean
 
 WORKERS ?= 4
 PYTEST_ARGS ?=
@@ -28,9 +28,14 @@ docs: .venv/.dev .venv/.app  ## build the documents into build/docs; a warning i
 	@.venv/bin/python -P -m sphinx -q -W --keep-going -b html docs build/docs
 	@echo "build/docs/index.html"
 
-test: .venv/.dev .venv/.app .venv-test/.app  ## check, build the documents, then run the tests against the installed wheel; PYTEST_ARGS="-k name", WORKERS=0
+test: setup  ## check, build the documents, then run the tests against the installed wheel; PYTEST_ARGS="-k name", WORKERS=0
 	@$(MAKE) --no-print-directory -j2 check docs
 	@PADDOCK_TEST_INSTALLED=1 .venv-test/bin/python -P -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+# Two environments side by side, and never two installations into one of them.
+setup:  ## make the environments that `make test` works with
+	@$(MAKE) --no-print-directory -j2 .venv/.dev .venv-test/.venv
+	@$(MAKE) --no-print-directory -j2 .venv/.app .venv-test/.app
 
 test-oldest: .venv-oldest/.app  ## run the tests with the oldest release of every dependency
 	@PADDOCK_TEST_INSTALLED=1 .venv-oldest/bin/python -P -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
