@@ -110,6 +110,11 @@ class Stage:
 
     def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Look into the database."""
+        if "://" in str(self.db):
+            import psycopg
+
+            with psycopg.connect(self.db) as connection:
+                return connection.execute(statement.replace("?", "%s"), values or None).fetchall()
         with contextlib.closing(sqlite3.connect(self.db)) as connection:
             return connection.execute(statement, values).fetchall()
 

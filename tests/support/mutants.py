@@ -41,6 +41,7 @@ class Mutant:
 
 _QUEUE = "conformance/test_store_queue.py::"
 _TURNS = "conformance/test_sqlite_turns.py::"
+_PG = "conformance/test_postgres_turns.py::"
 _FILES = "conformance/test_sqlite_files.py::"
 _INTEGRATION = "integration/"
 
@@ -306,6 +307,21 @@ MUTANTS = [
         "one server for a database", "G14", "runtime/server/running.py",
         "        self._lock.serve(os.getpid())\n", "",
         "acceptance/contract/test_life.py::test_a_second_server_in_another_process_is_refused_with_the_pid",
+    ),
+    Mutant(
+        "writers take turns on PostgreSQL", "G14", "runtime/store/postgres/worker.py",
+        "; SELECT pg_advisory_xact_lock({key})", "; SELECT {key}",
+        f"{_PG}test_many_writers_pass_no_limit_and_events_come_in_the_order_of_their_ids",
+    ),
+    Mutant(
+        "a commit that is looked up", "G14", "runtime/store/postgres/worker.py",
+        "                if self._was_committed():\n", "                if False:\n",
+        f"{_PG}test_a_server_finds_out_whether_its_commit_has_happened",
+    ),
+    Mutant(
+        "one server for a PostgreSQL database", "G14", "runtime/store/postgres/lock.py",
+        'while not made.script(f"SELECT pg_try_advisory_lock({key})")[0]:', "while False:",
+        f"{_PG}test_a_server_that_was_cut_off_does_not_write_once_another_has_come",
     ),
     # --- G15 ---
     Mutant(
