@@ -15,6 +15,7 @@ export class TimelineView {
   #more = el("button", { type: "button", class: "quiet small", hidden: true });
   #folds = el("div", { class: "tl-folds", "aria-hidden": "true" });
   #all = false;
+  #width = 0;
   #instance = null;
   #selected = null;
 
@@ -36,8 +37,8 @@ export class TimelineView {
       this.#more,
       this.empty,
     );
-    // it is filled before it has a place, and a window may be turned
-    new ResizeObserver(() => this.#instance && this.show(this.#instance)).observe(this.#axis);
+    // it is filled before it has a place, and a window may be turned; in a frame of its own, for what is drawn may change the layout
+    new ResizeObserver(() => requestAnimationFrame(() => this.#fit())).observe(this.#axis);
     this.#more.addEventListener("click", () => {
       this.#all = true;
       this.show(this.#instance);
@@ -47,7 +48,8 @@ export class TimelineView {
   show(instance) {
     this.#instance = instance;
     const time = timeline(instance, this.now());
-    const scale = timescale(time.start, time.end, time.busy, this.#axis.clientWidth || 600);
+    this.#width = this.#axis.clientWidth || 600;
+    const scale = timescale(time.start, time.end, time.busy, this.#width);
     this.#drawAxis(scale, time);
     this.#drawProcesses(scale, time);
     const hidden = this.#all ? 0 : Math.max(0, time.rows.length - MOST_ROWS);
@@ -61,6 +63,11 @@ export class TimelineView {
     this.#more.hidden = hidden === 0;
     setText(this.#more, `Show ${plural(hidden, "earlier step")}`);
     this.empty.hidden = time.rows.length > 0;
+  }
+
+  /* Draw again where the width is another one, and not for a scroll bar that comes and goes. */
+  #fit() {
+    if (this.#instance && Math.abs(this.#axis.clientWidth - this.#width) > 20) this.show(this.#instance);
   }
 
   /** Let the open bars grow. */
