@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from ..base.config import SqlitePragmas
 from ..base.errors import ConfigError
 from .checkpoint import Checkpointer
-from .core_db import plugin_connection
 from .database import Database, NoLock, ServerLock
 from .reading import Reader, open_reader
 from .space import low_space
@@ -28,6 +27,8 @@ class SqliteDatabase(Database):
     Args:
         url: ``"app.db"``, or ``"sqlite://app.db"``, ``"sqlite:///srv/app.db"``: what stands behind the two slashes is the path.
     """
+
+    preload: ClassVar[tuple[str, ...]] = ("paddock.runtime.store.core_db",)
 
     def __init__(self, url: str | Path) -> None:
         """Hold the path; nothing is opened."""
@@ -75,6 +76,8 @@ class SqliteDatabase(Database):
 
     def core_db(self, pragmas: SqlitePragmas) -> Any:
         """Return a connection of aiosqlite's, opened at its first use."""
+        from .core_db import plugin_connection  # the command line looks at databases, and never needs it
+
         return plugin_connection(self.path, pragmas)
 
     def reader(self) -> AbstractContextManager[Reader]:
@@ -132,4 +135,6 @@ class MemoryDatabase(Database):
 
     def core_db(self, pragmas: SqlitePragmas) -> Any:
         """Return a connection to another database in memory, the plugins' own."""
+        from .core_db import plugin_connection
+
         return plugin_connection(":memory:", pragmas)
