@@ -126,11 +126,11 @@ async def prepared(tmp_path, style, *names):
         server.workflows.register(definition := style(*names))
         async with server:
             ident = await server.workflows.start(definition)
-            await suspended(server, ident, "sleeping", "together/y/long")
+            await suspended(server, ident, "sleeping", "long")
         RAN.clear()
         return db
     if style is as_machine:
-        await stands(db, style(*names), {}, at="second/go")
+        await stands(db, style(*names), {}, at="go")
     else:
         await stands(db, style(*names))
     return db

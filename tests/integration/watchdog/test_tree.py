@@ -16,7 +16,7 @@ import pytest
 from paddock.watchdog.identity import ProcessIdentity, identify, is_alive
 from paddock.watchdog.tree import end_tree, find_tree
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 MARKER = f"PADDOCK_INSTANCE=i-1:3:{os.getpid()}"  # of this run: others may run on the same machine
 
 # A process writes its pid once it stands, so that nobody is looked for too early.

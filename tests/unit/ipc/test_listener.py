@@ -33,7 +33,7 @@ from paddock.ipc.handshake import PROTOCOL_VERSION
 from paddock.ipc.listener import Listener, peer_uid
 from paddock.ipc.messages import Committed, Hello, Message, Nudge, Ready, Refused, encode_message
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 HELLO = Hello(version=PROTOCOL_VERSION, role="client", token="t", pid=os.getpid(), start_time=1)
 
 

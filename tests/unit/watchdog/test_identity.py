@@ -18,7 +18,7 @@ from paddock.watchdog.identity import ProcessHandle, ProcessIdentity, boot_id, i
 from paddock.watchdog.procstat import LINUX, catches_signal, environ_entries, list_pids, read_stat, thread_states
 from paddock.watchdog.tree import end_tree
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 @pytest.fixture

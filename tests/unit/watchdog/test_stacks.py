@@ -14,7 +14,7 @@ import pytest
 from paddock.watchdog.identity import ProcessHandle, identify, process_state
 from paddock.watchdog.stacks import MAX_STACKS, take_stacks, trace_path_of
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 PREPARED = """
 import faulthandler, os, sys, threading, time
 from paddock.watchdog.stacks import STACK_SIGNAL, trace_path_of
