@@ -43,6 +43,7 @@ class Housekeeper:
         self._config = config
         self._upkeep = upkeep
         self._task: asyncio.Task[None] | None = None
+        self._running: asyncio.Future[bool] | None = None
         self._much = asyncio.Event()
         self._newest = self._written_back = 0
         self._next_cleanup = self._next_keep = clock.monotonic()
@@ -69,6 +70,9 @@ class Housekeeper:
                 await self._task
             self._task = None
             with contextlib.suppress(sqlite3.Error, MachineError, OSError):
+                if self._running is not None:
+                    await self._running  # a thread cannot be cancelled, and this is its connection
+            with contextlib.suppress(sqlite3.Error, MachineError, OSError):
                 await asyncio.to_thread(self._upkeep.run, 1)
         self._upkeep.close()
 
@@ -82,7 +86,8 @@ class Housekeeper:
             self._much.clear()
             self._written_back = self._newest
             try:
-                await asyncio.shield(asyncio.to_thread(self._upkeep.run))
+                self._running = asyncio.ensure_future(asyncio.to_thread(self._upkeep.run))
+                await asyncio.shield(self._running)
                 self.wal = self._upkeep.alarm
                 if loop.time() >= next_look:
                     next_look = loop.time() + _INTERVAL

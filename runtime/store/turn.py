@@ -7,8 +7,13 @@ good, and threads take turns by an ordinary lock (fcntl(2), "Record locking").
 
 Byte 0 is the server's, held for its life; byte 1 is the writers', and whoever holds it may write. It alone would be no queue: the kernel
 wakes who waits longest, and whoever is awake already takes the lock meanwhile. (Of 64 writers one was overtaken 500 times.) So a
-writer draws a number, locks the byte of that number, and waits at the byte of the number before. There only one waits, and it is woken
-when its turn has come. A number whose process dies is free at once; so the next waits at those before it too, and at last at byte 1.
+writer that finds the lock taken draws a number, and goes to byte 1 when fewer than a handful are before it; until then it looks now and
+then how far the numbers are. The few at the lock may overtake each other, nobody else does; and whoever had the last turn lets one of the
+others go first.
+
+No number has to be called: one that is higher counts as well, so who died or stands still in the queue (a stopped process, a frozen group,
+a debugger's) holds up nobody. Where all those at the lock are such, it is free and the numbers stand still; whoever sees that takes it. A
+strict queue, in which each waits for the one before, would hand the lock to a process that cannot take it, and stop every writer.
 """
 
 from __future__ import annotations
@@ -30,11 +35,14 @@ from ..base.errors import DatabaseUnavailable, ServerAlreadyRunning
 __all__ = ["LockFile", "ServerNote", "read_note"]
 
 _SERVER_BYTE, _WRITER_BYTE = 0, 1
-_TEXT_AT = 2
+_TEXT_AT = 4  # before it two numbers of two bytes: the one that the next draws, and the highest that had its turn
+_HAD_AT = 2
 _DOOR_BYTE = 2**28
-_NUMBERS_AT = 2**29
-_NUMBERS = 2**16  # two bytes hold the next one, those before the text
-_LOOKS_BACK = 256
+_NUMBERS = 2**16
+_NEAR = 4
+_PACE = 0.0004  # a turn takes about as long; too short is a look too many, too long is made up for by those at the lock
+_LONGEST_PAUSE = 0.01
+_STANDS_STILL = 0.1
 _SUFFIX = "-paddock"
 _MOST_TEXT = 16 * 1024
 _PATIENCE, _PAUSE = 0.1, 0.01
@@ -52,8 +60,7 @@ class LockFile:
         self._descriptor = descriptor
         self._pid = os.getpid()
         self._turn = threading.Lock()
-        self._number: int | None = None
-        self._following = -1
+        self._following = self._last = -1
         self._serving = False
 
     @classmethod
@@ -78,50 +85,65 @@ class LockFile:
         """Wait for the writers' turn, without bound: whoever holds it and stands still is the watchdog's business."""
         self._turn.acquire()
         try:
-            if self._next_number() != self._following or not self._take(_WRITER_BYTE):
+            if self._read(0) != self._following or not self._take(_WRITER_BYTE):
                 self._queue()
-                self._wait_at(_WRITER_BYTE)
             # else nobody has come since our last turn
         except BaseException:
-            self._leave_queue()
             self._turn.release()
             raise
         return self
 
     def _queue(self) -> None:
-        """Draw a number, and return when the one before has had its turn."""
+        """Draw a number, and return with the lock."""
+        number = self._draw()
+        if number is None or not self._come_near(number):
+            self._wait_at(_WRITER_BYTE)
+        if number is not None and _ahead(number, self._read(_HAD_AT)):
+            self._write(_HAD_AT, number)
+
+    def _draw(self) -> int | None:
+        """Return a number, None where the disk is so full that none can be written down: then it goes without."""
         self._wait_at(_DOOR_BYTE)
         try:
-            number = self._next_number()
+            number = self._read(0)
             following = (number + 1) % _NUMBERS
-            try:
-                os.pwrite(self._descriptor, following.to_bytes(2, "big"), 0)
-            except OSError:  # a full disk, and a file without a byte in it: it goes without numbers
-                return
-            self._number, self._following = number, following
-            self._wait_at(_at(number))
+            if not self._write(0, following):
+                return None
+            self._following = following
+            return number
         finally:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _DOOR_BYTE)
-        self._wait_at(_at(number - 1))
-        if number:  # and those before that one, where it has died
-            first = max(0, number - _LOOKS_BACK)
-            self._wait_at(_at(first), _at(number) - _at(first))
 
-    def _next_number(self) -> int:
-        return int.from_bytes(os.pread(self._descriptor, 2, 0), "big")
+    def _come_near(self, number: int) -> bool:
+        """Wait until few are before a number; return whether the lock was taken, because none of them took it."""
+        last, self._last = self._last, number
+        before, since = -1, 0.0
+        while True:
+            had = self._read(_HAD_AT)
+            ahead = _ahead(number, had)
+            if ahead <= (1 if had == last else _NEAR):
+                return False
+            now = time.monotonic()
+            if had != before:
+                before, since = had, now
+            elif now - since > _STANDS_STILL and self._take(_WRITER_BYTE):
+                return True
+            time.sleep(min(max(ahead - _NEAR, 1) * _PACE, _LONGEST_PAUSE))
 
-    def _leave_queue(self) -> None:
-        if self._number is not None:
-            number, self._number = self._number, None
-            first = max(0, number - _LOOKS_BACK)
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, _at(number) - _at(first) + 1, _at(first))
-            if not number:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _at(-1))
+    def _read(self, place: int) -> int:
+        return int.from_bytes(os.pread(self._descriptor, 2, place), "big")
 
-    def _wait_at(self, byte: int, length: int = 1) -> None:
+    def _write(self, place: int, number: int) -> bool:
+        try:
+            os.pwrite(self._descriptor, number.to_bytes(2, "big"), place)
+        except OSError:  # a full disk, and a file without a byte in it
+            return False
+        return True
+
+    def _wait_at(self, byte: int) -> None:
         while True:
             try:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_EX, length, byte)
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, byte)
             except InterruptedError:
                 continue
             except OSError as error:
@@ -134,7 +156,6 @@ class LockFile:
         """Give the turn to the next."""
         try:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _WRITER_BYTE)
-            self._leave_queue()
         finally:
             self._turn.release()
 
@@ -251,9 +272,10 @@ def read_note(database: str) -> ServerNote | None:
         os.close(descriptor)
 
 
-def _at(number: int) -> int:
-    """Return the byte of a number. Every second one is used: neighbouring locks of a process would become one."""
-    return _NUMBERS_AT + 2 * (number % _NUMBERS)
+def _ahead(number: int, had: int) -> int:
+    """Return how many numbers are to be passed, 0 where a higher one has had its turn."""
+    ahead = (number - had) % _NUMBERS
+    return ahead if ahead < _NUMBERS // 2 else 0
 
 
 def _note_of(facts: dict[str, object], pid: int) -> ServerNote:

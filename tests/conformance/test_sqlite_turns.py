@@ -351,28 +351,73 @@ async def test_a_writer_waits_for_its_turn(store, path):
     assert await writing is True
 
 
-@pytest.mark.parametrize("killed", ["", "b"])
-async def test_turns_come_in_the_order_in_which_they_were_asked_for(path, tmp_path, killed):
-    """Whoever has just had a turn and asks again comes last. One who dies in the queue holds up nobody, and lets nobody in early."""
-    lock, log = LockFile.of(path), tmp_path / "log"
+@contextlib.asynccontextmanager
+async def queue(path, log, names):
+    """Processes that wait for a turn, in their order, behind one of ours; they get theirs at the end of the block."""
     with contextlib.ExitStack() as stack:
-        waiting = {name: stack.enter_context(program("turn", path, log, name)) for name in "abcd"}
-        assert [await line(process) for process in waiting.values()] == ["ready"] * 4
-        with lock:
+        waiting = {name: stack.enter_context(program("turn", path, log, name)) for name in names}
+        assert [await line(process) for process in waiting.values()] == ["ready"] * len(waiting)
+        with (lock := LockFile.of(path)):
             for process in waiting.values():
-                drawn = lock._next_number()
+                drawn = lock._read(0)
                 go(process)
-                while lock._next_number() == drawn:
+                while lock._read(0) == drawn:
                     await asyncio.sleep(0.001)
-            if killed:
-                waiting[killed].kill()
-                await asyncio.to_thread(waiting.pop(killed).wait)
-            assert not log.exists() or not log.read_text()
-        with lock:
-            found = log.read_text()
+            yield waiting
+            assert log.read_text() == ""
         assert [await line(process) for process in waiting.values()] == ["done"] * len(waiting)
-    lock.leave()
-    assert found == ("acd" if killed else "abcd")
+
+
+@pytest.fixture
+def log(tmp_path):
+    (tmp_path / "log").write_text("")
+    return tmp_path / "log"
+
+
+async def test_who_comes_late_does_not_go_first(path, log):
+    async with queue(path, log, "abcdefg"):
+        pass
+    found = log.read_text()
+    LockFile.of(path).tidy()
+    assert sorted(found) == list("abcdefg")
+    assert found[0] in "abcd"  # the few that wait at the lock itself
+
+
+async def test_who_dies_in_the_queue_holds_up_nobody(path, log):
+    async with queue(path, log, "abcdefg") as waiting:
+        for name in "abcde":
+            waiting[name].kill()
+            await asyncio.to_thread(waiting.pop(name).wait)
+    LockFile.of(path).tidy()
+    assert sorted(log.read_text()) == ["f", "g"]
+
+
+async def test_who_stands_still_in_the_queue_holds_up_nobody(path, log):
+    """A stopped process, a frozen group: whoever waits behind it may not wait for it."""
+    async with queue(path, log, "abcdefg") as waiting:
+        stopped = {name: waiting.pop(name) for name in "abcde"}
+        for process in stopped.values():
+            os.kill(process.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    assert sorted(log.read_text()) == ["f", "g"]
+    for process in stopped.values():
+        process.kill()
+        await asyncio.to_thread(process.wait)
+    LockFile.of(path).tidy()
+
+
+async def test_who_had_the_last_turn_lets_another_go_first(path, log, monkeypatch):
+    monkeypatch.setattr("paddock.runtime.store.turn._STANDS_STILL", 60.0)  # on a busy machine nobody may come for a while
+    lock = LockFile.of(path)
+
+    def ask() -> str:
+        with lock:
+            return log.read_text()
+
+    async with queue(path, log, "ab"):
+        asking = asyncio.create_task(asyncio.to_thread(ask))
+    assert await asking
+    lock.tidy()
 
 
 async def test_an_emitted_flood_is_joined(store):
