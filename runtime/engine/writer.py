@@ -143,7 +143,7 @@ class JournalWriter:
     def _commit_now(self, batch: list[Op]) -> bool:
         """Commit in this thread, for nothing in this process could use the loop meanwhile; False where that would have to wait."""
         try:
-            event_id = self.store.commit_now(self.lease, batch, self._now())
+            event_id = self.store.commit_now(self.lease, batch, self._now(batch))
         except WouldWait:
             return False
         except PauseWanted:
@@ -160,9 +160,9 @@ class JournalWriter:
             self._look_later(self.patience)
         try:
             try:
-                event_id = await self.store.commit(self.lease, batch, self._now())
+                event_id = await self.store.commit(self.lease, batch, self._now(batch))
             except PauseWanted:
-                event_id = await self.store.commit(self.lease, self._held_back(batch), self._now())
+                event_id = await self.store.commit(self.lease, self._held_back(batch), self._now(batch))
         except BaseException as error:  # noqa: BLE001  handed to whoever waits for the commit
             self._break(error)
         else:
@@ -174,10 +174,12 @@ class JournalWriter:
             if self._pending:
                 self._kick()
 
-    def _now(self) -> float:
-        """Return the time of a commit: later than the last one's, also where the clock was set back; a replay goes by these times."""
-        now = self._clock.now()
-        self.newest = now if now >= self.newest else self.newest + _TICK
+    def _now(self, batch: list[Op]) -> float:
+        """Return the time of a commit: later than the last one's, also where the clock was set back; a replay goes by these times.
+
+        By a tick for each operation: what ends in one commit is told apart by ticks.
+        """
+        self.newest = max(self._clock.now(), self.newest + len(batch) * _TICK)
         return self.newest
 
     def _held_back(self, batch: list[Op]) -> list[Op]:

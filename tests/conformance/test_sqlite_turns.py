@@ -353,7 +353,7 @@ async def test_a_writer_waits_for_its_turn(store, path):
 
 @contextlib.asynccontextmanager
 async def queue(path, log, names):
-    """Processes that wait for a turn, in their order, behind one of ours; they get theirs at the end of the block."""
+    """Let processes wait for a turn, in their order, behind one of ours; they get theirs at the end of the block."""
     with contextlib.ExitStack() as stack:
         waiting = {name: stack.enter_context(program("turn", path, log, name)) for name in names}
         assert [await line(process) for process in waiting.values()] == ["ready"] * len(waiting)
@@ -398,7 +398,7 @@ async def test_who_stands_still_in_the_queue_holds_up_nobody(path, log):
         stopped = {name: waiting.pop(name) for name in "abcde"}
         for process in stopped.values():
             os.kill(process.pid, signal.SIGSTOP)
-            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+            await asyncio.to_thread(os.waitid, os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
     assert sorted(log.read_text()) == ["f", "g"]
     for process in stopped.values():
         process.kill()
