@@ -407,7 +407,8 @@ async def test_who_stands_still_in_the_queue_holds_up_nobody(path, log):
 
 
 async def test_who_had_the_last_turn_lets_another_go_first(path, log, monkeypatch):
-    monkeypatch.setattr("paddock.runtime.store.turn._STANDS_STILL", 60.0)  # on a busy machine nobody may come for a while
+    # on a busy machine nobody may come for a while
+    monkeypatch.setattr("paddock.runtime.store.turn._STANDS_STILL", 60.0)
     lock = LockFile.of(path)
 
     def ask() -> str:
