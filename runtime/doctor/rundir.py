@@ -119,8 +119,8 @@ def _who_beats(table: BeatTable, server: int | None) -> Iterator[Finding]:
 
 def _output(path: str) -> Iterator[Finding]:
     size = 0
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(os.path.join(path, "out")):
+    with contextlib.suppress(OSError), os.scandir(os.path.join(path, "out")) as entries:
+        for entry in entries:
             with contextlib.suppress(OSError):
                 size += entry.stat().st_blocks * 512
     if size > _MUCH_OUTPUT:

@@ -136,11 +136,12 @@ class RunDirectory:
 
         Of an instance's output so much and no more is kept with it anyway, and the end is what a death is described with.
         """
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(os.path.join(self.path, "out")):
-                seen = entry.stat(follow_symlinks=False)
-                if seen.st_blocks * 512 > most_kept + 2 * _KEPT_END:
-                    _punch_middle(entry.path, most_kept, seen.st_size - _KEPT_END)
+        with contextlib.suppress(OSError), os.scandir(os.path.join(self.path, "out")) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):  # its child has just ended, and the file with it
+                    seen = entry.stat(follow_symlinks=False)
+                    if seen.st_blocks * 512 > most_kept + 2 * _KEPT_END:
+                        _punch_middle(entry.path, most_kept, seen.st_size - _KEPT_END)
 
     def remove(self) -> None:
         """Remove what is ours, and the directory once nothing else is in it: one that the user named may hold more."""
