@@ -91,7 +91,8 @@ class Gate:
     async def __aexit__(self, *_exc: object) -> None:
         self.open()
         await self._task
-        self._store._writer._connection.set_trace_callback(None)
+        # in the connection's own thread: here it would wait for SQLite, and SQLite, in a commit, for this thread to count it
+        await self._store._write(lambda tx: tx.set_trace_callback(None))
 
 
 async def test_what_waits_together_is_one_commit(store):
