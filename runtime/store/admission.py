@@ -38,10 +38,8 @@ SELECT seq, id, priority, executions FROM (
 _STARTS = "SELECT count(*) FROM paddock_starts WHERE workflow_name = ? AND at > ?"
 _STARTED = "INSERT INTO paddock_starts VALUES (?, ?)"
 _FORGET_STARTS = "DELETE FROM paddock_starts WHERE workflow_name = ? AND at <= ?"
-_CLAIM = """
-UPDATE paddock_instances SET epoch = epoch + 1 WHERE seq = ?
-RETURNING epoch, (SELECT p.workflow_name FROM paddock_instances p WHERE p.id = paddock_instances.parent_id)
-"""
+_CLAIM = "UPDATE paddock_instances SET epoch = epoch + 1 WHERE seq = ? RETURNING epoch, parent_id"
+_WORKFLOW_OF = "SELECT workflow_name FROM paddock_instances WHERE id = ?"  # no subquery of RETURNING: SQLite uses no index there
 _LEASE = """
 INSERT INTO paddock_leases (instance, workflow_name, limit_key, isolated, epoch, claimed_at)
 SELECT seq, workflow_name, limit_key, ?, epoch, ? FROM paddock_instances WHERE seq = ?
@@ -171,11 +169,12 @@ def claim(tx: Transaction, wanted: Wanted, now: float) -> list[Claim]:
                 continue
             capacity -= 1
         instances.move(tx, seq, Status.PENDING, Status.RUNNING, now)
-        epoch, parent = tx.execute(_CLAIM, (seq,)).fetchone()
+        epoch, parent_id = tx.execute(_CLAIM, (seq,)).fetchone()
+        parent = tx.execute(_WORKFLOW_OF, (parent_id,)).fetchone() if parent_id is not None else None
         tx.execute(_LEASE, (int(isolated), now, seq))
         if name in wanted.rates and epoch == 1:
             tx.execute(_STARTED, (name, now))
-        claims.append(Claim(Lease(seq, epoch), ident, name, isolated, parent))
+        claims.append(Claim(Lease(seq, epoch), ident, name, isolated, parent[0] if parent else None))
     return claims
 
 

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from storekit import NOW, claimed, new, rows, step
+from storekit import NOW, claimed, ended, new, rows, step
 
 from paddock import DatabaseDamaged, DatabaseTooNew, DatabaseUnavailable, PaddockError, SqlitePragmas
 from paddock.runtime.base.errors import LeaseLost
@@ -244,6 +244,24 @@ def test_log_records_are_found_by_an_index(path, monkeypatch):
             [plan] = [row[3] for row in rows]
             assert index in plan
     connection.close()
+
+
+async def test_a_start_looks_through_no_table(path):
+    """However many instances have finished: each statement of a start, a claim, a step and an end finds its rows by an index."""
+    store = SqliteStore.open(path, PRAGMAS)
+    said: list[str] = []
+    await store._write(lambda tx: tx.set_trace_callback(said.append))
+    await ended(store, "a")
+    await store._write(lambda tx: tx.set_trace_callback(None))
+    store.close()
+    connection = open_connection(path, PRAGMAS)
+    changes = [text for text in set(said) if text.lstrip().startswith(("SELECT", "UPDATE", "INSERT", "DELETE"))]
+    # said with its values in place of the marks
+    plans = {text: [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}")] for text in changes}
+    connection.close()
+    assert any("UPDATE paddock_instances SET epoch" in text for text in plans)
+    scans = {line for plan in plans.values() for line in plan if line.startswith("SCAN")}
+    assert {line.split()[1] for line in scans} <= {"sqlite_sequence", "paddock_leases"}  # as long as what runs
 
 
 @pytest.mark.parametrize(("how", "kind"), [("text", DatabaseDamaged), ("newer", DatabaseTooNew)])
