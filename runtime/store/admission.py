@@ -39,7 +39,8 @@ _STARTS = "SELECT count(*) FROM paddock_starts WHERE workflow_name = ? AND at > 
 _STARTED = "INSERT INTO paddock_starts VALUES (?, ?)"
 _FORGET_STARTS = "DELETE FROM paddock_starts WHERE workflow_name = ? AND at <= ?"
 _CLAIM = "UPDATE paddock_instances SET epoch = epoch + 1 WHERE seq = ? RETURNING epoch, parent_id"
-_WORKFLOW_OF = "SELECT workflow_name FROM paddock_instances WHERE id = ?"  # no subquery of RETURNING: SQLite uses no index there
+# not a subquery of RETURNING: SQLite uses no index there
+_WORKFLOW_OF = "SELECT workflow_name FROM paddock_instances WHERE id = ?"
 _LEASE = """
 INSERT INTO paddock_leases (instance, workflow_name, limit_key, isolated, epoch, claimed_at)
 SELECT seq, workflow_name, limit_key, ?, epoch, ? FROM paddock_instances WHERE seq = ?
