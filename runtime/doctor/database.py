@@ -23,7 +23,7 @@ from ..store.transaction import Transaction
 from ..store.worker import explain
 from .finding import Finding, Level, note, ok, problem
 
-__all__ = ["examine_database", "leases", "work"]
+__all__ = ["examine_database", "leases", "schema_version", "work"]
 
 _AREA = "database"
 _CHECK_SECONDS = 60.0
@@ -166,14 +166,19 @@ def _schema(connection: sqlite3.Connection, path: str) -> Iterator[Finding]:
             yield problem(
                 _AREA, f"tables are missing: {', '.join(sorted(missing))}; the database was damaged", _RESTORE
             )
-        elif version < SCHEMA_VERSION:
-            yield note(
-                _AREA,
-                f"schema version {version}; the next start of a server brings it to {SCHEMA_VERSION}",
-                "make a backup before it",
-            )
         else:
-            yield ok(_AREA, f"schema version {version}")
+            yield schema_version(version)
+
+
+def schema_version(version: int) -> Finding:
+    """Tell which version of the schema an intact database has."""
+    if version < SCHEMA_VERSION:
+        return note(
+            _AREA,
+            f"schema version {version}; the next start of a server brings it to {SCHEMA_VERSION}",
+            "make a backup before it",
+        )
+    return ok(_AREA, f"schema version {version}")
 
 
 def _pages(connection: sqlite3.Connection, path: str) -> Iterator[Finding]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ..base.errors import PaddockError
 from ..store.database import Database
-from ..store.migrations import SCHEMA_VERSION
-from .database import leases, work
-from .finding import Finding, Level, note, ok, problem
+from .database import leases, schema_version, work
+from .finding import Finding, Level, ok, problem
 
 __all__ = ["examine_elsewhere"]
 
@@ -20,22 +17,10 @@ def examine_elsewhere(database: Database, server: int | None) -> list[Finding]:
     found: list[Finding] = []
     try:
         with database.reader() as reader:
-            found += _schema(database, reader.version)
+            found += [ok(_AREA, database.name), schema_version(reader.version)]
             remarks = reader.read(lambda tx: list(database.check_up(tx)))
             found += [Finding(_AREA, Level(remark.level), remark.text, remark.advice) for remark in remarks]
             found += reader.read(lambda tx: [*work(tx, server), *leases(tx, server)])
     except PaddockError as error:
         found.append(problem(_AREA, str(error), "see what stands in the way, and try again"))
     return found
-
-
-def _schema(database: Database, version: int) -> Iterator[Finding]:
-    yield ok(_AREA, database.name)
-    if version < SCHEMA_VERSION:
-        yield note(
-            _AREA,
-            f"schema version {version}; the next start of a server brings it to {SCHEMA_VERSION}",
-            "make a backup before it",
-        )
-    else:
-        yield ok(_AREA, f"schema version {version}")

@@ -259,17 +259,7 @@ async def run_child_workflow(
     if row is not None and row.status == "failed":
         raise recorded_failure(row)
     if row is None:
-        await execution.replay.arrive(key)
-        row = StepRow(key, name, kind, "waiting", attempts=1, failures=1)
-        execution.journal.steps[key] = row
-        try:
-            row.child_id = await _start(execution, key, call)
-        except Exception as error:  # noqa: BLE001  a mapper's failure is the step's
-            execution.writer.add(StepWaiting(key, name, kind, None))
-            await execution.fail(row, error)
-        execution.writer.add(StepWaiting(key, name, kind, None, child_id=row.child_id))
-        await execution.writer.flush()
-        execution.queued()
+        row = await _begin_child(execution, StepRow(key, name, kind, "waiting", attempts=1, failures=1), call)
     else:
         await execution.replay.resume()
     child_id = row.child_id or ""
@@ -277,13 +267,35 @@ async def run_child_workflow(
     execution.chunks.look_again()
     if found.status is not Status.COMPLETED:
         await execution.fail(row, _own_failure(row, found) or _ended_badly(child_id, found))
-    text = found.output or "null"
+    return await _take_output(execution, row, found.output or "null", output, transform)
+
+
+async def _begin_child(execution: Execution, row: StepRow, call: ChildCall) -> StepRow:
+    """Start the other instance; returns once that, and the wait for it, are committed."""
+    await execution.replay.arrive(row.key)
+    execution.journal.steps[row.key] = row
+    try:
+        row.child_id = await _start(execution, row.key, call)
+    except Exception as error:  # noqa: BLE001  a mapper's failure is the step's
+        execution.writer.add(StepWaiting(row.key, row.name, row.kind, None))
+        await execution.fail(row, error)
+    execution.writer.add(StepWaiting(row.key, row.name, row.kind, None, child_id=row.child_id))
+    await execution.writer.flush()
+    execution.queued()
+    return row
+
+
+async def _take_output(
+    execution: Execution, row: StepRow, text: str, output: Schema, transform: Callable[[Any], Any] | None
+) -> Any:
+    """Complete the step with the other instance's output, or with what `transform` makes of it."""
+    what = f"the output of step {row.key!r}"
     try:
         if transform is not None:
             made = transform(plain_json(text))
             made = await made if inspect.isawaitable(made) else made
-            text = output.encode(made, f"the output of step {key!r}", execution.max_payload)
-        value = output.decode(text, f"the output of step {key!r}")
+            text = output.encode(made, what, execution.max_payload)
+        value = output.decode(text, what)
     except Exception as error:  # noqa: BLE001  every failure of the user's function or type is the step's
         await execution.fail(row, error)
     execution.complete(row, text)
