@@ -123,9 +123,10 @@ class Facts(Answer):
 
 
 class Summary(Facts):
-    """One instance in a list."""
+    """One instance in a list. `retrying` is the error after which a sleeping one tries its step again."""
 
     error: Short | None
+    retrying: Short | None
 
 
 class InstancesPage(Answer):
@@ -143,7 +144,7 @@ class Try(Answer):
     attempt: int
     started_at: datetime
     ended_at: datetime | None
-    outcome: Literal["running", "completed", "retry", "failed", "crashed"]
+    outcome: Literal["running", "completed", "retry", "failed", "crashed", "interrupted"]
     error: Short | None
     delay: float | None
 

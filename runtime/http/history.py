@@ -26,13 +26,13 @@ _OPEN_STEPS = frozenset({"running", "retrying", "waiting"})
 
 
 def tries_of(events: Iterable[Row]) -> dict[str, list[Try]]:
-    """Return each step's attempts, by its key. An attempt that neither ended nor goes on in the newest execution has crashed."""
+    """Return each step's attempts, by its key. One that its process left unfinished crashed, or was interrupted by its server's stop."""
     open_tries: dict[str, dict[str, Any]] = {}
     found: dict[str, list[dict[str, Any]]] = {}
     for event in events:
         name, at = event["name"], event["created_at"]
         if name in ("workflow.crashed", "workflow.resumed"):
-            _crash(open_tries, at)
+            _end(open_tries, at, plain_json(event["data"] or "{}").get("error") if name == "workflow.crashed" else None)
         if not name.startswith("workflow.step."):
             continue
         data = plain_json(event["data"] or "{}")
@@ -48,11 +48,11 @@ def tries_of(events: Iterable[Row]) -> dict[str, list[Try]]:
     return {key: [_try(item) for item in items] for key, items in found.items()}
 
 
-def _crash(open_tries: dict[str, dict[str, Any]], at: float) -> None:
-    """End the attempts that were under way when a process went; a wait goes on without one."""
+def _end(open_tries: dict[str, dict[str, Any]], at: float, error: Mapping[str, Any] | None) -> None:
+    """End the attempts that were under way when a process went; a wait goes on without one. Without an error none crashed."""
     for key, item in list(open_tries.items()):
         if not item["wait"]:
-            item.update(ended_at=at, outcome="crashed")
+            item.update(ended_at=at, outcome="crashed" if error else "interrupted", error=short_error(error))
             del open_tries[key]
 
 
@@ -68,7 +68,7 @@ def _try(item: Mapping[str, Any]) -> Try:
 
 
 def runs_of(events: Iterable[Row]) -> list[Run]:
-    """Return the executions, each with why it ended: the status that it was left in, or "crash"."""
+    """Return the executions, each with why it ended: the status that it was left in, "crash", or "interrupted"."""
     runs: list[dict[str, Any]] = []
     for event in events:
         name, at = event["name"], event["created_at"]
@@ -77,7 +77,7 @@ def runs_of(events: Iterable[Row]) -> list[Run]:
         current = runs[-1] if runs and runs[-1]["ended_at"] is None else None
         if name in _BEGINS:
             if current is not None:
-                current.update(ended_at=at, why="crash")
+                current.update(ended_at=at, why="interrupted")
             runs.append(
                 {"event": name, "at": at, "pid": plain_json(event["data"] or "{}").get("pid"), "ended_at": None}
             )

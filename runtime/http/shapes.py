@@ -89,7 +89,8 @@ def summary_fields(row: Row, total_steps: int | None) -> dict[str, Any]:
 
 def summary(row: Row, total_steps: int | None) -> Summary:
     """Return an instance as lists show it."""
-    return Summary(**summary_fields(row, total_steps), error=short_error(error_info(row["error"])))
+    error, retrying = (short_error(error_info(row[name])) for name in ("error", "retrying"))
+    return Summary(**summary_fields(row, total_steps), error=error, retrying=retrying)
 
 
 def child(row: Row) -> Child:

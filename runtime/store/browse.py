@@ -45,7 +45,9 @@ SELECT i.seq, i.id, i.workflow_name, i.status, i.error, i.created_at, i.started_
        (SELECT key FROM paddock_steps s WHERE s.instance = i.seq AND s.status IN ('running', 'retrying', 'waiting')
         ORDER BY s.seq DESC LIMIT 1) AS current_step,
        (SELECT count(*) FROM paddock_steps s WHERE s.instance = i.seq AND s.status = 'completed'
-        AND s.kind NOT IN ('now', 'random', 'uuid4', 'rng', 'patched', 'update', 'emit', 'metadata')) AS completed_steps
+        AND s.kind NOT IN ('now', 'random', 'uuid4', 'rng', 'patched', 'update', 'emit', 'metadata')) AS completed_steps,
+       (SELECT error FROM paddock_steps s WHERE s.instance = i.seq AND s.status = 'retrying' AND i.status = 'sleeping'
+        ORDER BY s.seq DESC LIMIT 1) AS retrying
 FROM paddock_instances i LEFT JOIN paddock_leases l ON l.instance = i.seq
 """
 _NUMBER = "SELECT seq FROM paddock_instances WHERE id = ?"

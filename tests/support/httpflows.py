@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from paddock import Context, FlowContext, Plugin, StateMachine, branch, flow, state, workflow
+from paddock import Context, FlowContext, Plugin, Retry, StateMachine, branch, flow, state, workflow
 
 
 class Size(enum.Enum):
@@ -90,6 +90,15 @@ async def broken(value: int, ctx: FlowContext) -> None:
     raise RuntimeError(f"{value} is not what it was")
 
 
+def refuse() -> None:
+    raise ConnectionError("nobody answers")
+
+
+@flow("errand")
+async def errand(ctx: FlowContext) -> None:
+    await ctx.step("call", refuse, retry=Retry(max_attempts=9, interval="1h"))
+
+
 @flow("parent")
 async def parent(name: str, ctx: FlowContext) -> str:
     return await ctx.wait_for(await ctx.start(greet, name))
@@ -134,4 +143,4 @@ class Lamp(StateMachine[Light], name="lamp", start="off"):
         return self.off if again else None
 
 
-ALL = (order, greet, chat, approval, broken, parent, drip, Lamp)
+ALL = (order, greet, chat, approval, broken, errand, parent, drip, Lamp)

@@ -1,6 +1,7 @@
 """What the API tells: workflows, instances, the machine."""
 
 import asyncio
+import json
 
 import httpflows
 import pytest
@@ -8,6 +9,7 @@ from contractkit import became
 from httpkit import client
 
 from paddock import AppServer, WorkflowsConfig
+from paddock.runtime.http.history import runs_of, tries_of
 
 
 async def ended(api, ident):
@@ -126,6 +128,42 @@ async def test_one_that_failed_with_its_tries(api, server):
     assert (step["key"], step["output"], step["status"]) == ("prepare", 3, "completed")
     assert [(one["attempt"], one["outcome"]) for one in step["tries"]] == [(1, "completed")]
     assert [(run["event"], run["why"]) for run in found["runs"]] == [("workflow.started", "failed")]
+
+
+async def test_one_that_is_tried_again_later_says_so_in_a_list(api, server):
+    ident = await server.workflows.start("errand")
+
+    async def asleep():
+        (row,) = (await api.get("/api/instances", params={"workflow": "errand"})).json()["instances"]
+        return row if row["status"] == "sleeping" else None
+
+    row = await became(asleep)
+    assert row["retrying"] == {"type": "ConnectionError", "message": "nobody answers", "step": "call"}
+    (wait,) = (await api.get(f"/api/instances/{ident}")).json()["waits_for"]
+    assert (wait["kind"], wait["step"], wait["reason"]) == ("time", "call", "it is tried again")
+    await server.workflows.cancel(ident)
+    (row,) = (await api.get("/api/instances", params={"workflow": "errand"})).json()["instances"]
+    assert row["retrying"] is None
+
+
+def test_a_try_that_its_process_left_crashed_or_was_interrupted():
+    def event(name, at, **data):
+        return {"name": name, "created_at": at, "data": json.dumps({"step": "a", **data})}
+
+    died = {"type": "ProcessDied", "message": "process 7 was killed"}
+    events = [
+        event("workflow.started", 1.0, pid=7),
+        event("workflow.step.started", 2.0, attempt=1),
+        event("workflow.crashed", 3.0, error=died),
+        event("workflow.resumed", 4.0, pid=8),
+        event("workflow.step.started", 5.0, attempt=2),
+        event("workflow.resumed", 6.0, pid=9),  # its server stopped and took the process along
+        event("workflow.step.started", 7.0, attempt=3),
+    ]
+    tries = tries_of(events)["a"]
+    assert [one.outcome for one in tries] == ["crashed", "interrupted", "running"]
+    assert [one.error and one.error.message for one in tries] == ["process 7 was killed", None, None]
+    assert [(run.pid, run.why) for run in runs_of(events)] == [(7, "crash"), (8, "interrupted"), (9, None)]
 
 
 async def test_parents_and_children(api, server):

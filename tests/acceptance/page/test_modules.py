@@ -158,3 +158,57 @@ def test_a_choice_lights_only_the_way_that_was_taken(page: Page) -> None:
         {**base, "key": "right"},
     ]
     assert ask(page, "visits.js", code, steps) == [True, False, 2]
+
+
+def test_one_sentence_says_why(page: Page) -> None:
+    at = "2026-01-01T00:00:00.000000Z"
+    step = {
+        "key": "call",
+        "status": "retrying",
+        "attempts": 2,
+        "error": {"type": "ConnectionError", "message": "refused\nat once"},
+    }
+    sleeping = {
+        "status": "sleeping",
+        "steps": [step],
+        "waits_for": [{"kind": "time", "step": "call", "until": "2026-01-01T00:05:00Z", "reason": "it is tried again"}],
+    }
+    waiting = {
+        "status": "waiting",
+        "children": [{"id": "c-1", "workflow_name": "audit", "status": "blocked"}],
+        "waits_for": [{"kind": "instance", "instance_id": "c-1"}],
+    }
+    pending = {
+        "status": "pending",
+        "workflow_name": "ingest",
+        "waits_for": [{"kind": "slot", "ahead": 1, "reason": "its workflow is at its limit of 1"}],
+    }
+    month = {"status": "sleeping", "waits_for": [{"kind": "time", "step": "rest", "until": "2026-01-30T23:59:00Z"}]}
+    said = {
+        "Attempt 2 of call failed: ConnectionError: refused. It is tried again at , in 5 min.": sleeping,
+        "Waits for the end of audit c-1 (blocked). It has no process meanwhile.": waiting,
+        "Queued: its workflow is at its limit of 1. One is ahead of it. ingest": pending,
+        "Sleeps in rest until , in 30 d. It has no process meanwhile.": month,
+    }
+    code = """
+        const text = part => typeof part === "string" ? part : part.code ?? part.instance ?? part.running ?? "";
+        return x[1].map(one => m.explain(one, Date.parse(x[0])).parts.map(text).join(""));
+    """
+    assert ask(page, "explain.js", code, [at, list(said.values())]) == list(said)
+
+
+def test_a_traceback_begins_where_the_users_code_does(page: Page) -> None:
+    ours = '  File "/x/site-packages/paddock/runtime/engine/tries.py", line 1, in run\n    call()\n'
+    library = '  File "/usr/lib/python3.11/concurrent/futures/thread.py", line 58, in run\n'
+    user = '  File "/home/ada/shop.py", line 7, in pay\n    raise ValueError\n'
+    head, end = "Traceback (most recent call last):\n", "ValueError: no\n"
+    code = """
+        const { textBlock, culprit } = m;
+        return [...x.slice(0, 2).map(one => textBlock("Traceback", one).querySelector("pre").textContent), culprit(x[2])];
+    """
+    stacks = (library + ours + user).replace(", in ", " in ")
+    texts = [head + ours + library + ours + user + end, head + ours + end, stacks]
+    long, bare, found = ask(page, "parts/error_view.js", code, texts)
+    assert long == f"{head}  … 3 frames of Paddock\n{user}{end}"
+    assert bare == head + ours + end
+    assert found == {"file": "shop.py", "line": "7", "name": "pay"}

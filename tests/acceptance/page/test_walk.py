@@ -78,8 +78,14 @@ def _answers(person: Person, served: Served) -> None:
     expect(page.locator(".step.is-completed")).to_have_count(8, timeout=PATIENCE)
     page.locator('g.step[aria-label^="validate"]').click()
     expect(page.locator(".step-panel h2")).to_have_text("validate")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".step-panel h2")).to_have_text("size")
     person.press(re.compile("^follow ?, completed"))
     expect(page.locator(".step-panel h2")).to_have_text("follow")
+    page.keyboard.press("Home")
+    expect(page.locator(".step-panel h2")).to_have_text("validate")
+    stops = page.locator('.tl-rows [tabindex="0"], .graph-picture [tabindex="0"]')
+    expect(stops).to_have_count(2)  # however many steps there are
     person.press("Copy the id")
     assert served.ask("GET", "instances/my-order")["signals"][0]["payload"]["reviewers"] == ["Grace"]
     for tab, text in (("Log", "an order of Ada"), ("Events", "step.started"), ("Data", "Input")):
@@ -94,10 +100,16 @@ def _answers(person: Person, served: Served) -> None:
 def _steers(person: Person, served: Served) -> None:
     person.go(f"#/instances/{served.begin('napper')}")
     person.status("sleeping")
-    person.press("Pause")
+    person.look()
+    person.page.get_by_role("button", name="Pause").press("Enter")
     person.status("paused")
-    person.press("Resume")
+    resume = person.page.get_by_role("button", name="Resume")
+    expect(resume).to_be_focused(
+        timeout=PATIENCE
+    )  # its button has gone, so the focus went to the first of those that there are
+    resume.press("Enter")
     person.status("sleeping")
+    person.pressed |= {"Pause", "Resume"}
     person.press("Signal…")
     dialog = person.page.get_by_role("dialog")
     dialog.get_by_label("Name").fill("hello")
@@ -199,11 +211,20 @@ def _works_on_many(person: Person, served: Served) -> None:
     expect(rows.nth(1)).to_contain_text("old-49997", timeout=PATIENCE)
     page.get_by_label("Workflow").select_option("fragile")
     expect(page.get_by_text("archive", exact=True)).to_have_count(1)  # the word in the list of workflows
-    person.press(re.compile("^completed"))
-    for status in ("running", "waiting", "blocked", "pending", "sleeping", "paused", "timed out", "cancelled"):
+    person.press(re.compile("^completed"))  # off again
+    for status in (
+        "running",
+        "waiting",
+        "blocked",
+        "pending",
+        "sleeping",
+        "paused",
+        "timed out",
+        "cancelled",
+        "failed",
+    ):
         person.press(re.compile(f"^{status}"))
-        person.press(re.compile(f"^{status}"))
-    person.press(re.compile("^failed"))
+    person.go("#/instances?workflow=fragile&status=failed")
     person.press(re.compile("^Retry all"))
     person.press("Leave it", page.get_by_role("dialog"))
     page.get_by_label("All on this page").check()

@@ -64,7 +64,7 @@ export function whenChanged(node, value, make) {
 
 /**
  * Bring a parent's children in line with a list, by key: nodes are made once, moved only where the order changed, and updated in place,
- * so that focus, selection and scroll position survive.
+ * so that focus, selection and scroll position survive. The focus of one that is gone goes to its neighbour.
  *
  * `make(item)` returns a node; `update(node, item)` changes it.
  */
@@ -83,7 +83,9 @@ export function keyed(parent, items, keyOf, make, update) {
   }
   for (const [key, node] of known) {
     if (wanted.has(key)) continue;
+    const next = node.contains(document.activeElement) ? (node.nextSibling ?? node.previousSibling ?? parent) : null;
     node.remove();
+    if (next) (next.querySelector("a[href], button") ?? document.getElementById("main"))?.focus({ preventScroll: true });
     known.delete(key);
   }
 }

@@ -33,8 +33,13 @@ export function duration(ms) {
 export function relative(ms, now) {
   const distance = ms - now;
   if (Math.abs(distance) < 1000) return "now";
-  const rough = coarse(Math.abs(distance));
-  return distance > 0 ? `in ${rough}` : `${rough} ago`;
+  return distance > 0 ? `in ${remaining(distance)}` : `${coarse(-distance)} ago`;
+}
+
+/** How long something still takes, to the nearest unit: a month that has just begun is 30 days, not 29. */
+export function remaining(ms) {
+  const [unit] = UNITS.find(([one]) => ms >= one) ?? [1000];
+  return coarse(ms + unit / 2);
 }
 
 /** A duration in one unit: what changes once a second must not dance. */

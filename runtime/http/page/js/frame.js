@@ -26,10 +26,11 @@ export class Frame {
   #state = el("span", { class: "live-word" });
   #live = el(
     "button",
-    { type: "button", class: "live", "aria-live": "polite" },
+    { type: "button", class: "live" },
     el("span", { class: "live-dot", "aria-hidden": "true" }),
     this.#state,
   );
+  #spoken = el("div", { class: "off-screen", role: "status" });
   #search = el("input", {
     type: "search",
     placeholder: "Id, workflow, error …",
@@ -41,6 +42,7 @@ export class Frame {
   #banner = el("div", { class: "banner", role: "alert", hidden: true });
   #retryAt = null;
   #word = "";
+  #lost = false;
 
   constructor({ onReconnect, onHelp, onSignOut }) {
     this.main = el("main", { id: "main", tabindex: "-1" });
@@ -88,6 +90,7 @@ export class Frame {
         this.#out,
       ),
       this.#banner,
+      this.#spoken,
       this.main,
     );
     setInterval(() => this.#count(), 1000);
@@ -108,6 +111,14 @@ export class Frame {
     setAttr(this.#live, "title", state === "lost" ? `${meaning} Press to try now.` : meaning);
     this.#word = word;
     this.#count();
+    this.#speak(state);
+  }
+
+  /* For who does not see it: that it was lost, and that it is back. Not each view's stream, nor the seconds until the next try. */
+  #speak(state) {
+    if (state === "lost") setText(this.#spoken, CONNECTION.lost[0]);
+    else if (state === "open" && this.#lost) setText(this.#spoken, "Live again");
+    if (state === "lost" || state === "open") this.#lost = state === "lost";
   }
 
   #count() {

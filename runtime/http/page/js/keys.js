@@ -29,6 +29,7 @@ export const ON_AN_INSTANCE = [
   ["c", "Cancel"],
   ["l", "Log"],
   ["e", "Events"],
+  ["↑ ↓", "In the graph or the timeline: another step"],
 ];
 
 export class Keys {

@@ -9,7 +9,14 @@ const WAITS = new Set(["sleep", "wait_event", "poll", "wait_for", "child", "star
 const HOLDS = new Set(["parallel", "state"]);
 
 /** How a try's outcome is shown. */
-const TONE = { running: "running", completed: "completed", retry: "retrying", failed: "failed", crashed: "failed" };
+const TONE = {
+  running: "running",
+  completed: "completed",
+  retry: "retrying",
+  failed: "failed",
+  crashed: "failed",
+  interrupted: "pending",
+};
 
 /** `{start, end, busy, rows}` of an instance; `now` ends what has not ended. Times are milliseconds. */
 export function timeline(instance, now) {
@@ -92,7 +99,7 @@ function tryBars(step, from, to, end) {
         to: again,
         tone: "retrying",
         waits: true,
-        text: one.outcome === "crashed" ? "until another process took over" : "delay before the next try",
+        text: /^(crashed|interrupted)$/.test(one.outcome) ? "until another process took over" : "delay before the next try",
       });
     }
   });

@@ -1,4 +1,4 @@
-/* Dialogs, on the browser's own <dialog>: it keeps the focus inside and gives it back. */
+/* Dialogs, on the browser's own <dialog>: it keeps the focus inside and gives it back, where what had it is still there. */
 
 import { el, uniqueId } from "../dom.js";
 
@@ -26,6 +26,7 @@ export function openDialog(title, fill, { wide = false } = {}) {
     });
     dialog.addEventListener("close", () => {
       dialog.remove();
+      if (document.activeElement === document.body) document.getElementById("main").focus({ preventScroll: true });
       resolve(answer);
     });
     document.body.append(dialog);

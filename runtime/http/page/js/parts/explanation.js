@@ -25,6 +25,8 @@ function part(one) {
       { href: href(["instances", one.instance]), class: "mono", title: one.instance },
       shortId(one.instance),
     );
+  if (one.running !== undefined)
+    return el("a", { href: href(["instances"], { workflow: one.running, status: "running" }) }, "What runs");
   if (one.since) return timeNode(one.since, "since");
   return one.until ? timeNode(one.until, "ago") : timeNode(one.time, "clock");
 }

@@ -8,6 +8,7 @@ import { layout } from "../graph_layout.js";
 import { cutName, cutNote, labelOf, noteOf, SIZES } from "../graph_size.js";
 import { label, shapeParts } from "../status.js";
 import { taken } from "../visits.js";
+import { roving } from "./roving.js";
 
 const PAD = 14;
 
@@ -20,7 +21,8 @@ export class GraphView {
   constructor({ onSelect = null, name = "Graph" } = {}) {
     this.onSelect = onSelect;
     this.name = name;
-    this.node = el("div", { class: "graph", tabindex: "0", role: "region", "aria-label": name });
+    this.node = el("div", { class: "graph", tabindex: onSelect ? null : "0", role: "region", "aria-label": name });
+    this.settle = roving(this.node, ".step[role]");
   }
 
   /** Show a graph, and on it what was visited: `visits` as `visitsOf` gives them, `over` when the instance has completed. */
@@ -42,6 +44,7 @@ export class GraphView {
   /** Mark a node as the selected one. */
   select(place) {
     for (const [one, parts] of this.#nodes) setAttr(parts.group, "aria-pressed", one === place ? "true" : "false");
+    this.settle(this.#nodes.get(place)?.group);
   }
 
   #draw(graph) {
@@ -61,6 +64,7 @@ export class GraphView {
     picture.append(tips());
     this.#level(picture, plan, "");
     this.node.replaceChildren(picture);
+    this.settle();
   }
 
   #level(parent, plan, scope) {
@@ -87,7 +91,7 @@ export class GraphView {
     const group = svg("g", { class: "step", transform: `translate(${x} ${y})` });
     if (active) {
       setAttr(group, "role", "button");
-      setAttr(group, "tabindex", "0");
+      setAttr(group, "tabindex", "-1");
       setAttr(group, "aria-pressed", "false");
       const choose = () => this.onSelect(path);
       group.addEventListener("click", (event) => {

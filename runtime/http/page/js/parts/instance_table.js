@@ -7,6 +7,8 @@ import { href } from "../router.js";
 import { badge, setBadge } from "../status.js";
 import { setTime, timeNode } from "./live_time.js";
 
+const TROUBLED = new Set(["failed", "timed_out", "blocked"]);
+
 export class InstanceTable {
   #body = el("tbody");
   #rows = [];
@@ -125,7 +127,7 @@ export class InstanceTable {
     const words = glance(row, this.now());
     setText(cells.now, words);
     setAttr(cells.now, "title", words || null);
-    setAttr(cells.now, "class", `c-now${row.error ? " is-failed" : ""}`);
+    setAttr(cells.now, "class", `c-now${TROUBLED.has(row.status) ? " is-failed" : row.retrying ? " is-retrying" : ""}`);
     setText(
       cells.steps,
       row.total_steps && row.completed_steps <= row.total_steps

@@ -3,7 +3,7 @@
 import { el, keyed } from "../dom.js";
 import { duration, shortId, toMs } from "../format.js";
 import { href } from "../router.js";
-import { textBlock } from "./error_view.js";
+import { culprit, textBlock } from "./error_view.js";
 import { timeNode } from "./live_time.js";
 
 /** What each reason means, for someone who reads it at night. */
@@ -26,6 +26,7 @@ export function showKills(list, kills, { named = true } = {}) {
 }
 
 function row(kill, named) {
+  const found = culprit(kill.stack);
   const facts = [`pid ${kill.pid ?? "–"}`];
   if (kill.silent_for !== null && kill.silent_for !== undefined)
     facts.push(`silent for ${duration(kill.silent_for * 1000)}`);
@@ -52,10 +53,11 @@ function row(kill, named) {
       " · ",
       who,
       el("strong", {}, `ended, because ${REASONS[kill.reason] ?? kill.reason}`),
+      found ? [", in ", el("code", {}, found.name), ` (${found.file}, line ${found.line})`] : null,
     ),
     el("p", { class: "muted" }, facts.join(" · ")),
     kill.stack
-      ? textBlock("Stacks of all threads", kill.stack, { open: !named })
+      ? textBlock("Stacks of all threads", kill.stack, { open: false })
       : el("p", { class: "muted" }, "No stack could be taken."),
   );
 }

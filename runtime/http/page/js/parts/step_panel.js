@@ -7,6 +7,13 @@ import { badge } from "../status.js";
 import { errorView } from "./error_view.js";
 import { jsonView } from "./json_view.js";
 
+/** What outcomes mean that do not say it themselves. */
+const OUTCOME = {
+  retry: "it failed, and is tried again",
+  crashed: "its process died",
+  interrupted: "its server stopped; it went on in another process",
+};
+
 export class StepPanel {
   /** `load(of, key)` fetches a whole value; `onFork(key)` begins a fork from the step. */
   constructor({ load, onFork }) {
@@ -90,15 +97,15 @@ function triesTable(tries) {
     return el(
       "tr",
       {},
-      el("td", {}, String(one.attempt)),
-      el("td", {}, one.outcome),
-      el("td", {}, from === null ? "–" : clock(from)),
-      el("td", {}, from === null || to === null ? "–" : duration(to - from)),
+      el("td", { data: { label: "try" } }, String(one.attempt)),
+      el("td", { title: OUTCOME[one.outcome] }, one.outcome),
+      el("td", { data: { label: "began" } }, from === null ? "–" : clock(from)),
+      el("td", { data: { label: "took" } }, from === null || to === null ? "–" : duration(to - from)),
       el("td", { class: "wrap" }, error),
     );
   });
   const head = ["Try", "Outcome", "Began", "Took", "Error"].map((text) => el("th", { scope: "col" }, text));
   const node = el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Tries" });
-  setChildren(node, el("table", { class: "table small" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows)));
+  setChildren(node, el("table", { class: "table small cards" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows)));
   return node;
 }

@@ -29,10 +29,11 @@ export function tabs(list, { label, onChange = () => {} }) {
   made.forEach((one, index) => {
     one.button.addEventListener("click", () => show(one.name));
     one.button.addEventListener("keydown", (event) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-      if (step === undefined) return;
+      const last = made.length - 1;
+      const to = { ArrowRight: index + 1, ArrowLeft: index + last, Home: 0, End: last }[event.key];
+      if (to === undefined) return;
       event.preventDefault();
-      show(made[(index + step + made.length) % made.length].name, { focus: true });
+      show(made[to % made.length].name, { focus: true });
     });
   });
   const node = el(

@@ -5,13 +5,16 @@ import { clock, coarse, duration, plural } from "../format.js";
 import { timeline } from "../spans.js";
 import { glyph, label } from "../status.js";
 import { timescale } from "../timescale.js";
+import { roving } from "./roving.js";
 
 const MOST_ROWS = 150;
+const HEAD = 24; // pixels of the axis, which stays in sight
 
 export class TimelineView {
   #axis = el("div", { class: "tl-axis", "aria-hidden": "true" });
   #processes = el("div", { class: "tl-lane" });
   #rows = el("ol", { class: "tl-rows" });
+  #settle = roving(this.#rows, "button");
   #more = el("button", { type: "button", class: "quiet small", hidden: true });
   #folds = el("div", { class: "tl-folds", "aria-hidden": "true" });
   #all = false;
@@ -32,8 +35,12 @@ export class TimelineView {
     this.node = el(
       "div",
       { class: "timeline" },
-      el("div", { class: "tl-head" }, el("span", {}), this.#axis),
-      el("div", { class: "tl-body" }, this.#folds, first, this.#rows),
+      (this.scroll = el(
+        "div",
+        { class: "tl-scroll" },
+        el("div", { class: "tl-head" }, el("span", {}), this.#axis),
+        el("div", { class: "tl-body" }, this.#folds, first, this.#rows),
+      )),
       this.#more,
       this.empty,
     );
@@ -60,6 +67,7 @@ export class TimelineView {
       () => this.#makeRow(),
       (node, row) => this.#updateRow(node, row, scale),
     );
+    this.#settle();
     this.#more.hidden = hidden === 0;
     setText(this.#more, `Show ${plural(hidden, "earlier step")}`);
     this.empty.hidden = time.rows.length > 0;
@@ -76,9 +84,24 @@ export class TimelineView {
   }
 
   select(key) {
+    const moved = key !== this.#selected;
     this.#selected = key;
-    for (const row of this.#rows.children)
-      setAttr(row.firstChild, "aria-pressed", row.dataset.key === key ? "true" : "false");
+    for (const row of this.#rows.children) {
+      const chosen = row.dataset.key === key;
+      setAttr(row.firstChild, "aria-pressed", chosen ? "true" : "false");
+      if (!chosen || !moved) continue;
+      this.#settle(row.firstChild);
+      this.#reveal(row);
+    }
+  }
+
+  /* Of many rows not all are in sight; the page itself stays where it is. */
+  #reveal(row) {
+    requestAnimationFrame(() => {
+      const [outer, inner] = [this.scroll.getBoundingClientRect(), row.getBoundingClientRect()];
+      if (inner.bottom > outer.bottom) this.scroll.scrollTop += inner.bottom - outer.bottom;
+      else if (inner.top < outer.top + HEAD) this.scroll.scrollTop -= outer.top + HEAD - inner.top;
+    });
   }
 
   #drawAxis(scale, time) {
@@ -190,7 +213,7 @@ export class TimelineView {
       () => el("span"),
       (bar, item) => place(bar, item, scale),
     );
-    writeLength(lane.lastChild, row, took, scale);
+    writeLength(lane.lastChild, row, took, scale, this.#width);
   }
 }
 
@@ -205,12 +228,14 @@ function place(node, item, scale) {
 }
 
 /* How long it took stands behind the bars, or before them where there is no room behind, or in the middle of what fills the line. */
-function writeLength(node, row, took, scale) {
+function writeLength(node, row, took, scale, width) {
   setText(node, took);
   if (row.from === null) return;
   const [left, right] = [scale.at(row.from), scale.at(row.to)];
-  const side = right < 0.86 ? "after" : left > 0.14 ? "before" : "within";
+  const wide = Math.min(1, (12 + 6.5 * took.length) / width);
+  const side = right + wide <= 1 ? "after" : left >= wide ? "before" : "within";
+  const middle = Math.min(1 - wide / 2, Math.max(wide / 2, (left + right) / 2));
   node.dataset.side = side;
-  node.style.left = side === "before" ? "auto" : percent(side === "after" ? right : (left + right) / 2);
+  node.style.left = side === "before" ? "auto" : percent(side === "after" ? right : middle);
   node.style.right = side === "before" ? percent(1 - left) : "auto";
 }

@@ -43,6 +43,7 @@ export function failed(error) {
 
 /** Run an action of a button: disable it meanwhile, and say what went wrong. Returns whether it worked. */
 export async function attempt(button, work) {
+  const focused = button !== null && button === document.activeElement;
   if (button) button.disabled = true;
   try {
     await work();
@@ -52,5 +53,6 @@ export async function attempt(button, work) {
     return false;
   } finally {
     if (button) button.disabled = false;
+    if (focused && document.activeElement === document.body) button.focus(); // a button that is disabled loses it
   }
 }

@@ -9,6 +9,9 @@ import { meter, setMeter } from "./meter.js";
 /** The statuses that have a column of their own, beside what runs. */
 const COLUMNS = ["pending", "sleeping", "waiting", "paused", "blocked", "failed", "completed"];
 
+/** What stands in a column beside its own status. */
+const BESIDES = { failed: ["timed_out"] };
+
 export class WorkflowTable {
   #body = el("tbody");
 
@@ -16,7 +19,7 @@ export class WorkflowTable {
     this.onStart = onStart;
     const heads = [
       el("th", { scope: "col" }, "Workflow"),
-      el("th", { scope: "col" }, "Running"),
+      el("th", { scope: "col" }, "running"),
       ...COLUMNS.map((status) => el("th", { scope: "col", class: "number" }, label(status))),
       el("th", { scope: "col", class: "c-act" }, el("span", { class: "off-screen" }, "Actions")),
     ];
@@ -50,7 +53,12 @@ export class WorkflowTable {
       el(
         "td",
         { class: "number", data: { label: label(status) } },
-        el("a", { href: href(["instances"], { workflow: name, status }) }, glyph(status), el("span")),
+        el(
+          "a",
+          { href: href(["instances"], { workflow: name, status: [status, ...(BESIDES[status] ?? [])].join(",") }) },
+          glyph(status),
+          el("span"),
+        ),
       ),
     );
     const start = el("button", { type: "button", class: "quiet small", "aria-label": `Start ${name}` }, "Start");
@@ -77,12 +85,15 @@ export class WorkflowTable {
     setText(title.lastChild, about(workflow));
     setMeter(running.querySelector(".meter"), counts.running, limits?.max_concurrent ?? 0);
     setAttr(running.firstChild, "aria-label", `${counts.running} running`);
+    setAttr(running.firstChild, "tabindex", counts.running ? null : "-1");
+    setAttr(running.firstChild, "class", counts.running || limits?.max_concurrent ? "meter-link" : "meter-link none");
     COLUMNS.forEach((status, index) => {
       const link = cells[index].firstChild;
-      const number = counts[status] ?? 0;
+      const number = [status, ...(BESIDES[status] ?? [])].reduce((sum, one) => sum + (counts[one] ?? 0), 0);
       setText(link.lastChild, number ? count(number) : "·");
       setAttr(link, "class", number ? `is-${status}` : "none");
       setAttr(link, "aria-label", `${number} ${label(status)}`);
+      setAttr(link, "tabindex", number ? null : "-1"); // nothing is there: no stop for who goes by keyboard
     });
     cells.at(-1).firstChild.hidden = !workflow.registered;
   }

@@ -31,6 +31,7 @@ class InstanceView {
   #instance = null;
   #selected = null;
   #byHand = false;
+  #progress = null;
   #timer;
 
   constructor(app, id) {
@@ -120,6 +121,8 @@ class InstanceView {
     const lines = events.filter((event) => event.name === "log.workflow");
     if (lines.length)
       this.log.add(lines.map((event) => ({ ...event.data, id: event.id, created_at: event.created_at })));
+    const news = events.findLast((event) => event.name === "workflow.progress" && "step_progress" in event.data);
+    if (news) this.#progress = { step: news.data.current_step, value: news.data.step_progress };
     this.events.add(events);
     if (events.some((event) => !event.name.startsWith("log."))) this.#refresher.poke();
   }
@@ -189,7 +192,8 @@ class InstanceView {
 
   #tick() {
     if (this.#instance === null) return;
-    showExplanation(this.why, this.#instance, this.app.api.now(), (wait) => this.actions.signal(this.#id, wait));
+    const instance = { ...this.#instance, progress: this.#progress };
+    showExplanation(this.why, instance, this.app.api.now(), (wait) => this.actions.signal(this.#id, wait));
     this.timeline.tick();
   }
 

@@ -1,7 +1,7 @@
 /* The data of an instance: error, input, output, a machine's data, metadata, signals, children, kills. */
 
 import { el, whenChanged } from "../dom.js";
-import { clock, toMs } from "../format.js";
+import { clock, shortId, toMs } from "../format.js";
 import { errorView } from "../parts/error_view.js";
 import { jsonView } from "../parts/json_view.js";
 import { showKills } from "../parts/kill_list.js";
@@ -29,7 +29,8 @@ export class DataPanel {
   }
 
   show(instance) {
-    fill(this.error, instance.error, (error) => errorView(error));
+    const above = instance.steps.some((step) => step.error && step.key === instance.error?.step);
+    fill(this.error, instance.error, (error) => errorView(error, { open: !above }));
     fill(this.input, boxed(instance.input), ([value]) =>
       jsonView(value, { load: () => this.load("input"), label: "input" }),
     );
@@ -93,7 +94,7 @@ function children(list) {
         "li",
         { class: "head-line" },
         badge(one.status),
-        el("a", { href: href(["instances", one.id]), class: "mono" }, one.id),
+        el("a", { href: href(["instances", one.id]), class: "mono", title: one.id }, shortId(one.id)),
         el("span", { class: "muted" }, one.workflow_name),
       ),
     ),

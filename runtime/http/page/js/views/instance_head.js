@@ -61,7 +61,11 @@ export class InstanceHead {
     whenChanged(this.#name, instance.workflow_name, () => [instance.workflow_name]);
     setAttr(this.#name, "href", href(["workflows", instance.workflow_name]));
     whenChanged(this.#id, instance.id, () => [instance.id]);
+    const focused = document.activeElement;
     for (const [name, right] of BUTTONS) this.#buttons.get(name).hidden = !instance.can[right];
+    const buttons = [...this.#buttons.values()];
+    // who paused by keyboard wants to resume by keyboard
+    if (focused?.hidden && buttons.includes(focused)) buttons.find((one) => !one.hidden)?.focus();
     const { created_at, started_at, completed_at, executions, pid, priority, parent, version, limit_key } = instance;
     if (
       whenChanged(

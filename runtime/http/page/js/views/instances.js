@@ -62,6 +62,7 @@ class InstancesView {
       "Older →",
     );
     this.newest = el("a", { class: "quiet button", hidden: true }, "Newest");
+    this.pages = el("nav", { class: "pages", "aria-label": "Pages" }, this.newer, this.newest, this.older);
     this.bulk = el("div", { class: "bulk", hidden: true });
     this.node = el(
       "div",
@@ -71,7 +72,7 @@ class InstancesView {
       el("div", { class: "toolbar" }, this.workflow, this.find, this.parent, this.bulk),
       this.table.node,
       this.empty,
-      el("nav", { class: "pages", "aria-label": "Pages" }, this.newer, this.newest, this.older),
+      this.pages,
     );
   }
 
@@ -171,6 +172,7 @@ class InstancesView {
     this.older.disabled = page.older === null;
     const { before: _before, after: _after, ...kept } = this.#query;
     this.newest.hidden = this.newer.disabled;
+    this.pages.hidden = this.newer.disabled && this.older.disabled;
     this.newest.href = href(["instances"], kept);
   }
 

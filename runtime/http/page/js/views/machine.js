@@ -46,7 +46,7 @@ class MachineView {
         el(
           "div",
           { class: "scroll", tabindex: "0", role: "group", "aria-label": "Processes" },
-          el("table", { class: "table" }, el("thead", {}, el("tr", {}, heads)), this.rows),
+          el("table", { class: "table cards" }, el("thead", {}, el("tr", {}, heads)), this.rows),
         ),
       ),
       el(
@@ -144,17 +144,17 @@ function makeRow(process) {
     "tr",
     {},
     el("th", { scope: "row" }, ROLE[process.role] ?? process.role, about),
-    el("td", { class: "mono" }, String(process.pid)),
-    el("td"),
-    el("td", { class: "number" }),
-    el("td", { class: "number" }),
-    el("td", { class: "number" }),
-    el("td", { class: "number" }),
+    el("td", { class: "mono", data: { label: "pid" } }, String(process.pid)),
+    el("td", { data: { label: "works on" } }),
+    ...["memory", "CPU", "CPU time", "last beat"].map((label) => el("td", { class: "number", data: { label } })),
   );
 }
 
 function updateRow(node, process, percent) {
   const [, , works, memory, cpu, time, beat] = node.children;
+  setAttr(works, "data-none", !process.instance_id);
+  setAttr(cpu, "data-none", percent === null);
+  setAttr(beat, "data-none", process.last_beat === null);
   const mark = `${process.instance_id} ${process.step}`;
   if (works.dataset.mark !== mark) {
     works.dataset.mark = mark;

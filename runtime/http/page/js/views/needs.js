@@ -53,11 +53,12 @@ export class Needs {
   }
 }
 
-/* Rows of one workflow with one error, in one step, are one row. */
+/* Rows of one workflow with one error, in one step, are one row; errors may differ in their numbers (a pid, a line, an amount). */
 function alike(rows) {
   const groups = new Map();
   for (const row of rows) {
-    const key = JSON.stringify([row.workflow_name, row.status, row.error?.type, row.error?.step, row.error?.message]);
+    const message = row.error?.message.replace(/\d+/g, "#");
+    const key = JSON.stringify([row.workflow_name, row.status, row.error?.type, row.error?.step, message]);
     const first = groups.get(key);
     if (first) first.ids.push(row.id);
     else groups.set(key, { ...row, ids: [row.id] });

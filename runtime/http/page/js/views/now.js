@@ -144,7 +144,7 @@ class NowView {
     const words = el(
       "span",
       { class: "row-words" },
-      el("span", { class: "row-name" }),
+      el("span", { class: "row-name" }, el("span"), el("span", { class: "id mono" })),
       el("span", { class: "row-why" }),
     );
     const link = el(
@@ -167,13 +167,17 @@ class NowView {
     const [state, words, time] = link.children;
     setBadge(state, row.status);
     const many = row.ids?.length > 1;
-    setText(words.firstChild, many ? `${row.ids.length} × ${row.workflow_name}` : row.workflow_name);
+    const [name, id] = words.firstChild.children;
+    setText(name, many ? `${row.ids.length} × ${row.workflow_name}` : row.workflow_name);
+    setText(id, many ? "" : shortId(row.id));
     setAttr(
       link,
       "href",
       many ? href(["instances"], { workflow: row.workflow_name, status: row.status }) : href(["instances", row.id]),
     );
-    setText(words.lastChild, glance(row, this.app.api.now()) || shortId(row.id));
+    const why = glance(row, this.app.api.now());
+    setText(words.lastChild, why);
+    setAttr(words.lastChild, "title", why || null);
     setTime(time, toMs(row.completed_at ?? row.started_at ?? row.created_at));
     if (side.className === "progress") {
       side.hidden = !row.total_steps;

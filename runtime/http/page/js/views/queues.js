@@ -1,7 +1,7 @@
 /* Queues and schedules: what waits for a slot and how long already, and what the clock will start. */
 
 import { path } from "../api.js";
-import { el, keyed, setText } from "../dom.js";
+import { el, keyed, setAttr, setText } from "../dom.js";
 import { count, duration, toMs } from "../format.js";
 import { confirmed } from "../parts/dialog.js";
 import { setTime, timeNode } from "../parts/live_time.js";
@@ -21,6 +21,9 @@ const head = (titles) =>
       titles.map((title) => el("th", { scope: "col" }, title || el("span", { class: "off-screen" }, "Actions"))),
     ),
   );
+
+/* A cell that says what it is where there is no head above it, on a phone. */
+const cell = (label, ...children) => el("td", { data: { label } }, children);
 
 class QueuesView {
   title = "Queues and schedules";
@@ -49,7 +52,7 @@ class QueuesView {
       "Queues",
       el(
         "table",
-        { class: "table" },
+        { class: "table cards" },
         head(["Workflow", "Running", "Waiting", "Delayed", "Oldest", "Rate"]),
         this.queues,
       ),
@@ -58,7 +61,7 @@ class QueuesView {
       "Schedules",
       el(
         "table",
-        { class: "table" },
+        { class: "table cards" },
         head(["Schedule", "Workflow", "When", "Next", "Last", "Missed ticks", ""]),
         this.schedules,
       ),
@@ -145,11 +148,11 @@ class QueuesView {
       "tr",
       {},
       el("th", { scope: "row" }, schedule.id),
-      el("td", {}, el("a", { href: href(["workflows", schedule.workflow_name]) }, schedule.workflow_name)),
-      el("td", {}, when, schedule.cron && schedule.tz !== "UTC" ? ` ${schedule.tz}` : ""),
-      el("td", {}, timeNode(null)),
-      el("td"),
-      el("td", {}, { one: "one for all", all: "all of them", skip: "skipped" }[schedule.catch_up] ?? schedule.catch_up),
+      cell("starts", el("a", { href: href(["workflows", schedule.workflow_name]) }, schedule.workflow_name)),
+      cell("when", when, schedule.cron && schedule.tz !== "UTC" ? ` ${schedule.tz}` : ""),
+      cell("next", timeNode(null)),
+      cell("last"),
+      cell("missed", { one: "one for all", all: "all of them", skip: "skipped" }[schedule.catch_up] ?? schedule.catch_up),
       el("td", { class: "c-act" }, remove),
     );
   }
@@ -165,16 +168,18 @@ function queueRow(queue) {
     "tr",
     {},
     el("th", { scope: "row" }, el("a", { href: href(["workflows", queue.workflow_name]) }, queue.workflow_name), key),
-    el("td", {}, meter()),
-    el("td", {}, el("a", { href: href(["instances"], { workflow: queue.workflow_name, status: "pending" }) })),
-    el("td"),
-    el("td", {}, timeNode(null, "since")),
-    el("td"),
+    cell("running", meter()),
+    cell("waiting", el("a", { href: href(["instances"], { workflow: queue.workflow_name, status: "pending" }) })),
+    cell("delayed"),
+    cell("oldest", timeNode(null, "since")),
+    cell("rate"),
   );
 }
 
 function updateQueue(node, queue) {
   const [, running, pending, delayed, oldest, rate] = node.children;
+  setAttr(oldest, "data-none", queue.oldest_at === null);
+  setAttr(rate, "data-none", !queue.rate);
   setMeter(running.firstChild, queue.running, queue.limit);
   setText(pending.firstChild, count(queue.pending));
   setText(delayed, count(queue.delayed));
