@@ -14,7 +14,7 @@ import typer
 
 from ..base.errors import InstanceNotFound, PaddockError, UsageError
 from ..base.records import Status
-from ..store.overview import ids_like, is_id, workflow_names
+from ..store.overview import ids_like, is_id, open_waits, workflow_names
 from ..store.reading import Reader
 from ..store.schemes import open_reader
 from .database import find_database
@@ -32,6 +32,7 @@ __all__ = [
     "StatusName",
     "complete_id",
     "complete_name",
+    "complete_signal",
     "find_id",
     "parse_json",
     "parse_status",
@@ -96,7 +97,7 @@ def parse_json(text: str, what: str = "the input") -> Any:
     try:
         return json_.loads(text, parse_constant=refuse)
     except ValueError as error:
-        quotable = text.isidentifier() and "is no JSON" not in str(error)
+        quotable = text[:1].isalpha() and not {'"', "'"} & set(text) and "is no JSON" not in str(error)
         hint = f"; a text needs its quotes: '\"{text}\"'" if quotable else ""
         raise UsageError(f"{what} {text!r:.100} is no JSON: {error}{hint}") from None
     except RecursionError:
@@ -129,6 +130,14 @@ def complete_name(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the names of workflows that a shell may complete to: those with an instance or a schedule."""
     with contextlib.suppress(PaddockError, OSError), reading(ctx.params.get("db")) as (reader, _):
         return [name for name in reader.read(workflow_names) if name.startswith(incomplete)]
+    return []
+
+
+def complete_signal(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the signals that the instance before it waits for."""
+    with contextlib.suppress(PaddockError, OSError), reading(ctx.params.get("db")) as (reader, _):
+        waits = reader.read(open_waits, find_id(reader, ctx.params.get("id") or ""))
+        return [name for name in waits if name.startswith(incomplete)]
     return []
 
 

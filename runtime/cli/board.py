@@ -85,6 +85,9 @@ def _processes(processes: list[Process], *, wide: bool, room: int | None, fill: 
     table.add_column("STEP", no_wrap=True, overflow="ellipsis", ratio=2)
     for column in ("CPU%", "MEMORY", "BEAT"):
         table.add_column(column, justify="right", no_wrap=True)
+    processes = sorted(
+        processes, key=lambda process: process.role != "child"
+    )  # where not all fit, it is the helpers that do not
     shown = processes if room is None or len(processes) <= room else processes[: room - 1]
     for process in shown:
         beat = process.last_beat
@@ -98,7 +101,7 @@ def _processes(processes: list[Process], *, wide: bool, room: int | None, fill: 
             Text("" if beat is None else f"{beat:.1f} s", style="red" if beat is not None and beat > _OLD_BEAT else ""),
         )
     if len(shown) < len(processes):
-        table.add_row("", Text(f"… and {len(processes) - len(shown)} more", style="dim"))
+        table.add_row("", "", Text(f"… and {len(processes) - len(shown)} more", style="dim"))
     return table
 
 
@@ -112,7 +115,8 @@ def _queues(snapshot: Snapshot) -> Table:
     """Return the workflows that have something to do."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("QUEUES", overflow="ellipsis", no_wrap=True)
-    columns = [status for status in _ORDER if status in ACTIVE]
+    counts = snapshot.counts.values()
+    columns = [status for status in _ORDER if status in ACTIVE and any(one.get(status) for one in counts)]
     for status in columns:
         table.add_column(status.value.upper(), justify="right")
     for name, by_status in snapshot.counts.items():

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from ..store.schemes import database_of
+from .arguments import Db
+from .database import find_database
 from .output import FAILED, STYLES, console, print_json, say
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def check(
         list[str],
         typer.Argument(help="Modules with the workflows: package.module or path/to/file.py.", show_default=False),
     ],
-    db: Annotated[str, typer.Option("--db", envvar="PADDOCK_DB", help="The database.", show_default=False)],
+    db: Db = None,
     id: Annotated[str | None, typer.Option("--id", help="Only this instance.")] = None,
     timeout: Annotated[str, typer.Option("--timeout", help="How long the code of one instance may take.")] = "10s",
     json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
@@ -45,7 +46,7 @@ def check(
 
     with contextlib.redirect_stdout(io.StringIO()):
         definitions = [one for name in modules for one in _definitions(name)]
-        found = asyncio.run(check_replays(database_of(db).url, definitions, id=id, timeout=timeout))
+        found = asyncio.run(check_replays(find_database(db), definitions, id=id, timeout=timeout))
     if json:
         print_json([dataclasses.asdict(one) for one in found])
     else:

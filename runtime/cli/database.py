@@ -29,7 +29,8 @@ def find_database(given: str | None, *, new: str | None = None) -> str:
     if new is not None and not found:
         return database_of(new).url
     where = f"there are {', '.join(found)} here" if found else f"there is none of Paddock's named *{_SUFFIX} here"
-    raise UsageError(f"which database? {where}; name one with --db or the environment variable PADDOCK_DB")
+    hint = "" if found else "; `paddock serve FILE.py` makes one"
+    raise UsageError(f"which database? {where}; name one with --db or the environment variable PADDOCK_DB{hint}")
 
 
 def _is_ours(path: str) -> bool:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import groupby
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
+from ..base.errors import UsageError
 from ..doctor.finding import Finding, Level
+from .arguments import Db
+from .database import find_database
 from .output import FAILED, console, print_json
 
 __all__ = ["doctor"]
@@ -17,7 +21,7 @@ _MARKS = {Level.OK: ("✓", "green"), Level.NOTE: ("·", "blue"), Level.PROBLEM:
 
 
 def doctor(
-    db: Annotated[str | None, typer.Option("--db", envvar="PADDOCK_DB", help="The database to look at.")] = None,
+    db: Db = None,
     run_dir: Annotated[
         str | None, typer.Option("--run-dir", help="Its run directory, where the server was given one.")
     ] = None,
@@ -31,6 +35,9 @@ def doctor(
     """
     from ..doctor.examination import examine
 
+    if db is None:
+        with contextlib.suppress(UsageError):  # then the machine alone
+            db = find_database(None)
     found = examine(db, run_dir)
     wrong = [finding for finding in found if finding.level is Level.PROBLEM]
     if json:

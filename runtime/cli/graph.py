@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..base.errors import PaddockError, UsageError
+from ..base.errors import InstanceNotFound, PaddockError, UsageError
 from ..base.records import Instance
-from ..store.overview import is_id
+from ..store.overview import is_id, workflow_names
 from .arguments import Db, Json, complete_id, find_id, reading
 from .database import find_database
 from .desk import ask, running_server
@@ -92,7 +92,14 @@ def _named(db: str | None, text: str) -> Diagram | None:
 
 def _load(db: str | None, text: str) -> tuple[str, Instance]:
     with reading(db) as (reader, path):
-        found = reader.get(find_id(reader, text))
+        try:
+            found = reader.get(find_id(reader, text))
+        except InstanceNotFound:
+            if text not in reader.read(workflow_names):
+                raise
+            raise UsageError(
+                f"no running server knows the workflow {text!r}; name it with its module: shop.orders:{text}"
+            ) from None
     if found is None:
         raise UsageError(f"instance {text} was cleaned up just now")
     return path, found

@@ -198,8 +198,12 @@ def short_seconds(seconds: float) -> str:
         return f"{max(seconds, 0) * 1000:.0f} ms"
     if seconds < _MINUTE:
         return f"{seconds:.1f} s"
-    if seconds < _HOUR:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    if seconds < _DAY:
-        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
-    return f"{seconds // 86400:.0f} d {seconds % 86400 // 3600:.0f} h"
+    for unit, name, lower, lower_name in ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min")):
+        if seconds >= unit:
+            return _two(int(seconds), unit, name, lower, lower_name)
+    return _two(int(seconds), _MINUTE, "min", 1, "s")
+
+
+def _two(seconds: int, unit: int, name: str, lower: int, lower_name: str) -> str:
+    whole, rest = divmod(seconds, unit)
+    return f"{whole} {name} {rest // lower} {lower_name}" if rest >= lower else f"{whole} {name}"

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..base.errors import InstanceNotFound
-from ..base.records import ErrorInfo, Instance, StepResult, StepStatus
+from ..base.records import ErrorInfo, Instance, Status, StepResult, StepStatus
 from ..store.overview import open_waits
 from .arguments import Db, Ident, find_id, reading
 from .output import STYLES, console, duration, own_frames, print_json, when
@@ -57,15 +57,28 @@ def show(
     for title, value in (("input", instance.input), ("output", instance.output), ("metadata", instance.metadata)):
         if value not in (None, {}):
             _print_value(screen, title, value)
-    if waits:
-        screen.print()
-        screen.print(Text("it waits for a signal; send it with", style="dim"))
-    for name in waits:
-        screen.print(Text(f"paddock signal {instance.id} {shlex.quote(name)} JSON"), soft_wrap=True)
     if instance.error is not None:
         screen.print()
+        if instance.completed_at is None and instance.status is not Status.BLOCKED:
+            screen.print(Text("it went on after", style="dim"))
         for line in _error(instance.error):
             screen.print(line, soft_wrap=True)
+    _print_next(screen, instance, waits)
+
+
+def _print_next(screen: Console, instance: Instance, waits: list[str]) -> None:
+    """Say which command moves it on, where it is a person's turn."""
+    commands = [f"paddock signal {instance.id} {shlex.quote(name)} JSON" for name in waits]
+    advice = "it waits for a signal; send it with" if waits else ""
+    if instance.status in (Status.FAILED, Status.BLOCKED):
+        commands = [f"paddock retry {instance.id}"]
+        failed = instance.status is Status.FAILED
+        advice = "run it on from its failed step with" if failed else "when that is put right, let it go on with"
+    if commands:
+        screen.print()
+        screen.print(Text(advice, style="dim"))
+    for command in commands:
+        screen.print(Text(command), soft_wrap=True)
 
 
 def _head(instance: Instance) -> Table:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .arguments import Db, Ident, Json, parse_json, resolve
+from .arguments import Db, Ident, Json, complete_signal, parse_json, resolve
 from .desk import ask
 from .output import print_json, say, tell_live
 
@@ -15,7 +15,10 @@ __all__ = ["signal"]
 
 def signal(
     id: Ident,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The signal's name.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="The signal's name.", show_default=False, autocompletion=complete_signal),
+    ],
     payload: Annotated[str, typer.Argument(metavar="JSON", help="What it carries; - reads it from stdin.")] = "null",
     *,
     db: Db = None,

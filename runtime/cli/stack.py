@@ -53,10 +53,15 @@ def stack(
 
 
 def _coloured(text: str) -> Iterator[Text]:
-    """Yield the lines, those of frames of ours dimmed: what is looked for is the user's code."""
-    for line in text.rstrip().splitlines():
+    """Yield the lines; what is looked for is the user's code: threads that run it come first, frames of ours are dimmed."""
+    threads = sorted(text.strip().split("\n\n"), key=_is_ours)
+    for line in "\n\n".join(threads).splitlines():
         frame = _FILE.match(line)
         if frame is None:
             yield Text(line, style="cyan" if line.startswith(("Thread", "Current")) else "")
         else:
             yield Text(line, style="dim" if is_own_file(frame["file"]) else "")
+
+
+def _is_ours(thread: str) -> bool:
+    return all(is_own_file(found["file"]) for found in _FILE.finditer(thread))

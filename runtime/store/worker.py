@@ -9,6 +9,7 @@ waited for, as long as it takes.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -78,8 +79,18 @@ def explain(error: sqlite3.Error, path: str) -> PaddockError:
             f"{path} is not a database, or it is damaged ({error}). It was left as it is: restore a backup, "
             "or name another file."
         )
-    advice = _ADVICE.get(code)
+    advice = _strangers(path) if code == sqlite3.SQLITE_CANTOPEN else None
+    advice = advice or _ADVICE.get(code)
     return DatabaseUnavailable(f"{path} cannot be used now: {error}" + (f" ({advice})" if advice else ""))
+
+
+def _strangers(path: str) -> str | None:
+    """Say whose a file is that this user may not write; None where that is not what is wrong."""
+    with contextlib.suppress(OSError):
+        owner = os.stat(path).st_uid
+        if not os.access(path, os.R_OK | os.W_OK):
+            return f"it belongs to the user with the id {owner}, and this is {os.geteuid()}: run this as that user"
+    return None
 
 
 #: What a person can do about it, by SQLite's code.

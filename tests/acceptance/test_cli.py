@@ -234,12 +234,25 @@ def test_list(paddock, database):
         ["bad", "fails", "failed"],
         ["good", "greet", "completed"],
     ]
+    assert text.splitlines()[1].rstrip().endswith("ValueError: no such [name]: Bob")  # why
     assert sorted(os.listdir()) == files  # a look leaves nothing
 
 
 def test_the_database_may_stand_in_the_environment(paddock, database):
     assert "good" in paddock.clean("list", PADDOCK_DB=database)
     assert "completed" in paddock.clean("show", "good", PADDOCK_DB=database)
+
+
+def test_a_shell_completes(paddock, database):
+    for words, found in {
+        "paddock sh": ["show"],
+        "paddock show g": ["good"],
+        "paddock list --status fai": ["failed"],
+        "paddock list --name ": ["fails", "greet"],
+        "paddock signal good ": [],
+    }.items():
+        asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "PADDOCK_DB": database}
+        assert paddock.ok(_PADDOCK_COMPLETE="complete_bash", **asked).split() == found
 
 
 def test_show(paddock, database):
@@ -250,6 +263,7 @@ def test_show(paddock, database):
     text = paddock.clean("show", "bad", "--db", database)
     assert "ValueError at step boom: no such [name]: Bob" in text
     assert 'raise ValueError(f"no such [name]: {name}")' in text
+    assert text.rstrip().endswith("paddock retry bad")
     instance = json.loads(paddock.clean("show", "bad", "--db", database, "--json"))
     assert instance["step_results"]["boom"]["status"] == "failed"
     assert instance["error"]["traceback"]
