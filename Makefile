@@ -85,11 +85,12 @@ build/.wheel: $(SOURCES) .venv/.venv
 	@bash tools/venv.sh .venv
 	@touch $@
 
+# Not compiled: few of these files are ever imported, and what is imported is compiled then.
 .venv/.dev: .venv/.venv pyproject.toml
 	@echo "installing the tools into .venv"
 	@mkdir -p build
 	@.venv/bin/python tools/requirements.py > build/requirements.txt
-	@.venv/bin/python -m pip install --quiet --upgrade --upgrade-strategy only-if-needed --group dev -r build/requirements.txt
+	@.venv/bin/python -m pip install --quiet --no-compile --upgrade --upgrade-strategy only-if-needed --group dev -r build/requirements.txt
 	@touch $@
 
 .venv/.app: build/.wheel

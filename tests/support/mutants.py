@@ -391,10 +391,11 @@ def mutate(root: Path, mutant: Mutant) -> None:
 def run(folder: Path, tests: list[str], *more: str) -> tuple[int, str]:
     """Run tests with the package of a folder; return pytest's exit code and what it said."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("PADDOCK_TEST", "PYTEST"))}
-    environ |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    environ |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(
         [
             *(sys.executable, "-P", "-m", "pytest", "-x", "-p", "no:cacheprovider", "--timeout=60", "-rf"),
+            *("-p", "pytest_asyncio.plugin", "-p", "pytest_timeout", "-p", "xdist.plugin"),  # others take seconds to import
             *more,
             *(str(TESTS / test) for test in tests),
         ],

@@ -1,5 +1,7 @@
 """The bus, and subscribers that read ahead of it."""
 
+import contextlib
+
 from storekit import claimed, step
 
 from paddock.runtime.server.bus import EventBus
@@ -7,7 +9,11 @@ from paddock.runtime.store.sqlite import MemoryStore
 
 
 async def test_what_a_subscriber_has_read_ahead_of_the_bus_does_not_come_again():
-    store = MemoryStore()
+    with contextlib.closing(MemoryStore()) as store:  # also where it fails: nobody waits for its thread then
+        await _reads_ahead(store)
+
+
+async def _reads_ahead(store: MemoryStore) -> None:
     bus = EventBus(store)  # not started: it looks when the test says so
     feed = bus.subscribe(after=0)
     lease = await claimed(store)
@@ -19,4 +25,3 @@ async def test_what_a_subscriber_has_read_ahead_of_the_bus_does_not_come_again()
     after = await store.events(before[-1].id, 100)
     assert [await anext(feed) for _ in after] == after
     assert not feed.ready()
-    store.close()
