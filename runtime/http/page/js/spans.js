@@ -16,6 +16,14 @@ const TONE = {
   failed: "failed",
   crashed: "failed",
   interrupted: "pending",
+  cancelled: "cancelled",
+};
+
+/** What is waited for after a try. */
+const GAP = {
+  crashed: "until another process took over",
+  interrupted: "until another process took over",
+  failed: "until it was retried",
 };
 
 /** `{start, end, busy, rows}` of an instance; `now` ends what has not ended. Times are milliseconds. */
@@ -99,7 +107,7 @@ function tryBars(step, from, to, end) {
         to: again,
         tone: "retrying",
         waits: true,
-        text: /^(crashed|interrupted)$/.test(one.outcome) ? "until another process took over" : "delay before the next try",
+        text: GAP[one.outcome] ?? "delay before the next try",
       });
     }
   });

@@ -228,7 +228,8 @@ function settled(instance) {
   const ended_at = instance.completed_at;
   const steps = instance.steps.map((step) => {
     if (step.status === "completed" || step.status === "failed") return step;
-    const tries = step.tries.map((one) => (one.outcome === "running" ? { ...one, outcome: "crashed", ended_at } : one));
+    const outcome = status === "cancelled" ? "cancelled" : "crashed";
+    const tries = step.tries.map((one) => (one.outcome === "running" ? { ...one, outcome, ended_at } : one));
     return { ...step, status, tries, completed_at: ended_at };
   });
   return { ...instance, steps };
