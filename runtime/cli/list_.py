@@ -53,9 +53,9 @@ def _table(found: list[Instance], screen: Console) -> Table:
     """Return the table; why an instance stands where it stands has the room that the rest leaves."""
     rows = [_cells(instance, narrow=screen.width < NARROW) for instance in found]
     room = screen.width - screen.measure(_filled(rows)).maximum - 2
-    if room < _LEAST:
-        return _filled(rows)
     whys = [Text(_why(instance), style="dim") for instance in found]
+    if room < _LEAST or not any(whys):
+        return _filled(rows)
     return _filled([[*row, why] for row, why in zip(rows, whys, strict=True)], room=room)
 
 
