@@ -36,6 +36,7 @@ from ...watchdog.identity import identify
 from ...watchdog.procstat import children_of
 from ...watchdog.tree import end_tree, marker_of
 from ..base.probes import reach, silence
+from ..base.timeslice import forget_slices
 from . import process as _warm
 from .birth import become_child, become_subreaper, catch_output, mark, name_process
 from .main_module import load_main
@@ -354,6 +355,7 @@ def main() -> None:
     """Take the channel that the server left at a descriptor, warm up, serve."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to the whole group; the server decides
     become_subreaper()
+    forget_slices()  # the server's short ones are not for children
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     first = channel.wait(_BOOT_TIMEOUT)
     if not first or not isinstance(first[0], Boot):
