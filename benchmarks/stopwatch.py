@@ -16,6 +16,7 @@ from paddock import AppServer, Event, WorkflowsConfig
 _PATIENCE = 120.0
 _LOOK = 0.004
 _SETTLE = 0.03
+_REST = 0.05
 
 
 def make_server(folder: Path) -> AppServer:
@@ -59,8 +60,9 @@ class Stopwatch:
                 return await completed - begin
 
     async def complete_alone(self, name: str) -> float:
-        """Do the same once nothing else runs: the last child ends after its completed event."""
+        """Do the same on an idle server: the last child ends after its completed event, and the next one is forked ahead then."""
         await self.quiet()
+        await asyncio.sleep(_REST)
         return await self.complete(name)
 
     async def rate(self, name: str, count: int, in_flight: int) -> float:

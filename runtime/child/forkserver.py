@@ -49,6 +49,7 @@ __all__ = ["main"]
 
 _BOOT_TIMEOUT = 30.0
 _ENDING = 0.1
+_SHORT_LIFE = 0.04
 _CORES = os.cpu_count() or 1
 
 
@@ -73,6 +74,7 @@ class ForkServer:
         self._standby: Standby | None = None
         self._retired: set[int] = set()  # were a standby once, and are about to end
         self._warmed = False
+        self._last_birth = 0.0
         with contextlib.suppress(OSError):
             os.chdir(boot.cwd)
         sys.path[:] = boot.sys_path
@@ -125,7 +127,7 @@ class ForkServer:
                 watched.append(self._channel.fileno())
             if self._standby is not None and not self._standby.ready:
                 watched.append(self._standby.line.fileno())
-            found, _, _ = select.select(watched, [], [], 0 if self._wants_standby() else None)
+            found, _, _ = select.select(watched, [], [], self._until_standby())
             if not found:
                 self._make_standby()
             if self._bell in found:
@@ -180,6 +182,7 @@ class ForkServer:
         except (OSError, ValueError) as error:
             self._send(ForkFailed(request_id=order.request_id, reason=f"{type(error).__name__}: {error}"))
             return
+        self._last_birth = time.monotonic()
         self._children[pid] = _Child(start_time, order.instance_id, order.epoch, order.slot)
         view = self._table.read(order.slot)
         if (view.instance_id, view.epoch) == (
@@ -194,15 +197,21 @@ class ForkServer:
 
     # --- the standby ---
 
-    def _wants_standby(self) -> bool:
-        """Tell whether a child is to be forked ahead: not beside as many at work as there are cores, which have better things to do."""
-        return (
-            self._standby is None
-            and self._warmed
-            and self._channel is not None
-            and len(self._children) < _CORES
-            and _thread_count() == 1
-        )
+    def _until_standby(self) -> float | None:
+        """Return in how many seconds a child is to be forked ahead; None while none is.
+
+        Not beside as many at work as there are cores, which have better things to do; and not while the last one may still be a short
+        instance's: the rehearsal would take from it what it gives to the next.
+        """
+        if (
+            self._standby is not None
+            or not self._warmed
+            or self._channel is None
+            or len(self._children) >= _CORES
+            or _thread_count() > 1
+        ):
+            return None
+        return max(0.0, self._last_birth + _SHORT_LIFE - time.monotonic()) if self._children else 0
 
     def _make_standby(self) -> None:
         ours, theirs = socket.socketpair()
