@@ -24,6 +24,8 @@ async def _echo(value: dict[str, int]) -> dict[str, int]:
 
 def rehearse() -> None:
     """Run a workflow of two steps in memory; takes some 20 ms."""
+    import structlog  # noqa: F401  for every child's logger
+
     asyncio.run(run_alone(_PIECE, {"count": 1}))
 
 

@@ -13,8 +13,6 @@ import traceback
 from collections.abc import Callable, MutableMapping
 from typing import Any, Literal, Protocol, cast
 
-import structlog
-
 from ..base.clock import Clock
 from ..base.errors import NotSerializable
 from ..base.records import LEVELS, LogSource
@@ -188,5 +186,7 @@ def _render(_logger: Any, method: str, event: MutableMapping[str, Any]) -> tuple
 
 def step_logger(sink: LogSink) -> StepLogger:
     """Return a structlog logger whose records go to the sink. The user's own structlog configuration is left alone."""
+    import structlog  # a server whose instances have processes of their own does without
+
     logger = structlog.wrap_logger(_Output(sink), processors=[_render], wrapper_class=structlog.BoundLogger)
     return cast("StepLogger", logger)

@@ -13,7 +13,6 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -34,7 +33,7 @@ class Watch:
         """Take the picture; `folder` is where stray files would land."""
         self._marker = marker
         self._folder = folder
-        self._processes = set(_processes(marker))
+        self._processes = _pids()
         self._threads = set(threading.enumerate())
         self._sockets = set(_sockets())
         self._files = _files(folder)
@@ -58,29 +57,33 @@ class Watch:
         return found
 
     def _new_processes(self) -> list[int]:
-        new = set(_processes(self._marker)) - self._processes
-        return sorted(pid for pid in new if _standby_of(pid) not in self._processes)
+        new = _pids() - self._processes  # the few: to look at all that run on the machine takes longer than most tests
+        return sorted(pid for pid in new if _is_ours(pid, self._marker) and _standby_of(pid) not in self._processes)
 
     def _new_threads(self) -> set[threading.Thread]:
         return set(threading.enumerate()) - self._threads
 
 
-def _processes(marker: str) -> Iterator[int]:
-    """Yield the pids of all descendants, and of all others that carry the marker."""
+def _pids() -> set[int]:
+    """Return all processes of the machine."""
+    return {int(entry) for entry in os.listdir("/proc") if entry.isdigit()} if _HAS_PROC else set(psutil.pids())
+
+
+def _is_ours(pid: int, marker: str) -> bool:
+    """Tell whether a process descends from this one, or carries the marker."""
     me = os.getpid()
-    needle = f"{MARKER}={marker}".encode()
-    marked: set[int] = set()
-    parents: dict[int, int] = {}
-    for pid, parent, environ in _scan_proc() if _HAS_PROC else _scan_psutil():
-        parents[pid] = parent
-        if needle in environ and pid != me:
-            marked.add(pid)
-    for pid, parent in parents.items():
-        ancestor = parent
-        while ancestor not in (0, 1, me):
-            ancestor = parents.get(ancestor, 0)
-        if ancestor == me or pid in marked:
-            yield pid
+    try:
+        parent, environ = _look(pid)
+    except (OSError, psutil.Error):  # gone meanwhile
+        return False
+    if f"{MARKER}={marker}".encode() in environ:
+        return pid != me
+    while parent not in (0, 1, me):
+        try:
+            parent, _ = _look(parent)
+        except (OSError, psutil.Error):
+            return False
+    return parent == me
 
 
 def _standby_of(pid: int) -> int | None:
@@ -92,18 +95,17 @@ def _standby_of(pid: int) -> int | None:
     return int(tail.split()[1]) if head.endswith(b"(paddock-standby") else None
 
 
-def _scan_proc() -> Iterator[tuple[int, int, bytes]]:
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        with contextlib.suppress(OSError):  # gone meanwhile
-            # The name stands in parentheses and may hold anything, parentheses too.
-            parent = int(_read(f"/proc/{entry}/stat").rpartition(b")")[2].split()[1])
-            environ = b""
-            with contextlib.suppress(OSError):  # another user's
-                if parent != _KTHREADD:
-                    environ = _read(f"/proc/{entry}/environ")
-            yield int(entry), parent, environ
+def _look(pid: int) -> tuple[int, bytes]:
+    """Return a process's parent, and the environment that it was started with."""
+    if not _HAS_PROC:
+        return _look_psutil(pid)
+    # The name stands in parentheses and may hold anything, parentheses too.
+    parent = int(_read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1])
+    environ = b""
+    with contextlib.suppress(OSError):  # another user's
+        if parent != _KTHREADD:
+            environ = _read(f"/proc/{pid}/environ")
+    return parent, environ
 
 
 def _read(path: str) -> bytes:
@@ -114,14 +116,12 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
-def _scan_psutil() -> Iterator[tuple[int, int, bytes]]:
-    for process in psutil.process_iter():
-        environ = b""
-        with contextlib.suppress(psutil.Error):
-            parent = process.ppid()
-            with contextlib.suppress(psutil.Error, OSError):
-                environ = f"{MARKER}={process.environ().get(MARKER, '')}".encode()
-            yield process.pid, parent, environ
+def _look_psutil(pid: int) -> tuple[int, bytes]:
+    process = psutil.Process(pid)
+    parent, environ = process.ppid(), b""
+    with contextlib.suppress(psutil.Error, OSError):
+        environ = f"{MARKER}={process.environ().get(MARKER, '')}".encode()
+    return parent, environ
 
 
 def _end(pid: int) -> str:
