@@ -42,10 +42,13 @@ class Watch:
         """Describe what is new and does not go away within the grace; kill the processes among it, remove the files."""
         deadline = time.monotonic() + grace
         pause = 0.001
-        while (self._new_processes() or self._new_threads()) and time.monotonic() < deadline:
+        while True:
+            new = self._new_processes()
+            if not (new or self._new_threads()) or time.monotonic() >= deadline:
+                break
             time.sleep(pause)
             pause = min(pause * 2, 0.05)
-        found = [_end(pid) for pid in self._new_processes()]
+        found = [_end(pid) for pid in new]  # not asked anew: a standby that is just being forked bears no name yet
         found += [f"thread {thread.name!r}" for thread in self._new_threads()]
         if set(_sockets()) - self._sockets:
             gc.collect()  # a transport in a reference circle is nobody's leak yet
