@@ -113,8 +113,11 @@ class FlowTasks:
         return len(self._members()) > 1
 
     def busy(self, idle: Iterable[asyncio.Task[Any] | None] = ()) -> bool:
-        """Tell whether any task but the `idle` ones works: it neither waits for something durable nor for tasks that do."""
-        return self.threads > 0 or self._any_works(self._waiting.union(idle))
+        """Tell whether any task but the `idle` ones works: it neither waits for something durable nor for tasks that do.
+
+        One that lets the others replay works, even inside a wait: it goes on by itself.
+        """
+        return self.threads > 0 or self._any_works((self._waiting - self._settling).union(idle))
 
     def replays(self) -> bool:
         """Tell whether any task may still come to what the journal holds: it works, and has not come to an end of its replay."""

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import paddock.testing
@@ -137,6 +137,7 @@ def count(plan):
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(plan=PLANS.filter(lambda plan: count(plan) <= 1))
+@example(plan=("all", "a", [("loses", "c", [("action", "b", True)]), ("poll", "c", 2)]))
 async def test_a_crash_anywhere_changes_nothing(plan):
     report = await paddock.testing.crash_everywhere(
         random_flow, plan, signals={"go": 5}, also=[random_child], timeout="20s"
