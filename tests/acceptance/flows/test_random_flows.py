@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -135,6 +136,8 @@ def count(plan):
     return (kind == "signal") + sum(count(one) for one in (inner[:1] if kind in ("loses", "group") else inner))
 
 
+# a task of a group that is cancelled before its first turn never awaits what it was given: that is asyncio's way, and no loss
+@pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")
 @settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(plan=PLANS.filter(lambda plan: count(plan) <= 1))
 @example(plan=("all", "a", [("loses", "c", [("action", "b", True)]), ("poll", "c", 2)]))
