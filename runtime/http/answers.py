@@ -15,6 +15,7 @@ __all__ = [
     "BulkFailure",
     "Cancelled",
     "Child",
+    "Current",
     "Detail",
     "EventsPage",
     "Facts",
@@ -136,6 +137,14 @@ class InstancesPage(Answer):
     older: str | None
     newer: str | None
     last_event_id: int
+
+
+class Current(Answer):
+    """What is looked at first; `again` waits for a slot or for its next try, `broken` has failed or timed out in the last day."""
+
+    running: list[Summary]
+    again: list[Summary]
+    broken: list[Summary]
 
 
 class Try(Answer):

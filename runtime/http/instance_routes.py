@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -29,6 +30,8 @@ from .workflow_routes import registered
 
 __all__ = ["OPERATIONS", "statuses", "total_steps"]
 
+_DAY = 86400.0
+_FEW, _MANY = 12, 50
 _EVENTS, _CHILDREN, _SIGNALS, _KILLS = 5000, 500, 200, 20
 _PLAIN = ("key", "kind", "status", "attempts", "poll_count", "loop_count", "event_name", "child_id")
 _GROUPS = {"active": ACTIVE, "ended": TERMINAL}
@@ -59,15 +62,31 @@ async def list_instances(call: Call) -> Response:
     query, served = call.query, call.served
     wanted = browse.Filter(query.workflow, statuses(query.status), query.q, query.parent)
     page = await served.store().view(browse.instances_page, wanted, query.limit, query.before, query.after)
-    steps = {row["workflow_name"]: total_steps(registered(served, row["workflow_name"])) for row in page.rows}
     return reply(
         answers.InstancesPage(
-            instances=[summary(row, steps[row["workflow_name"]]) for row in page.rows],
+            instances=_shown(served, page.rows),
             older=str(page.rows[-1]["seq"]) if page.has_older else None,
             newer=str(page.rows[0]["seq"]) if page.has_newer else None,
             last_event_id=page.last_event_id,
         )
     )
+
+
+async def current(call: Call) -> Response:
+    """Return what is looked at first: what runs, what goes on next, what has ended badly of late."""
+    served = call.served
+    found = await served.store().view(browse.current, time.time() - _DAY, _FEW, _MANY)
+    return reply(
+        answers.Current(
+            running=_shown(served, found.running),
+            again=_shown(served, found.again),
+            broken=_shown(served, found.broken),
+        )
+    )
+
+
+def _shown(served: Served, rows: list[Row]) -> list[answers.Summary]:
+    return [summary(row, total_steps(registered(served, row["workflow_name"]))) for row in rows]
 
 
 async def get_instance(call: Call) -> Response:
@@ -224,6 +243,14 @@ OPERATIONS = (
         list_instances,
         query=InstancesQuery,
         answers={200: answers.InstancesPage},
+    ),
+    Operation(
+        "GET",
+        "/api/now",
+        "now",
+        "What runs, what goes on next, what has ended badly of late",
+        current,
+        answers={200: answers.Current},
     ),
     Operation(
         "GET",

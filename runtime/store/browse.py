@@ -15,12 +15,14 @@ from . import events
 from .transaction import Transaction
 
 __all__ = [
+    "Current",
     "Filter",
     "MachineData",
     "Page",
     "Row",
     "children",
     "counts",
+    "current",
     "database_size",
     "instance",
     "instances_page",
@@ -50,6 +52,18 @@ SELECT i.seq, i.id, i.workflow_name, i.status, i.error, i.created_at, i.started_
         ORDER BY s.seq DESC LIMIT 1) AS retrying
 FROM paddock_instances i LEFT JOIN paddock_leases l ON l.instance = i.seq
 """
+_CLAIMED = "SELECT instance FROM paddock_leases ORDER BY claimed_at DESC, instance DESC LIMIT ?"
+_QUEUED_AGAIN = """
+SELECT seq FROM (SELECT seq, id, started_at FROM paddock_instances WHERE status = 'pending' ORDER BY id LIMIT 500) AS oldest
+WHERE started_at IS NOT NULL ORDER BY id LIMIT ?
+"""
+_TRIED_AGAIN = """
+SELECT seq FROM (SELECT seq, wake_at FROM paddock_instances WHERE status = 'sleeping' AND wake_at IS NOT NULL ORDER BY wake_at LIMIT 500) AS soonest
+WHERE EXISTS (SELECT 1 FROM paddock_steps s WHERE s.instance = soonest.seq AND s.status = 'retrying') ORDER BY wake_at, seq LIMIT ?
+"""
+_BROKEN = """
+SELECT seq FROM paddock_instances WHERE status IN ('failed', 'timed_out') AND +completed_at > ? ORDER BY +completed_at DESC, seq DESC LIMIT ?
+"""  # by status and not by time, which the plus says to SQLite: what ended well is far more
 _NUMBER = "SELECT seq FROM paddock_instances WHERE id = ?"
 _STEPS = """
 SELECT seq, key, name, kind, status, input, output, error, attempts, started_at, completed_at, poll_count, loop_count, wake_at,
@@ -121,6 +135,15 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Current:
+    """What is looked at first, each list in the order of what happened: `again` had begun before, and waits for a slot or for its next try."""
+
+    running: list[Row]
+    again: list[Row]
+    broken: list[Row]
+
+
+@dataclass(frozen=True, slots=True)
 class MachineData:
     """What rows tell of a state machine's data, as JSON texts.
 
@@ -186,6 +209,28 @@ def instances_page(
     if after is not None:
         older, newer = True, more
     return Page(rows, bool(rows) and older, bool(rows) and newer, events.last_event_id(tx))
+
+
+def current(tx: Transaction, since: float, few: int, many: int) -> Current:
+    """Return what runs, claimed last first; what goes on next; and what has ended badly since then, the latest first.
+
+    Not by age as pages are: an instance that was retried may be far older than what fills a page. Of what is queued or sleeps 500 are
+    looked at, so that a million of them cost no more.
+    """
+    return Current(
+        running=_summaries(tx, tx.execute(_CLAIMED, (few,)).fetchall()),
+        again=_summaries(
+            tx, [*tx.execute(_QUEUED_AGAIN, (few,)).fetchall(), *tx.execute(_TRIED_AGAIN, (few,)).fetchall()][:few]
+        ),
+        broken=_summaries(tx, tx.execute(_BROKEN, (since, many)).fetchall()),
+    )
+
+
+def _summaries(tx: Transaction, numbers: Sequence[Sequence[Any]]) -> list[Row]:
+    """Return the rows of instances, in the order that is given."""
+    wanted = [row[0] for row in numbers]
+    found = {row["seq"]: row for row in _rows(tx, f"{_SUMMARY} WHERE i.seq IN ({_marks(wanted)})", wanted)}
+    return [found[seq] for seq in wanted if seq in found]
 
 
 def instance(tx: Transaction, instance_id: str) -> Row:

@@ -77,6 +77,7 @@ def _held(tx: Any) -> list[Any]:
 
 
 _LOOKS: list[tuple[Any, ...]] = [
+    (browse.current, NOW - 1, 12, 50),
     *((browse.instances_page, wanted, 3) for wanted in (
         Filter(), Filter(names=["queue", "Tree"]), Filter(statuses=["pending"]), Filter(parent_id="parent"), Filter(names=["none"]),
         Filter(text="PAR"), Filter(text="100%_"), Filter(text="ærø"), Filter(text="a"), Filter(text="WRONG_"),

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from paddock import Context, FlowContext, Poll, StateMachine, branch, flow, state, workflow
+from paddock import Context, FlowContext, Poll, Retry, StateMachine, branch, flow, state, workflow
 
 MARKUP = "<img src=x onerror=\"document.title='taken'\"><b>bold</b>"
 
@@ -98,6 +98,19 @@ async def napper(ctx: FlowContext) -> None:
     await ctx.sleep("the day", "1d")
 
 
+@flow("late", timeout="50ms")
+async def late(ctx: FlowContext) -> None:
+    """Never makes it in time."""
+    await ctx.sleep("too long", "1h")
+
+
+def refuse() -> None:
+    raise ConnectionError("nobody answers")
+
+
+patient = workflow("patient").task("call", refuse, retry=Retry(max_attempts=3, interval="1h")).build()
+
+
 def hold(gate: str) -> str:
     while not Path(gate).exists():
         threading.Event().wait(0.05)
@@ -137,4 +150,4 @@ class Game(StateMachine[Score], name="game", start="ask"):
         return None
 
 
-ALL = (order, fragile, asker, napper, stuck, Game)
+ALL = (order, fragile, asker, napper, late, patient, stuck, Game)

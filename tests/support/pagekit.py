@@ -183,7 +183,18 @@ def plain(name: str) -> str:
     name = re.sub(r"…?[0-9a-f]{12}|[\d,]+|×", "", name).strip()
     if name.startswith(("Live", "Connecting", "Disconnected")):
         return "the connection"
-    for word in ("Start", "Answer", "Retry all", "Retry", "Remove", "Add to", "Delete schedule", "Copy"):
+    for word in (
+        "Start",
+        "Answer",
+        "Retry all",
+        "Retry",
+        "Fork all",
+        "Fork…",
+        "Remove",
+        "Add to",
+        "Delete schedule",
+        "Copy",
+    ):
         if name.startswith(word):
             return word
     return re.sub(r"\s+", " ", name)

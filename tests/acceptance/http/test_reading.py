@@ -175,6 +175,28 @@ async def test_parents_and_children(api, server):
     assert inner["parent"] == {"id": ident, "workflow_name": "parent", "status": "completed", "step": None}
 
 
+async def test_what_is_retried_is_looked_at_first_however_old_it_is(api, server):
+    old = await server.workflows.start("broken", 1)
+    await ended(api, old)
+    young = await server.workflows.start("broken", 2)
+    await ended(api, young)
+    errand = await server.workflows.start("errand")
+
+    async def tried():
+        found = (await api.get("/api/now")).json()
+        return found if found["again"] and not found["running"] else None
+
+    found = await became(tried)
+    assert [one["id"] for one in found["broken"]] == [young, old]
+    assert [(one["id"], one["retrying"]["type"]) for one in found["again"]] == [(errand, "ConnectionError")]
+    assert (await api.post(f"/api/instances/{old}/retry", json={})).status_code == 200
+
+    async def failed_again():
+        return [one["id"] for one in (await api.get("/api/now")).json()["broken"]] == [old, young]
+
+    await became(failed_again)
+
+
 async def test_long_values_are_cut_where_asked(api, server):
     name = "Ada" * 4000
     ident = await server.workflows.start("greet", name)

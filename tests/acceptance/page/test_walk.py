@@ -248,11 +248,31 @@ def _works_on_many(person: Person, served: Served) -> None:
     person.press(re.compile("^Retry all fragile"))
     person.press("Retry", dialog)
     person.says("Retry: 2 instances.")
+    _forks_what_was_late(person, served)
+    person.go("#/")
     person.press("Start game")
     person.press("As JSON", dialog)
     person.press("Start", dialog)
     person.status("waiting")
     expect(page.locator('g.step[aria-label^="ask: waiting"]')).to_be_visible(timeout=PATIENCE)
+
+
+def _forks_what_was_late(person: Person, served: Served) -> None:
+    page, dialog = person.page, person.page.get_by_role("dialog")
+    served.begin("patient")
+    expect(page.locator(".row", has_text="patient").locator(".badge")).to_have_text("retrying", timeout=PATIENCE)
+    expect(page.locator(".row", has_text="patient")).to_contain_text("ConnectionError: nobody answers")
+    first = served.begin("late")
+    person.press(re.compile("^Fork… late"))
+    person.press("Fork", dialog)
+    person.status("timed out")
+    assert first not in page.url
+    person.go("#/")
+    expect(page.get_by_text("2 × late")).to_be_visible(timeout=PATIENCE)
+    person.press(re.compile("^Fork all late"))
+    person.press("Fork", dialog)
+    person.says("Forked: 2 instances.")
+    expect(page.get_by_text("4 × late")).to_be_visible(timeout=PATIENCE)
 
 
 def _turns_the_frame(person: Person) -> None:

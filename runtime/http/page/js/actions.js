@@ -125,6 +125,22 @@ export class Actions {
     });
   }
 
+  /** Fork many from their beginnings; who is looked at stays where they are. */
+  async forkAll(ids, button = null) {
+    const sure = await confirmed(
+      `Run ${plural(ids.length, "instance")} again?`,
+      "Each begins anew, as an instance of its own with the same input; these stay as they are.",
+      "Fork",
+      "primary",
+    );
+    if (!sure) return false;
+    return attempt(button, async () => {
+      for (const id of ids) await this.api.post(path("instances", id, "fork"), {});
+      done(`Forked: ${plural(ids.length, "instance")}.`);
+      this.changed();
+    });
+  }
+
   /** Start an instance of a workflow. Goes to it. */
   start(workflow) {
     return openDialog(`Start ${workflow.name}`, (close) => startForm(this.api, workflow, close), { wide: true });

@@ -1,9 +1,7 @@
-/* What needs a person: blocked instances, waits that a person can answer, failures of the last day, alike ones in one row. */
+/* What needs a person: blocked instances, waits that a person can answer, what ended badly in the last day, alike ones in one row. */
 
 import { path } from "../api.js";
-import { toMs } from "../format.js";
 
-const DAY = 86_400_000;
 const MOST = 12;
 
 export class Needs {
@@ -13,18 +11,12 @@ export class Needs {
     this.api = api;
   }
 
-  /** Return rows, the most urgent first: an instance each, with `ids` where several alike stand behind it. */
-  async load() {
+  /** Return rows, the most urgent first: an instance each, with `ids` where several alike stand behind it. `broken` has ended badly. */
+  async load(broken) {
     const list = (status, limit) => this.api.get("instances", { status, limit }).then((page) => page.instances);
-    const [blocked, waiting, broken] = await Promise.all([
-      list("blocked", 50),
-      list("waiting", 20),
-      list("failed,timed_out", 50),
-    ]);
+    const [blocked, waiting] = await Promise.all([list("blocked", 50), list("waiting", 20)]);
     const answerable = await this.#answerable(waiting);
-    const since = this.api.now() - DAY;
-    const recent = broken.filter((row) => toMs(row.completed_at) > since);
-    return [...alike(blocked), ...answerable.slice(0, MOST), ...alike(recent)].slice(0, 2 * MOST);
+    return [...alike(blocked), ...answerable.slice(0, MOST), ...alike(broken)].slice(0, 2 * MOST);
   }
 
   /* A list does not say what is waited for; one that waits for another instance is no person's business. Asked once for each wait. */

@@ -1,11 +1,12 @@
 /* The first view: what needs a person, what runs, and how each workflow stands. */
 
 import { Actions } from "../actions.js";
+import { path } from "../api.js";
 import { el, keyed, setAttr, setText } from "../dom.js";
 import { glance } from "../explain.js";
 import { count, shortId, toMs } from "../format.js";
 import { setTime, timeNode } from "../parts/live_time.js";
-import { failed } from "../parts/toast.js";
+import { attempt, failed } from "../parts/toast.js";
 import { WorkflowTable } from "../parts/workflow_table.js";
 import { Refresher } from "../refresh.js";
 import { href } from "../router.js";
@@ -73,6 +74,7 @@ class NowView {
   }
 
   #refresher;
+  #inputs = new Map();
 
   #strip() {
     return el(
@@ -104,13 +106,14 @@ class NowView {
 
   async #load() {
     const { api } = this.app;
-    const [overview, workflows, needs, running] = await Promise.all([
+    const [overview, { workflows }, { running, again, broken }] = await Promise.all([
       api.get("overview"),
       api.get("workflows"),
-      this.needed.load(),
-      api.get("instances", { status: "running", limit: MOST }),
+      api.get("now"),
     ]);
-    this.#show(overview, workflows.workflows, needs, running.instances);
+    const needs = await this.needed.load(broken);
+    this.#inputs = new Map(workflows.map((one) => [one.name, one.input_schema]));
+    this.#show(overview, workflows, needs, [...running, ...again].slice(0, MOST));
   }
 
   #show(overview, workflows, needs, running) {
@@ -165,7 +168,7 @@ class NowView {
   #update(node, row) {
     const [link, side] = node.children;
     const [state, words, time] = link.children;
-    setBadge(state, row.status);
+    setBadge(state, row.retrying ? "retrying" : row.status);
     const many = row.ids?.length > 1;
     const [name, id] = words.firstChild.children;
     setText(name, many ? `${row.ids.length} × ${row.workflow_name}` : row.workflow_name);
@@ -192,7 +195,9 @@ class NowView {
 
   #button(row) {
     const ids = row.ids ?? [row.id];
-    const words = row.status === "waiting" ? "Answer" : ids.length > 1 ? "Retry all" : "Retry";
+    const late = row.status === "timed_out"; // its deadline is over for good: only a new instance can do the work
+    const verb = late ? "Fork" : "Retry";
+    const words = row.status === "waiting" ? "Answer" : ids.length > 1 ? `${verb} all` : late ? "Fork…" : verb;
     const button = el(
       "button",
       {
@@ -202,13 +207,21 @@ class NowView {
       },
       words,
     );
-    button.hidden = row.status === "timed_out";
     button.addEventListener("click", () => {
       if (row.wait) this.actions.signal(row.id, row.wait);
+      else if (late) this.#fork(row, ids, button);
       else if (ids.length > 1) this.actions.bulk("retry", { ids }, ids.length, button);
       else this.actions.retry(row.id, button);
     });
     return button;
+  }
+
+  #fork(row, ids, button) {
+    if (ids.length > 1) return this.actions.forkAll(ids, button);
+    return attempt(button, async () => {
+      const instance = await this.app.api.get(path("instances", row.id), { values: "short" });
+      this.actions.fork(instance, null, this.#inputs.get(row.workflow_name) ?? null);
+    });
   }
 
   #move(step) {
