@@ -42,7 +42,7 @@ from .birth import become_child, become_subreaper, catch_output, mark, name_proc
 from .main_module import load_main
 from .rehearsal import build_schemas, rehearse
 from .spawn import spawn
-from .spec import MARKER, ChildSpec
+from .spec import MARKER, SERVICE_MANAGER, ChildSpec
 from .standby import Standby, await_order
 
 __all__ = ["main"]
@@ -365,6 +365,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to the whole group; the server decides
     become_subreaper()
     forget_slices()  # the server's short ones are not for children
+    for name in SERVICE_MANAGER:
+        os.environ.pop(name, None)
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     first = channel.wait(_BOOT_TIMEOUT)
     if not first or not isinstance(first[0], Boot):

@@ -17,6 +17,7 @@ __all__ = [
     "EXIT_STEP_TIMEOUT",
     "LEAVING",
     "MARKER",
+    "SERVICE_MANAGER",
     "ChildSpec",
     "DefinitionPath",
     "PluginText",
@@ -34,6 +35,9 @@ LEAVING = "#leaving "
 
 #: The environment variable that marks every program of an instance's tree: see `marker_of`.
 MARKER = "PADDOCK_INSTANCE"
+
+#: What a service manager says to the program that it started, and to no process below it: see sd_notify(3).
+SERVICE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 class _Frozen(BaseModel):

@@ -13,9 +13,9 @@ from .access import Access, Asking
 from .problems import Problem, answer
 from .served import Served
 
-__all__ = ["Gate", "asking_of"]
+__all__ = ["HEADERS", "Gate", "asking_of"]
 
-_HEADERS = {
+HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -90,7 +90,7 @@ class Gate:
         async def sealed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 

@@ -16,9 +16,10 @@ from ..server.scheduler import Schedule
 from ..store import browse
 from ..store.browse import Row
 from . import answers, machine_answers
+from .bodies import ScheduleBody
 from .operation import Operation, empty, reply
 from .problems import Problem
-from .requests import Call, KillsQuery, ScheduleBody
+from .requests import Call, KillsQuery
 from .served import Served
 from .shapes import kill
 from .workflow_routes import check_strictly, rate_of, registered

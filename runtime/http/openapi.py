@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from ..authoring.outline import json_schema
 from ..server.registry import Registered
+from .links import LOCATED, links, links_from
 from .operation import Operation
 from .problems import MEDIA_TYPE
 from .served import Served
@@ -29,6 +30,21 @@ _TYPED = frozenset({"start", "run"})
 _ALWAYS = (400, 401, 403, 422, 500, 503)
 _WITH_BODY = (408, 413, 415)
 _ANY_OBJECT = {"type": "object", "propertyNames": {"minLength": 1, "maxLength": 1000}}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "the same key again starts nothing, and answers with what was started",
+    "schema": {"type": "string", "minLength": 1},
+}
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "`wait=10` answers 202 when it takes longer than 10 seconds, `respond-async` at once (RFC 7240)",
+    "schema": {"type": "string"},
+}
+_LOCATION = {"Location": {"description": "the instance", "required": True, "schema": {"type": "string"}}}
 _PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "code"],
@@ -48,21 +64,22 @@ def describe(operations: Sequence[Operation], served: Served, *, needs_token: bo
     models = _models(operations)
     _, shared = models_json_schema(models, ref_template=_TEMPLATE)
     schemas = {**shared.get("$defs", {}), "Problem": _PROBLEM}
+    leads = links(operations)
     known = [one for one in served.workflows.registry if "action" not in one.definition.tags]
     paths: dict[str, Any] = {}
     for operation in operations:
         if operation.name in _TYPED:
             for one in known:
                 path = operation.path.replace("{name}", one.definition.name)
-                paths.setdefault(path, {})["post"] = _typed(operation, one, schemas)
+                paths.setdefault(path, {})["post"] = _typed(operation, one, schemas, leads)
         else:
-            paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+            paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, leads)
     found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "Paddock", "version": served.version, "description": "Durable workflows over HTTP."},
         "servers": [{"url": root or "/"}],
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": schemas, "links": leads},
     }
     if needs_token:
         found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
@@ -81,12 +98,12 @@ def _models(operations: Sequence[Operation]) -> list[tuple[Any, Mode]]:
     return list(found)
 
 
-def _operation(operation: Operation) -> dict[str, Any]:
+def _operation(operation: Operation, leads: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
         "parameters": list(_parameters(operation)),
-        "responses": dict(_responses(operation)),
+        "responses": dict(_responses(operation, leads)),
     }
     if operation.takes_body:
         schema = _ANY_OBJECT if operation.body is None else {"$ref": _REF + operation.body.__name__}
@@ -100,6 +117,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
 def _parameters(operation: Operation) -> Iterator[dict[str, Any]]:
     for name in re.findall(r"\{(\w+)\}", operation.path):
         yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+    if operation.waits:
+        yield _PREFER
     if operation.query is None:
         return
     properties = operation.query.model_json_schema(mode="validation")["properties"]
@@ -118,7 +137,7 @@ def _statuses() -> list[str]:
     return [*Status, "active", "ended"]
 
 
-def _responses(operation: Operation) -> Iterator[tuple[str, dict[str, Any]]]:
+def _responses(operation: Operation, leads: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for status, model in operation.answers.items():
         content: dict[str, Any] = {}
         if isinstance(model, type) and issubclass(model, BaseModel):
@@ -127,7 +146,14 @@ def _responses(operation: Operation) -> Iterator[tuple[str, dict[str, Any]]]:
             content["application/json"] = {"schema": {}}
         if operation.stream and status == 200:  # noqa: PLR2004
             content["text/event-stream"] = {}
-        yield str(status), {"description": "done", **({"content": content} if content else {})}
+        answer: dict[str, Any] = {"description": "done"}
+        if content:
+            answer["content"] = content
+        if model in LOCATED:
+            answer["headers"] = _LOCATION
+        if found := links_from(model, leads):
+            answer["links"] = found
+        yield str(status), answer
     if operation.stream and not operation.answers:
         yield "200", {"description": "events", "content": {"text/event-stream": {}}}
     bodies = _WITH_BODY if operation.method != "GET" else ()
@@ -139,7 +165,7 @@ def _responses(operation: Operation) -> Iterator[tuple[str, dict[str, Any]]]:
 # --- workflows ---
 
 
-def _typed(operation: Operation, known: Registered, schemas: dict[str, Any]) -> dict[str, Any]:
+def _typed(operation: Operation, known: Registered, schemas: dict[str, Any], leads: dict[str, Any]) -> dict[str, Any]:
     """Return the operation of one workflow, with its own schemas."""
     definition = known.definition
     name = definition.name
@@ -150,19 +176,15 @@ def _typed(operation: Operation, known: Registered, schemas: dict[str, Any]) -> 
     given = definition.input_schema
     if given.typed and given.unsaid() is None and not _takes_null(given):
         body["required"] = ["input"]
-    found = _operation(operation)
+    found = _operation(operation, leads)
     found["operationId"] = f"{operation.name}_{label}"
     found["summary"] = f"{operation.summary}: {name}"
     if definition.description:
         found["description"] = definition.description
     found["tags"] = list(definition.tags)
     found["parameters"] = [
-        {
-            "name": "Idempotency-Key",
-            "in": "header",
-            "required": False,
-            "schema": {"type": "string", "minLength": 1},
-        }
+        _IDEMPOTENCY_KEY,
+        *(one for one in found["parameters"] if one["in"] == "header"),
     ]
     needed = bool(body.get("required"))
     found["requestBody"] = {"required": needed, "content": {"application/json": {"schema": body}}}

@@ -13,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from .problems import answer, problem_of
+from .problems import Problem, answer, problem_of
 from .requests import Call, Query, read_body, read_json, read_query
 from .served import Served
 
-__all__ = ["Operation", "empty", "reply", "routes"]
+__all__ = ["Operation", "empty", "place", "reply", "routes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Operation:
         errors: statuses of problems beside those that every operation may answer.
         stream: answers server-sent events, too or only.
         raw_body: the body is any JSON object.
+        waits: answers when an instance has ended, or when the caller's patience has.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Operation:
     errors: Sequence[int] = ()
     stream: bool = False
     raw_body: bool = False
+    waits: bool = False
 
     @property
     def takes_body(self) -> bool:
@@ -57,6 +59,12 @@ class Operation:
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with JSON."""
     return Response(pydantic_core.to_json(value, inf_nan_mode="null"), status, headers, "application/json")
+
+
+def place(call: Call, ident: str) -> dict[str, str]:
+    """Return the headers that say where an instance is found."""
+    root = call.request.scope.get("root_path", "")
+    return {"Location": f"{root}/api/instances/{ident}", "Paddock-Instance-Id": ident}
 
 
 def empty() -> Response:
@@ -78,6 +86,8 @@ def _endpoint(methods: Mapping[str, Operation], served: Served) -> Callable[[Req
     async def endpoint(request: Request) -> Response:
         operation = methods["GET" if request.method == "HEAD" else request.method]
         try:
+            if "\0" in request.scope["path"]:  # no name holds one, and not every database can be asked for it
+                raise Problem(404, "NotFound", "there is nothing here")
             query = read_query(operation.query, request) if operation.query is not None else None
             body = None
             if operation.takes_body:

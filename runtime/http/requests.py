@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pydantic_core
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 from starlette.requests import Request
 
 from ..base.duration import parse_duration
@@ -18,22 +25,24 @@ from .problems import Problem
 from .served import Served
 
 __all__ = [
+    "LARGEST",
     "NOTHING",
-    "BulkBody",
     "Call",
+    "DetailQuery",
     "DurationText",
-    "ForkBody",
+    "InstanceId",
     "InstancesQuery",
+    "Key",
     "KillsQuery",
     "LogsQuery",
+    "PayloadQuery",
     "Query",
-    "RunBody",
-    "ScheduleBody",
-    "SessionBody",
-    "SignalBody",
-    "StartBody",
+    "ResultQuery",
     "StreamQuery",
+    "integral",
+    "read_body",
     "read_json",
+    "read_query",
     "refuse",
 ]
 
@@ -42,7 +51,7 @@ NOTHING: Any = object()
 
 _SLACK = 64 * 1024
 _BODY_TIMEOUT = 60.0
-_LARGEST = 2**62
+LARGEST = 2**62  # of what a cursor may be: a database's integers end at twice that
 _PART = r"[0-9]{1,9}(\.[0-9]{1,9})?(ms|s|sec|m|min|h|d|w)"
 _DURATION_PATTERN = f"^{_PART}( ?{_PART})*$"
 _LONGEST = 1e9
@@ -69,13 +78,13 @@ def _duration(value: object) -> object:
         raise ValueError(str(error)) from None
 
 
-def _integral(value: object) -> object:
+def integral(value: object) -> object:
     """Take 5.0 for 5: JSON does not tell them apart."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 # The bounds stand before the validator, for what stands behind it is not described.
-Cursor = Annotated[int, Field(ge=0, le=_LARGEST), BeforeValidator(_digits)]
+Cursor = Annotated[int, Field(ge=0, le=LARGEST), BeforeValidator(_digits)]
 Count = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_digits)]
 PageSize = Annotated[int, Field(ge=1, le=500), BeforeValidator(_digits)]
 Key = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -171,118 +180,6 @@ class KillsQuery(Query):
     instance_id: str | None = Field(default=None, max_length=200)
 
 
-class Body(BaseModel):
-    """Base of the bodies: nothing unknown, nothing converted."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class StartBody(Body):
-    """What to start."""
-
-    input: Any = None
-    id: InstanceId | None = None
-    delay: DurationText | None = None
-    priority: Annotated[int, Field(ge=-(2**31), le=2**31), BeforeValidator(_integral)] = 0
-    metadata: dict[Key, Any] = Field(default_factory=dict)
-
-
-class RunBody(StartBody):
-    """What to run, and how long to wait for it."""
-
-    timeout: DurationText | None = None
-
-
-class ForkBody(Body):
-    """From where, and with which input; without `input` the same."""
-
-    from_step: str | None = None
-    input: Any = None
-    id: InstanceId | None = None
-
-
-class SignalBody(Body):
-    """The answer to a wait."""
-
-    name: str = Field(min_length=1, max_length=1000)
-    payload: Any = None
-
-
-class BulkNamed(Body):
-    """One thing to do to each of some instances."""
-
-    action: Literal["cancel", "retry", "cleanup", "pause", "unpause"]
-    ids: list[str] = Field(max_length=1000)
-    workflow: None = None
-    status: None = None
-    older_than: None = None
-
-
-class _BulkFound(Body):
-    ids: None = None
-    workflow: str | None = None
-
-
-class BulkCancel(_BulkFound):
-    """Cancel unfinished instances, of a workflow or a status."""
-
-    action: Literal["cancel"]
-    status: Literal["pending", "running", "sleeping", "waiting", "paused", "blocked"] | None = None
-    older_than: None = None
-
-
-class BulkRetry(_BulkFound):
-    """Retry failed instances, of a workflow."""
-
-    action: Literal["retry"]
-    status: Literal["failed"] | None = None
-    older_than: None = None
-
-
-class BulkCleanup(_BulkFound):
-    """Delete instances that have ended, of a workflow or a status, some time ago."""
-
-    action: Literal["cleanup"]
-    status: Literal["completed", "failed", "cancelled", "timed_out"] | None = None
-    older_than: DurationText | None = None
-
-
-class BulkBody(RootModel[BulkNamed | BulkCancel | BulkRetry | BulkCleanup]):
-    """What to do with many instances: those that are named, or those of a workflow and a status."""
-
-
-class _Scheduled(Body):
-    workflow: str
-    input: Any = None
-    id: InstanceId | None = None
-    tz: str = Field(default="UTC", max_length=100)
-    catch_up: Literal["one", "all", "skip"] = "one"
-
-
-class ScheduleCron(_Scheduled):
-    """Start instances at the times of five fields: minute, hour, day, month, weekday."""
-
-    cron: str = Field(max_length=200)
-    every: None = None
-
-
-class ScheduleEvery(_Scheduled):
-    """Start instances with a pause between them."""
-
-    every: DurationText
-    cron: None = None
-
-
-class ScheduleBody(RootModel[ScheduleCron | ScheduleEvery]):
-    """When to start what; exactly one of `cron` and `every`."""
-
-
-class SessionBody(Body):
-    """The token, to be exchanged for a cookie."""
-
-    token: str = Field(max_length=10_000)
-
-
 @dataclass(frozen=True, slots=True)
 class Call:
     """One request, read and checked."""
@@ -308,7 +205,11 @@ class Call:
 def refuse(error: ValidationError, where: str) -> Problem:
     """Return the problem of values that do not fit, field by field, without the values."""
     found = [
-        {"where": ".".join([where, *(str(part) for part in item["loc"])]), "message": item["msg"]}
+        {
+            # the tags of unions are our own
+            "where": ".".join([where, *(str(part) for part in item["loc"] if not str(part).startswith("("))]),
+            "message": item["msg"].removeprefix("Value error, "),
+        }
         for item in error.errors(include_url=False, include_input=False, include_context=False)[:20]
     ]
     detail = "; ".join(f"{item['where']}: {item['message']}" for item in found[:3])
@@ -326,6 +227,8 @@ def read_query(kind: type[Query], request: Request) -> Query:
         values = request.query_params.getlist(name)
         if not values:
             continue
+        if any("\0" in value for value in values):
+            raise Problem(422, "InvalidRequest", f"query.{name}: it holds a NUL character")
         if field.annotation == list[str]:
             given[name] = [part for value in values for part in value.split(",") if part]
         elif len(values) > 1:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from ..base.errors import InstanceNotFound, ServerNotRunning
-from ..base.records import Event, Status
+from ..base.records import TERMINAL, Event, Status
 from ..server.workflows import Workflows
 from ..store import browse
 from . import answers
 from .following import has_ended, is_over, past
-from .operation import Operation, reply
+from .operation import Operation, place, reply
+from .patience import patience_of
 from .problems import problem_of
 from .requests import Call, ResultQuery
 from .sse import frame, last_event_id, readers_of
@@ -74,28 +75,30 @@ async def _last(workflows: Workflows, ident: str, name: str, event_id: int) -> b
 async def result(call: Call) -> Response:
     """Wait for an instance's result."""
     await call.served.store().view(browse.instance, call.id)
-    return await outcome(call, call.id, call.query.timeout, {})
+    return await outcome(call, call.id, call.query.timeout)
 
 
-async def outcome(call: Call, ident: str, timeout: float | None, headers: Mapping[str, str]) -> Response:
-    """Wait until an instance has ended, the caller has gone, or the server closes; answer with how it stands."""
-    served = call.served
+async def outcome(call: Call, ident: str, timeout: float | None) -> Response:
+    """Wait until an instance has ended, the caller has gone or its patience is over, or the server closes; answer with how it stands."""
+    served, patience = call.served, patience_of(",".join(call.request.headers.getlist("prefer")), timeout)
+    headers = {**place(call, ident), **patience.headers}
     waiting: dict[str, asyncio.Task[Any]] = {
         "end": asyncio.ensure_future(served.workflows.wait(ident)),
         "gone": asyncio.ensure_future(_gone(call)),
         "closing": asyncio.ensure_future(served.closing.wait()),
     }
     try:
-        await asyncio.wait(waiting.values(), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waiting.values(), timeout=patience.seconds, return_when=asyncio.FIRST_COMPLETED)
         if not waiting["end"].done() and served.closing.is_set():
             raise ServerNotRunning("the server stops")
         if waiting["gone"].done() and not waiting["end"].done():
             raise ClientDisconnect
         if not waiting["end"].done():
             row = await served.store().view(browse.instance, ident)
-            body = answers.Outcome(id=ident, workflow_name=row["workflow_name"], status=row["status"], output=None)
-            return reply(body, 202, headers)
-        instance = waiting["end"].result()
+            if row["status"] not in TERMINAL:
+                body = answers.Outcome(id=ident, workflow_name=row["workflow_name"], status=row["status"], output=None)
+                return reply(body, 202, headers)
+        instance = await waiting["end"]
     finally:
         for task in waiting.values():
             task.cancel()
@@ -134,5 +137,6 @@ OPERATIONS = (
         query=ResultQuery,
         answers={200: answers.Outcome, 202: answers.Outcome},
         errors=(404, 409, 424),
+        waits=True,
     ),
 )

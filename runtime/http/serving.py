@@ -20,13 +20,13 @@ from ..base.errors import AddressUnavailable, ConfigError
 from .access import is_loopback
 from .certificate import Certificate
 from .gate import Gate
+from .wire import HEAD_BYTES, Wire
 
 __all__ = ["Listening", "beside", "bind", "check_address"]
 
 _BACKLOG = 1024
 _INHERITED = "PADDOCK_LISTEN_FD"
 _GRACE = 5
-_HEAD_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +140,13 @@ async def beside(gate: Gate, listening: Listening, *, port: int) -> AsyncIterato
     config = uvicorn.Config(
         gate,
         lifespan="off",
+        http=Wire,
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         forwarded_allow_ips="127.0.0.1",
-        h11_max_incomplete_event_size=_HEAD_BYTES,
+        h11_max_incomplete_event_size=HEAD_BYTES,
         timeout_graceful_shutdown=_GRACE,
         backlog=_BACKLOG,
         ssl_certfile=listening.certificate.certfile if listening.certificate is not None else None,

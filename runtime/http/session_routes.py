@@ -9,10 +9,11 @@ from starlette.responses import Response
 
 from . import machine_answers
 from .access import SESSION_SECONDS, Access
+from .bodies import SessionBody
 from .gate import asking_of
 from .operation import Operation, empty, reply
 from .problems import Problem
-from .requests import Call, SessionBody
+from .requests import Call
 
 __all__ = ["OPERATIONS"]
 

@@ -18,6 +18,7 @@ from starlette.responses import Response, StreamingResponse
 
 from .access import is_loopback
 from .problems import Problem, answer, problem_of
+from .requests import LARGEST
 from .served import Served
 
 __all__ = ["Frames", "Readers", "frame", "frames_of", "last_event_id", "readers_of"]
@@ -47,7 +48,7 @@ def last_event_id(request: Request) -> int | None:
     text = request.headers.get("last-event-id", "").strip()
     if not text:
         return None
-    if text.isascii() and text.isdigit() and len(text) < 20:  # noqa: PLR2004
+    if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= LARGEST:  # noqa: PLR2004
         return int(text)
     raise Problem(422, "InvalidRequest", "Last-Event-ID is the id of an event, a whole number")
 

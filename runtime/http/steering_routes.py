@@ -14,9 +14,10 @@ from ..base.ids import check_instance_id
 from ..base.records import TERMINAL, Status
 from ..store import browse
 from . import answers
-from .operation import Operation, reply
+from .bodies import BulkBody, BulkCancel, BulkNamed, BulkRetry, ForkBody, SignalBody
+from .operation import Operation, place, reply
 from .problems import Problem, problem_of
-from .requests import BulkBody, BulkCancel, BulkNamed, BulkRetry, Call, ForkBody, SignalBody
+from .requests import Call
 from .workflow_routes import check_strictly, registered
 
 __all__ = ["OPERATIONS"]
@@ -70,8 +71,7 @@ async def fork(call: Call) -> Response:
         raise Problem(409, "InstanceIdConflict", f"instance {body.id} exists already; use another id")
     made = await workflows.fork(call.id, body.from_step, new_id=body.id, **more)
     found = answers.Forked(id=made, forked_from=call.id, status=await _status(call, made))
-    root = call.request.scope.get("root_path", "")
-    return reply(found, 201, {"Location": f"{root}/api/instances/{made}"})
+    return reply(found, 201, place(call, made))
 
 
 async def _exists(call: Call, ident: str) -> bool:

@@ -17,9 +17,10 @@ from ..base.values import ANY
 from ..server.registry import Registered
 from ..store import browse
 from . import answers
-from .operation import Operation, reply
+from .bodies import RunBody, StartBody
+from .operation import Operation, place, reply
 from .problems import Problem
-from .requests import Call, RunBody, StartBody
+from .requests import Call
 from .result_routes import outcome, stream_of
 from .served import Served
 
@@ -190,18 +191,13 @@ async def _status(served: Served, ident: str) -> Status | None:
         return None
 
 
-def _place(call: Call, ident: str) -> dict[str, str]:
-    root = call.request.scope.get("root_path", "")
-    return {"Location": f"{root}/api/instances/{ident}", "Paddock-Instance-Id": ident}
-
-
 async def start(call: Call) -> Response:
     """Queue an instance."""
     known = _known(call)
     ident, created = await _begin(call, known)
     status = await _status(call.served, ident) or Status.PENDING
     body = answers.Started(id=ident, workflow_name=known.definition.name, status=status, created=created)
-    return reply(body, 201 if created else 200, _place(call, ident))
+    return reply(body, 201 if created else 200, place(call, ident))
 
 
 async def run(call: Call) -> Response:
@@ -210,7 +206,7 @@ async def run(call: Call) -> Response:
     ident, _ = await _begin(call, known)
     if call.wants("text/event-stream"):
         return stream_of(call, ident, known.definition.name)
-    return await outcome(call, ident, call.body.timeout, _place(call, ident))
+    return await outcome(call, ident, call.body.timeout)
 
 
 OPERATIONS = (
@@ -246,5 +242,6 @@ OPERATIONS = (
         answers={200: answers.Outcome, 202: answers.Outcome},
         errors=(404, 409, 413, 424, 429),
         stream=True,
+        waits=True,
     ),
 )

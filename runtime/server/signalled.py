@@ -5,7 +5,8 @@
 | SIGTERM, SIGINT | drain: claim nothing more, give steps in flight `kill_grace`, end | the grace is over now; a third one ends the process on the spot |
 | SIGHUP | hand the children over to the next server, which is this program executed anew | nothing |
 
-An embedding application's signals are its own: nothing here is installed unless it is asked for.
+A [service manager](service_manager.py) that wants to know is told of each. An embedding application's signals are its own: nothing here is
+installed unless it is asked for.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, NoReturn, Protocol
 
 from ..base.errors import MachineError
 from .heirs import bequeath
+from .service_manager import ServiceManager
 
 __all__ = ["Farewell", "Servable", "reexecute", "serve_until_signalled"]
 
@@ -61,22 +63,30 @@ async def serve_until_signalled(server: Servable, beside: Beside | None = None) 
     """
     loop = asyncio.get_running_loop()
     asked: asyncio.Queue[signal.Signals] = asyncio.Queue()
-    with _listening(loop, asked):
-        stack = AsyncExitStack()
-        starting = asyncio.create_task(_start(server, beside, stack), name="paddock-serve-start")
-        try:
-            first = await _first(asked, starting)
-        except BaseException:  # what stands beside did not come up, or we are cancelled: nothing may stay
-            await stack.aclose()
-            await server.stop()
-            raise
-        return await _end(server, stack, first, asked)
+    async with ServiceManager() as manager:
+        with _listening(loop, asked):
+            return await _serve(server, beside, asked, manager)
 
 
-async def _start(server: Servable, beside: Beside | None, stack: AsyncExitStack) -> None:
+async def _serve(
+    server: Servable, beside: Beside | None, asked: asyncio.Queue[signal.Signals], manager: ServiceManager
+) -> Farewell:
+    stack = AsyncExitStack()
+    starting = asyncio.create_task(_start(server, beside, stack, manager), name="paddock-serve-start")
+    try:
+        first = await _first(asked, starting)
+    except BaseException:  # what stands beside did not come up, or we are cancelled: nothing may stay
+        await stack.aclose()
+        await server.stop()
+        raise
+    return await _end(server, stack, first, asked, manager)
+
+
+async def _start(server: Servable, beside: Beside | None, stack: AsyncExitStack, manager: ServiceManager) -> None:
     await server.start()
     if beside is not None:
         await stack.enter_async_context(beside())
+    manager.ready()
 
 
 async def _first(asked: asyncio.Queue[signal.Signals], starting: asyncio.Task[None]) -> signal.Signals:
@@ -98,15 +108,24 @@ async def _first(asked: asyncio.Queue[signal.Signals], starting: asyncio.Task[No
 
 
 async def _end(
-    server: Servable, stack: AsyncExitStack, first: signal.Signals, asked: asyncio.Queue[signal.Signals]
+    server: Servable,
+    stack: AsyncExitStack,
+    first: signal.Signals,
+    asked: asyncio.Queue[signal.Signals],
+    manager: ServiceManager,
 ) -> Farewell:
     handover = first is signal.SIGHUP
+    if handover:
+        manager.reloading()
+    else:
+        manager.stopping()
     leaving = asyncio.create_task(stack.aclose(), name="paddock-serve-leave")
     again = await _hurried(server, leaving, asked)
     if again:
         leaving.cancel()
         await asyncio.wait({leaving})
         handover = False
+        manager.stopping()
     stopping = asyncio.create_task(server.stop(handover=handover), name="paddock-serve-stop")
     if again:
         await asyncio.sleep(0)  # it has to have begun before it can be cut short
@@ -118,6 +137,7 @@ async def _end(
     if not handover:
         return Farewell.STOPPED
     if again:  # to be ended after all: take the children back, and let them drain
+        manager.stopping()
         await server.start()
         await server.stop()
         return Farewell.STOPPED

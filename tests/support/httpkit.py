@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import uvicorn
 
+from paddock.runtime.http.wire import Wire
+
 LOCAL = "http://127.0.0.1:8321"
 
 
@@ -25,7 +27,7 @@ def client(app: Any, **options: Any) -> httpx.AsyncClient:
 @contextlib.asynccontextmanager
 async def listening(app: Any) -> AsyncIterator[str]:
     """Serve an application at a free port of loopback; give its address."""
-    config = uvicorn.Config(app, lifespan="off", log_level="critical", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(app, lifespan="off", http=Wire, log_level="critical", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))

@@ -9,6 +9,7 @@ import pytest
 from httpkit import client, listening
 
 from paddock import AppServer, WorkflowsConfig
+from paddock.runtime.http import wire
 
 TOKEN = "correct horse battery staple"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -91,6 +92,8 @@ async def test_a_body_of_unknown_length_is_cut_off(api, server):
         ("GET", "/api/instances?before=-1", 422, "InvalidRequest"),
         ("GET", "/api/events?after=99999999999999999999", 422, "InvalidRequest"),
         ("GET", "/api/logs?level=loud", 422, "InvalidRequest"),
+        ("GET", "/api/instances?q=a%00b", 422, "InvalidRequest"),
+        ("GET", "/api/instances/a%00b", 404, "NotFound"),
     ],
 )
 async def test_paths(api, method, path, status, code):
@@ -98,6 +101,40 @@ async def test_paths(api, method, path, status, code):
     is_problem(response, status, code)
     if status == 405:
         assert response.headers["allow"]
+
+
+@pytest.mark.parametrize("said", ["x", "-1", "1.5", "0x10", "1e5", "1,2", "9" * 19, "9" * 400, "\u0661"])
+async def test_a_last_event_id_that_is_none(api, said):
+    headers = {"Last-Event-ID": said.encode()}
+    is_problem(await api.get("/api/events?follow=false", headers=headers), 422, "InvalidRequest")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "where"),
+    [
+        ("instances/bulk", {"action": "burn"}, ["body"]),
+        ("instances/bulk", 5, ["body"]),
+        ("instances/bulk", {"ids": ["a"]}, ["body.action"]),
+        ("instances/bulk", {"action": "cleanup", "older_than": "x"}, ["body.older_than"]),
+        ("instances/bulk", {"action": "cancel", "status": "failed"}, ["body.status"]),
+        ("schedules", {"workflow": "greet"}, ["body"]),
+        ("schedules", {"workflow": "greet", "cron": "* * * * *", "every": "1s"}, ["body"]),
+        ("schedules", {"workflow": "greet", "every": "soon"}, ["body.every"]),
+    ],
+)
+async def test_what_does_not_fit_is_named_once_and_in_the_words_of_the_caller(api, path, body, where):
+    response = await api.post(f"/api/{path}", json=body)
+    is_problem(response, 422, "InvalidRequest")
+    assert [error["where"] for error in response.json()["errors"]] == where
+    assert not [
+        word
+        for word in ("Bulk", "Schedule", "Value error", "_kind", "(")
+        if word
+        in response.json()["detail"]
+        .replace("(seconds)", "")
+        .replace("(cancel, retry, cleanup)", "")
+        .replace("(these, pause, unpause)", "")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -217,36 +254,67 @@ async def test_a_database_that_cannot_be_read(server, monkeypatch):
         assert "the inside" not in response.text
 
 
-async def test_raw_requests_that_no_client_sends(server):
-    """What comes over a socket that httpx would not send: two hosts, a long head, a path with a null, half a body."""
-    async with listening(server.asgi()) as url:
-        port = int(url.rpartition(":")[2])
+HOST = b"Host: 127.0.0.1\r\n"
+START = b"POST /api/workflows/greet/start HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+LOOK = b"GET /api/overview HTTP/1.1\r\n" + HOST
 
-        async def say(raw):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            try:
-                writer.write(raw)
+
+async def say(url, raw, *, end=True):
+    """Send bytes, and return what comes until the other side hangs up."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    found = b""
+    try:
+        with contextlib.suppress(ConnectionError):  # it hung up on what it had not read
+            writer.write(raw)
+            if end:
                 writer.write_eof()
-                return await reader.read()
-            except ConnectionError:  # it hung up on what it had not read
-                return b"HTTP/1.1 400"
-            finally:
-                writer.close()
-                with contextlib.suppress(ConnectionError):
-                    await writer.wait_closed()
+            while more := await reader.read(65536):
+                found += more
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+    return found
 
-        host = b"Host: 127.0.0.1\r\n"
-        two = await say(b"GET /api/overview HTTP/1.1\r\n" + host + b"Host: evil.example\r\n\r\n")
-        assert two[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 403")
-        long = await say(b"GET /api/overview HTTP/1.1\r\n" + host + b"X: " + b"y" * 200_000 + b"\r\n\r\n")
-        assert long[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431")
-        assert (await say(b"GET /assets/%00 HTTP/1.1\r\n" + host + b"\r\n"))[:12] == b"HTTP/1.1 404"
-        assert (await say(b"GET /api/overview HTTP/1.1\r\n\r\n"))[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 403")
-        head = b"POST /api/workflows/greet/start HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\n"
-        await say(head + b"Content-Length: 100\r\n\r\n{")
-        huge = await say(head + b"Content-Length: 99999999999\r\n\r\n")
-        assert huge[:12] == b"HTTP/1.1 413"
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (LOOK + b"Host: evil.example\r\n\r\n", 400),
+        (b"GET /api/overview HTTP/1.1\r\n\r\n", 400),
+        (LOOK + b"Bad Header: x\r\n\r\n", 400),
+        (LOOK + b"X: a\x00b\r\n\r\n", 400),
+        (b"GET /api/\xc3\xa4 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (START + b"Content-Length: -1\r\n\r\n", 400),
+        (START + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n", 400),
+        (b"GET /assets/%00 HTTP/1.1\r\n" + HOST + b"\r\n", 404),
+        (START + b"Content-Length: 99999999999\r\n\r\n", 413),
+        (LOOK + b"".join(b"X-%d: y\r\n" % number for number in range(20_000)), 431),
+        (LOOK + b"X: " + b"y" * 300_000, 431),
+    ],
+)
+async def test_raw_requests_that_no_client_sends(server, raw, status):
+    """What comes over a socket that httpx would not send is answered as everything is, or not at all."""
+    async with listening(server.asgi()) as url:
+        head, _, body = (await say(url, raw)).partition(b"\r\n\r\n")
+        if body or status != 431:  # an answer that comes before all was sent may be lost
+            assert head.startswith(b"HTTP/1.1 %d " % status)
+            assert b"content-type: application/problem+json" in head
+            assert b"x-content-type-options: nosniff" in head.lower()
+            assert json.loads(body)["status"] == status
+        await say(url, START + b"Content-Length: 100\r\n\r\n{")
     assert await server.workflows.get_all_instances() == []
+
+
+async def test_a_head_has_to_be_whole_in_time(server, monkeypatch):
+    monkeypatch.setattr(wire, "_HEAD_SECONDS", 0.2)
+    async with listening(server.asgi()) as url:
+        assert await say(url, b"", end=False) == b""
+        assert await say(url, LOOK, end=False) == b""
+        found = await say(url, LOOK + b"\r\n" + LOOK, end=False)  # the second one is not
+        assert found.startswith(b"HTTP/1.1 200 ")
+        assert found.count(b"HTTP/1.1") == 1
 
 
 async def test_at_the_limit_of_a_workflow(tmp_path):

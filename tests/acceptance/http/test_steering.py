@@ -87,6 +87,32 @@ async def test_run_with_a_timeout_goes_on(api):
     assert (result.status_code, result.json()["output"]) == (200, {"approved": True, "reason": None})
 
 
+@pytest.mark.parametrize(
+    ("prefer", "timeout", "applied"),
+    [
+        ("wait=0", None, "wait=0"),
+        ("respond-async", "1h", "respond-async"),
+        ("unknown, respond-async; foo, wait=0", None, "wait=0"),
+        ("wait=3600", "10ms", None),
+        ("wait=soon", "10ms", None),
+    ],
+)
+async def test_a_caller_that_prefers_not_to_wait(api, prefer, timeout, applied):
+    headers = {"Prefer": prefer}
+    found = await api.post(
+        "/api/workflows/approval/run", json={"input": "a raise", "timeout": timeout}, headers=headers
+    )
+    assert (found.status_code, found.json()["output"]) == (202, None)
+    assert found.headers.get("preference-applied") == applied
+    ident = found.json()["id"]
+    assert found.headers["location"] == f"/api/instances/{ident}"
+    await comes_to(api, ident, "waiting")
+    await api.post(f"/api/instances/{ident}/signal", json={"name": "approve", "payload": {"approved": True}})
+    await comes_to(api, ident, "completed")
+    result = await api.get(f"/api/instances/{ident}/result", headers={"Prefer": "respond-async"})
+    assert (result.status_code, result.json()["output"]["approved"]) == (200, True)
+
+
 async def test_a_signal_that_does_not_fit(api):
     ident = (await api.post("/api/workflows/approval/start", json={"input": "a raise"})).json()["id"]
     await comes_to(api, ident, "waiting")
