@@ -78,7 +78,7 @@ def judge(facts: Facts) -> Cause:
 
 def tell(facts: Facts) -> str:
     """Return in one sentence how a process died."""
-    cause, who = judge(facts), f"process {facts.pid}"
+    cause, who = judge(facts), f"process {facts.pid}" if facts.pid else "its process"
     lasted = f" for {facts.since:.0f}s" if facts.since is not None and facts.since >= 1 else ""
     killed = f"{who} was killed by {facts.signal} from outside"
     if facts.signal == "SIGKILL":

@@ -15,6 +15,7 @@ import typer
 
 from ..base.errors import OutcomeError, PaddockError
 from . import (
+    backup,
     check,
     cleanup,
     demo,
@@ -69,6 +70,7 @@ _COMMANDS: tuple[tuple[str, str, Callable[..., None]], ...] = (
     (_STEER, "pause", steer.pause),
     (_STEER, "unpause", steer.unpause),
     (_STEER, "cleanup", cleanup.cleanup),
+    (_STEER, "backup", backup.backup),
 )
 for _panel, _name, _function in _COMMANDS:
     app.command(_name, rich_help_panel=_panel)(_function)
