@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo docs test setup test-oldest chaos mutation check format bench bench-peers pressure recovery clean
+.PHONY: help demo docs test setup test-oldest chaos mutation schemathesis check format bench bench-peers pressure recovery clean
 
 WORKERS ?= 4
 PYTEST_ARGS ?=
@@ -46,6 +46,9 @@ chaos: .venv-test/.app  ## 200 kills while 50 instances run; CHAOS_ARGS="--seed 
 mutation: .venv-test/.app  ## take out one line of each guarantee; a test must fail; MUTATION_ARGS="G2 G11"
 	@PADDOCK_TEST_INSTALLED=1 .venv-test/bin/python -P tests/mutation/run.py $(MUTATION_ARGS)
 
+schemathesis: .venv-test/.app  ## hold a server to its OpenAPI description, two minutes; SCHEMATHESIS_ARGS="--seed 7 --max-time 600"
+	@tools/schemathesis.sh .venv-test tests/support/httpflows.py --max-examples 10 --max-time 140 $(SCHEMATHESIS_ARGS)
+
 check: .venv/.dev  ## lint, format, strict types
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
@@ -68,7 +71,7 @@ recovery: .venv/.app  ## print how long recovery takes; RECOVERY_ARGS="--rounds 
 	@.venv/bin/python benchmarks/recovery.py $(RECOVERY_ARGS)
 
 clean:  ## remove environments, builds and caches
-	rm -rf .venv .venv-test .venv-oldest .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-test .venv-oldest .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Below, each dot file is a stamp: the time of its last success.

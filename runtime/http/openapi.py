@@ -27,6 +27,7 @@ _REF = "#/components/schemas/"
 _TEMPLATE = _REF + "{model}"
 _LOCAL = "#/$defs/"
 _TYPED = frozenset({"start", "run"})
+_ABOUT = "Durable workflows over HTTP. A query parameter that is not described here is refused with 422, as is a body's member."
 _ALWAYS = (400, 401, 403, 422, 500, 503)
 _WITH_BODY = (408, 413, 415)
 _ANY_OBJECT = {"type": "object", "propertyNames": {"minLength": 1, "maxLength": 1000}}
@@ -76,7 +77,7 @@ def describe(operations: Sequence[Operation], served: Served, *, needs_token: bo
             paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, leads)
     found: dict[str, Any] = {
         "openapi": "3.1.0",
-        "info": {"title": "Paddock", "version": served.version, "description": "Durable workflows over HTTP."},
+        "info": {"title": "Paddock", "version": served.version, "description": _ABOUT},
         "servers": [{"url": root or "/"}],
         "paths": paths,
         "components": {"schemas": schemas, "links": leads},
@@ -119,9 +120,7 @@ def _parameters(operation: Operation) -> Iterator[dict[str, Any]]:
         yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
     if operation.waits:
         yield _PREFER
-    if operation.query is None:
-        return
-    properties = operation.query.model_json_schema(mode="validation")["properties"]
+    properties = operation.query.model_json_schema(mode="validation").get("properties", {})
     for name, schema in properties.items():
         plain = {key: value for key, value in schema.items() if key not in ("title", "default")}
         options = [one for one in plain.pop("anyOf", []) if one != {"type": "null"}]

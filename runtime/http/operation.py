@@ -42,7 +42,7 @@ class Operation:
     name: str
     summary: str
     handler: Callable[[Call], Awaitable[Response]]
-    query: type[Query] | None = None
+    query: type[Query] = Query
     body: type[BaseModel] | None = None
     answers: Mapping[int, Any] = field(default_factory=dict)
     errors: Sequence[int] = ()
@@ -88,7 +88,7 @@ def _endpoint(methods: Mapping[str, Operation], served: Served) -> Callable[[Req
         try:
             if "\0" in request.scope["path"]:  # no name holds one, and not every database can be asked for it
                 raise Problem(404, "NotFound", "there is nothing here")
-            query = read_query(operation.query, request) if operation.query is not None else None
+            query = read_query(operation.query, request)
             body = None
             if operation.takes_body:
                 body = await read_json(request, served.settings.max_payload)

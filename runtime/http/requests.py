@@ -30,6 +30,8 @@ __all__ = [
     "Call",
     "DetailQuery",
     "DurationText",
+    "EventsQuery",
+    "InstanceEventsQuery",
     "InstanceId",
     "InstancesQuery",
     "Key",
@@ -38,7 +40,6 @@ __all__ = [
     "PayloadQuery",
     "Query",
     "ResultQuery",
-    "StreamQuery",
     "integral",
     "read_body",
     "read_json",
@@ -101,9 +102,9 @@ InstanceId = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[A-Za
 
 
 class Query(BaseModel):
-    """Base of the queries; `None` is what was not asked for."""
+    """What an operation without a query takes: nothing. The base of the others, where `None` is what was not asked for."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ResultQuery(Query):
@@ -144,32 +145,35 @@ class PayloadQuery(Query):
     step: str | None = Field(default=None, max_length=2000)
 
 
-class StreamQuery(Query):
-    """Which events."""
+class FollowQuery(Query):
+    """Which page, or from where on."""
 
-    pattern: str = Field(default="*", min_length=1, max_length=300)
-    instance_id: str | None = Field(default=None, max_length=200)
     after: Cursor | None = None
     before: Cursor | None = None
     order: Literal["asc", "desc"] = "asc"
     limit: Count = 100
     tail: Count | None = None
-    short: Flag = "0"
     follow: Flag = "true"
     until: Literal["end"] | None = None
 
 
-class LogsQuery(Query):
+class InstanceEventsQuery(FollowQuery):
+    """Which events of an instance."""
+
+    pattern: str = Field(default="*", min_length=1, max_length=300)
+    short: Flag = "0"
+
+
+class EventsQuery(InstanceEventsQuery):
+    """Which events of all."""
+
+    instance_id: str | None = Field(default=None, max_length=200)
+
+
+class LogsQuery(FollowQuery):
     """Which log records."""
 
     level: Literal["debug", "info", "warning", "error", "critical"] | None = None
-    after: Cursor | None = None
-    before: Cursor | None = None
-    order: Literal["asc", "desc"] = "asc"
-    limit: Count = 100
-    tail: Count | None = None
-    follow: Flag = "true"
-    until: Literal["end"] | None = None
 
 
 class KillsQuery(Query):
@@ -220,8 +224,14 @@ def read_query(kind: type[Query], request: Request) -> Query:
     """Return the query of a request.
 
     Raises:
-        Problem: a value does not fit.
+        Problem: a value does not fit, or there is no such parameter: one that is misspelt would answer another question.
     """
+    for name in request.query_params:
+        if name not in kind.model_fields:
+            there_are = f"there are {', '.join(kind.model_fields)}" if kind.model_fields else "none is taken here"
+            message = f"there is no such parameter; {there_are}"
+            where = f"query.{name:.100}"
+            raise Problem(422, "InvalidRequest", f"{where}: {message}", errors=[{"where": where, "message": message}])
     given: dict[str, Any] = {}
     for name, field in kind.model_fields.items():
         values = request.query_params.getlist(name)

@@ -14,7 +14,7 @@ from ..store import browse
 from . import answers
 from .following import past, until_end
 from .operation import Operation, reply
-from .requests import Call, LogsQuery, Query, StreamQuery
+from .requests import Call, EventsQuery, InstanceEventsQuery, LogsQuery, Query
 from .shapes import log_of_event, shorten_event
 from .sse import frame, frames_of, last_event_id, readers_of
 
@@ -159,23 +159,23 @@ def _followed(
     )
 
 
-_EVENTS, _LOG_RECORDS = (StreamQuery, answers.EventsPage), (LogsQuery, answers.LogsPage)
-
 OPERATIONS = (
-    _followed("events", "events", "Follow events, or read a page of them", events, *_EVENTS),
+    _followed("events", "events", "Follow events, or read a page of them", events, EventsQuery, answers.EventsPage),
     _followed(
         "instances/{id}/events",
         "instanceEvents",
         "Follow an instance's events, or read a page of them",
         instance_events,
-        *_EVENTS,
+        InstanceEventsQuery,
+        answers.EventsPage,
     ),
-    _followed("logs", "logs", "Read or follow log records", logs, *_LOG_RECORDS),
+    _followed("logs", "logs", "Read or follow log records", logs, LogsQuery, answers.LogsPage),
     _followed(
         "instances/{id}/logs",
         "instanceLogs",
         "Read or follow an instance's log records",
         instance_logs,
-        *_LOG_RECORDS,
+        LogsQuery,
+        answers.LogsPage,
     ),
 )

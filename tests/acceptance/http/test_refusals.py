@@ -10,6 +10,7 @@ from httpkit import client, listening
 
 from paddock import AppServer, WorkflowsConfig
 from paddock.runtime.http import wire
+from paddock.runtime.http.app import OPERATIONS
 
 TOKEN = "correct horse battery staple"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -101,6 +102,21 @@ async def test_paths(api, method, path, status, code):
     is_problem(response, status, code)
     if status == 405:
         assert response.headers["allow"]
+
+
+async def test_a_parameter_that_nothing_knows_is_named_everywhere(api):
+    """A filter that is misspelt would be answered with what was not asked for."""
+    for operation in OPERATIONS:
+        path = operation.path.format(id="waiting", name="greet")
+        body = {} if operation.method == "POST" else None
+        response = await api.request(
+            operation.method, f"{path}?surprise=1", json=body, headers={"Accept": "application/json"}
+        )
+        is_problem(response, 422, "InvalidRequest")
+        assert [error["where"] for error in response.json()["errors"]] == ["query.surprise"], operation.name
+        known = operation.query.model_fields
+        said = response.json()["detail"]
+        assert all(name in said for name in known) and ("none is taken" in said) == (not known), operation.name
 
 
 @pytest.mark.parametrize("said", ["x", "-1", "1.5", "0x10", "1e5", "1,2", "9" * 19, "9" * 400, "\u0661"])
