@@ -178,9 +178,9 @@ def test_the_table_of_deaths_is_the_code():
 
 
 def test_the_table_of_limits_is_the_code():
-    rows = cells("guide.md", "What a process may use")
+    rows = cells("running.md", "What a process may use")
     assert {quoted(row[0])[0].partition("=")[0] for row in rows} == set(ProcessLimits.model_fields)
-    text = (DOCS / "guide.md").read_text()
+    text = (DOCS / "running.md").read_text()
     assert all(f"`{name}`" in text for name in ALWAYS_PASSED)
 
 
@@ -235,7 +235,7 @@ def test_what_a_page_names_is_there(page: Path):
 
 def test_the_commands_that_are_shown_are_there():
     commands = set(get_command(app).commands)
-    guide = (DOCS / "guide.md").read_text().partition("\n## The command line\n")[2].split("```")[1]
+    guide = (DOCS / "running.md").read_text().partition("\n## The command line\n")[2].split("```")[1]
     assert set(re.findall(r"^paddock (\w+)", guide, re.MULTILINE)) == commands
     for page in PAGES:
         for name in re.findall(r"`paddock (\w+)", page.read_text()):
