@@ -40,7 +40,7 @@ from ..base.timeslice import forget_slices
 from . import process as _warm
 from .birth import become_child, become_subreaper, catch_output, mark, name_process
 from .main_module import load_main
-from .rehearsal import build_schemas, rehearse
+from .rehearsal import Stage, build_schemas
 from .spawn import spawn
 from .spec import MARKER, SERVICE_MANAGER, ChildSpec
 from .standby import Standby, await_order
@@ -50,6 +50,7 @@ __all__ = ["main"]
 _BOOT_TIMEOUT = 30.0
 _ENDING = 0.1
 _SHORT_LIFE = 0.04
+_LIVES = 10
 _CORES = os.cpu_count() or 1
 
 
@@ -71,6 +72,7 @@ class ForkServer:
         self._children: dict[int, _Child] = {}
         self._table = BeatTable.open(boot.beats_path)
         self._main_loaded = False
+        self._stage: Stage | None = None
         self._standby: Standby | None = None
         self._retired: set[int] = set()  # were a standby once, and are about to end
         self._warmed = False
@@ -87,6 +89,12 @@ class ForkServer:
         signal.set_wakeup_fd(self._ringer, warn_on_full_buffer=False)
 
     # --- warm-up ---
+
+    def rehearse(self) -> None:
+        """Do what children will do, before there is one."""
+        with silence():
+            self._stage = Stage(os.path.join(os.path.dirname(self._boot.beats_path), "rehearsal"))
+            self._stage.play(_LIVES)
 
     def warm(self, modules: list[str]) -> None:
         """Import modules, look for threads they left, freeze what is there, and report."""
@@ -224,7 +232,7 @@ class ForkServer:
             self._warmed = False  # no process to spare; a start that needs one will tell
             return
         if pid == 0:
-            self._be_child(lambda: await_order(theirs, me), foreign=[ours.fileno()])
+            self._be_child(lambda: await_order(theirs, me, self._stage), foreign=[ours.fileno()])
         theirs.close()
         self._standby = Standby(pid, ours)
 
@@ -374,8 +382,7 @@ def main() -> None:
     server = ForkServer(channel, first[0])
     channel.push_back(first[1:])
     if first[0].modules:  # children are copies of this process; where they are spawned nothing is shared
-        with silence():
-            rehearse()
+        server.rehearse()
     server.warm(first[0].modules)
     server.run()
     os._exit(0)

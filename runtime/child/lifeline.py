@@ -169,6 +169,11 @@ class Lifeline:
             self._connection.close()
             await self._connection.wait_closed(1.0)
 
+    def close(self) -> None:
+        """Let go of the bell's socket, after `finish`."""
+        if self._ringer is not None:
+            self._ringer.close()
+
 
 class Lookout:
     """Look for the server from another thread, for a process whose loop is blocked: it would outlive its server's absence unseen.

@@ -73,6 +73,11 @@ class OutputReader:
             self._positions[name] = size
             self._sink.put("info" if name == "stdout" else "warning", text, {}, source=name, position=size, step=step)
 
+    def close(self) -> None:
+        """Close both files."""
+        for _, descriptor in self._streams:
+            os.close(descriptor)
+
     def _drain(self, name: Literal["stdout", "stderr"], descriptor: int, step: tuple[str, int] | None) -> None:
         while not self._sink.full:
             # a flood that nobody read in time has lost its middle (`RunDirectory.trim`): lines end where a hole begins

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import importlib
 import os
@@ -47,7 +48,7 @@ from .output import OutputReader
 from .pulse import Pulse
 from .spec import EXIT_GIVEN_BACK, EXIT_LOST_GROUND, ChildSpec, DefinitionPath, output_paths
 
-__all__ = ["find_definition", "run_child"]
+__all__ = ["find_definition", "rehearse_child", "run_child"]
 
 _OUTPUT_INTERVAL = 0.2
 _CLEAN_UP = 0.5
@@ -89,7 +90,7 @@ def run_child(spec: ChildSpec) -> int:
     try:
         database = database_of(spec.database)
         store = database.open_child(spec.pragmas)
-        journal = store.load_now(Lease(spec.instance, spec.epoch), (me.pid, me.start_time, me.boot_id))
+        journal = _take(store, spec, me)
     except LeaseLost:
         return 0
     except MachineError:
@@ -97,14 +98,14 @@ def run_child(spec: ChildSpec) -> int:
         return EXIT_LOST_GROUND
     reach("child.leased")
     # only now: a process that was overtaken while it was born must not write into a slot that is another's
-    table = BeatTable.open(spec.beats_path)
-    table.assign(spec.slot, pid=me.pid, start_time=me.start_time, epoch=spec.epoch, instance_id=spec.instance_id)
+    table = _take_slot(spec, me)
     refusal: LimitNotEnforceable | None = None
     try:
         confine(spec)
     except LimitNotEnforceable as error:
         refusal = error
     pulse = Pulse(table, spec.slot, spec.beat_interval, spec.trace_dir)
+    pulse.start()
     if spec.limits.memory_limit is not None and refusal is None:
         pulse.bound = functools.partial(bound_memory, spec.limits.memory_limit)
     runner = asyncio.Runner()  # never closed: that would wait for handlers that do not let themselves be cancelled
@@ -116,6 +117,36 @@ def run_child(spec: ChildSpec) -> int:
     if code:
         pulse.leaving(code)
     return code
+
+
+def rehearse_child(spec: ChildSpec) -> None:
+    """Run an execution as `run_child` does, in a process that goes on to be something else.
+
+    No limits, no thread, no handlers of signals; and whatever was opened is closed.
+
+    Raises:
+        LeaseLost, MachineError, OSError: the stage is not as it should be.
+    """
+    me = identify(os.getpid())
+    database = database_of(spec.database)
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(contextlib.closing(database.open_child(spec.pragmas)))
+        journal = _take(store, spec, me)
+        table = stack.enter_context(contextlib.closing(_take_slot(spec, me)))
+        pulse = stack.enter_context(contextlib.closing(Pulse(table, spec.slot, spec.beat_interval, spec.trace_dir)))
+        child = stack.enter_context(contextlib.closing(_Child(spec, database, store, journal, pulse, me, None)))
+        asyncio.run(child.run())
+
+
+def _take(store: SqlStore, spec: ChildSpec, me: ProcessIdentity) -> Journal:
+    """Put this process's name on the lease; raises LeaseLost, MachineError."""
+    return store.load_now(Lease(spec.instance, spec.epoch), (me.pid, me.start_time, me.boot_id))
+
+
+def _take_slot(spec: ChildSpec, me: ProcessIdentity) -> BeatTable:
+    table = BeatTable.open(spec.beats_path)
+    table.assign(spec.slot, pid=me.pid, start_time=me.start_time, epoch=spec.epoch, instance_id=spec.instance_id)
+    return table
 
 
 class _Child:
@@ -178,6 +209,12 @@ class _Child:
         await core.db.close()
         await self._lifeline.finish(outcome.status.value if outcome.status else outcome.kind.value)
         return _exit_code(outcome)
+
+    def close(self) -> None:
+        """Let go of what the end of a process lets go of."""
+        self._lifeline.close()
+        if self._output is not None:
+            self._output.close()
 
     async def _cancel_others(self) -> None:
         """Give tasks that handlers left behind a moment to clean up; whoever does not end goes with the process."""

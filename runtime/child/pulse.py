@@ -36,7 +36,7 @@ class Pulse:
     """
 
     def __init__(self, table: BeatTable, slot: int, interval: float, trace_dir: str) -> None:
-        """Register the stack dump and write the first beat; `interval` is in seconds."""
+        """Open the file for stacks; `start` begins to beat. `interval` is in seconds."""
         self._writer: SlotWriter = table.writer(slot)
         self._interval = interval
         self._deadlines: dict[str, int] = {}
@@ -47,11 +47,19 @@ class Pulse:
         self.orphaned: Callable[[], bool] = lambda: False
         self._turns = 0
         self._trace: IO[str] = open(trace_path_of(trace_dir, os.getpid()), "w", opener=_private)  # noqa: SIM115  lives as long as the process
+
+    def start(self) -> None:
+        """Register the stack dump, write the first beat, and go on beating from a thread."""
         faulthandler.enable(self._trace, all_threads=True)
         faulthandler.register(STACK_SIGNAL, self._trace, all_threads=True, chain=False)
         trace_cpu_limit(self._trace)
         self._writer.beat_thread()
         threading.Thread(target=self._beat, name="paddock-pulse", daemon=True).start()
+
+    def close(self) -> None:
+        """Close what was opened, where nothing has been started."""
+        self._writer.close()
+        self._trace.close()
 
     def _beat(self) -> None:
         turns, looked_at = -1, time.monotonic()

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from ...ipc.messages import Fork
 from ..base.probes import silence
 from .birth import die_with_parent, name_process
-from .rehearsal import rehearse
+from .rehearsal import Stage
 
 __all__ = ["Standby", "await_order"]
 
@@ -60,18 +60,20 @@ class Standby:
         self.line.close()
 
 
-def await_order(line: socket.socket, parent: int) -> Fork | None:
+def await_order(line: socket.socket, parent: int, stage: Stage | None) -> Fork | None:
     """Rehearse, say so, and return the order; None when this process is not needed any more. For the standby itself.
 
     Args:
         line: to the fork server.
         parent: the fork server's pid.
+        stage: where to rehearse, where there is one.
     """
     if not die_with_parent(parent):
         return None
     name_process("paddock-standby")
     with silence():
-        rehearse()
+        if stage is not None:
+            stage.play()
     with contextlib.suppress(OSError):
         line.sendall(_READY)
         header = _read(line, _LENGTH.size)

@@ -24,8 +24,10 @@ __all__ = ["RunDirectory"]
 
 
 _KEPT_END = 16 * 2**20
-#: Everything that a server makes in its run directory.
-_OURS = ("hub.sock", "bell.sock", "port", "token", "beats", "out", "trace")
+#: Everything in a run directory that a server and its children need as long as they live.
+_NEEDED = ("hub.sock", "bell.sock", "port", "token", "beats", "out", "trace")
+#: Everything that is made there.
+_OURS = (*_NEEDED, "rehearsal")
 
 
 class RunDirectory:
@@ -112,7 +114,7 @@ class RunDirectory:
 
     def settled(self) -> None:
         """Note that everything is in place: what is missing from now on was taken away."""
-        self._made = {name: _inode(os.path.join(self.path, name)) for name in _OURS}
+        self._made = {name: _inode(os.path.join(self.path, name)) for name in _NEEDED}
 
     def trouble(self) -> str | None:
         """Say what was taken away from under the server, where anything was."""
