@@ -2,15 +2,13 @@
 
 import asyncio
 import contextlib
-import os
 import shutil
-import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from crashkit import DEADLINE
+from tracing import Strace
 
 
 @contextlib.contextmanager
@@ -50,19 +48,12 @@ async def injected(pid: int, calls: str, what: str) -> AsyncIterator[None]:
     """Let system calls of a running process fail or take long: `what` is strace's, such as `error=EIO`."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
-    process = await asyncio.create_subprocess_exec(
-        "strace", "-f", "-p", str(pid), "-e", f"trace={calls}", "-e", f"inject={calls}:{what}", "-o", os.devnull,
-        stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stderr is not None
+    tracer = Strace(pid, f"{calls}:{what}")
     try:
-        async with asyncio.timeout(DEADLINE):
-            said = await process.stderr.readline()
-        if b"attached" not in said:
-            pytest.skip(f"strace cannot attach here: {said.decode().strip()}")
+        await asyncio.to_thread(tracer.__enter__)
+    except PermissionError as error:
+        pytest.skip(f"strace cannot attach here: {error}")
+    try:
         yield
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGINT)  # it detaches, and the process goes on
-        async with asyncio.timeout(DEADLINE):
-            await process.communicate()
+        await asyncio.to_thread(tracer.__exit__)

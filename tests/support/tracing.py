@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 PATIENCE = 20.0
+_MANNERS = 1.0
 
 
 class Strace:
@@ -43,10 +44,18 @@ class Strace:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Detach; whoever is traced goes on undisturbed."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
+        """Detach; whoever is traced goes on undisturbed.
+
+        strace 6.1 waits for the first thread of a process that has ended meanwhile, which the kernel hands over after the other threads
+        only, and so for ever. Killed it detaches as well: the kernel does that for it (ptrace(2)).
+        """
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_MANNERS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
             self._process.wait(PATIENCE)
 
     def _attached(self) -> bool:
