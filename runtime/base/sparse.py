@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import functools
 import os
 import sys
+
+from .libc import libc
 
 __all__ = ["extent", "punch"]
 
 _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
 _BLOCK = 4096
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
 
 
 def punch(descriptor: int, start: int, end: int) -> bool:
@@ -28,7 +24,7 @@ def punch(descriptor: int, start: int, end: int) -> bool:
     if not sys.platform.startswith("linux") or last <= first:
         return False
     offset, length = ctypes.c_int64(first), ctypes.c_int64(last - first)
-    return int(_libc().fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, offset, length)) == 0
+    return int(libc().fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, offset, length)) == 0
 
 
 def extent(descriptor: int, position: int) -> tuple[int, int]:

@@ -8,11 +8,12 @@ request (sched_setattr(2); kernel/sched/syscalls.c, `__setparam_fair`); earlier 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import struct
 import sys
+
+from .libc import libc
 
 __all__ = ["ask_for_short_slices", "forget_slices"]
 
@@ -38,4 +39,4 @@ def _set_slice(nanoseconds: int) -> bool:
         return False
     nice = os.getpriority(os.PRIO_PROCESS, 0)
     attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, os.SCHED_OTHER, 0, nice, 0, nanoseconds, 0, 0, 0, 0)
-    return int(ctypes.CDLL(None, use_errno=True).syscall(number, 0, attributes, 0)) == 0
+    return int(libc().syscall(number, 0, attributes, 0)) == 0

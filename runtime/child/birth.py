@@ -8,13 +8,12 @@ tree; output into files, which neither block nor break when their reader dies; n
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import io
 import os
 import signal
 import sys
 
+from ..base.libc import libc
 from .spec import MARKER
 
 __all__ = ["become_child", "become_subreaper", "catch_output", "die_with_parent", "mark", "name_process"]
@@ -30,7 +29,7 @@ def become_subreaper() -> bool:
     """Adopt orphaned descendants (prctl(2), PR_SET_CHILD_SUBREAPER, Linux 3.4); return whether the kernel can."""
     if not sys.platform.startswith("linux"):
         return False
-    return int(_libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0
+    return int(libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0
 
 
 def die_with_parent(parent: int | None) -> bool:
@@ -39,14 +38,8 @@ def die_with_parent(parent: int | None) -> bool:
     Returns False when the parent was gone before: the kernel tells only of later deaths.
     """
     if sys.platform.startswith("linux"):
-        _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if parent is not None else 0, 0, 0, 0)
+        libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if parent is not None else 0, 0, 0, 0)
     return parent is None or os.getppid() == parent
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    """Return the C library; the fork server asks first, and its children find it at hand."""
-    return ctypes.CDLL(None, use_errno=True)
 
 
 def catch_output(out_path: str, err_path: str) -> None:
@@ -78,7 +71,7 @@ def mark(marker: str) -> None:
 def name_process(name: str) -> None:
     """Set the name that ps(1) and top(1) show, of at most 15 bytes (prctl(2), PR_SET_NAME); Linux only."""
     if sys.platform.startswith("linux"):
-        _libc().prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+        libc().prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def become_child(*, foreign: list[int]) -> None:

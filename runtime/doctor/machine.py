@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 
 from ..base.errors import RunDirectoryError
+from ..base.libc import libc
 from ..base.tasks_group import groups_folder
 from ..server.rundir import RunDirectory
 from ..store.space import low_space
@@ -96,7 +97,7 @@ def _has_pidfds() -> bool:
 
 def _can_subreap() -> bool:
     answer = ctypes.c_int()
-    return int(ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0)) == 0
+    return int(libc().prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0)) == 0
 
 
 def _mount_options(point: str) -> bytes:

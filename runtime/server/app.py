@@ -15,7 +15,6 @@ from ..base.clock import Clock, SystemClock
 from ..base.config import WatchdogConfig, WorkflowsConfig
 from ..base.duration import DurationLike, parse_duration
 from ..base.errors import ConfigError, ServerNotRunning
-from ..base.timeslice import ask_for_short_slices, forget_slices
 from ..base.values import plain_json, to_json
 from ..child.main_module import MAIN_ALIAS
 from ..engine.plugins import Plugin, Plugins, order_plugins, resolve_plugins
@@ -124,13 +123,11 @@ class AppServer:
                 "this script starts a server when it is imported, and a child process has just imported it; "
                 'put the start under `if __name__ == "__main__":`'
             )
-        ask_for_short_slices()  # before any thread of ours begins: threads inherit it
         running = RunningServer(self._parts())
         try:
             await running.start()
         except BaseException:
             await running.close()
-            forget_slices()
             raise
         self._running = running
         self._started_at = time.time()
@@ -168,7 +165,6 @@ class AppServer:
                     await running.close(handover=handover)
                 finally:
                     self._ending = None
-                    forget_slices()
 
     def hurry(self) -> None:
         """Cut the grace of a stop that is under way: what still runs is ended at once, resumable. Else nothing happens."""

@@ -14,6 +14,7 @@ from ..base.errors import RunDirectoryError
 from ..base.log import get_logger
 from ..base.probes import reach
 from ..base.records import ErrorInfo, Status
+from ..base.timeslice import ask_for_short_slices, forget_slices
 from ..engine.plugins import set_up, tear_down
 from ..store.admission import Claim
 from ..store.ops import Lease
@@ -65,6 +66,8 @@ class RunningServer:
     async def start(self) -> None:
         """Make the parts and start them; where one fails, `close` stops what was started."""
         server, settings, stack = self._server, self._settings, self._stack
+        ask_for_short_slices()  # before any thread of ours begins: threads inherit it
+        stack.callback(forget_slices)
         self._lock = server.database.lock(settings.sqlite_pragmas)
         self._lock.serve(os.getpid())
         stack.callback(self._leave_lock)
