@@ -75,14 +75,14 @@ class Stage:
     def _furnish(self, own: str, database: bytes) -> ChildSpec:
         """Put everything in its place, and return what the child is told, read as it reads it."""
         path = os.path.join(own, "life.db")
-        with open(path, "wb") as file:
+        with open(path, "wb", opener=_private) as file:
             file.write(database)
         spec = _spec(path, own)
         outputs = output_paths(own, spec.instance, spec.epoch)
         for folder in (os.path.dirname(outputs[0]), spec.trace_dir):
             os.mkdir(folder, 0o700)
         for output in outputs:
-            os.close(os.open(output, os.O_WRONLY | os.O_CREAT, 0o600))
+            os.close(_private(output, os.O_WRONLY | os.O_CREAT))
         BeatTable.create(spec.beats_path, slots=1).close()
         text = Fork(
             request_id=1,
@@ -102,12 +102,18 @@ class Stage:
     def _own_folder(self) -> Iterator[str]:
         own = os.path.join(self._folder, str(os.getpid()))
         shutil.rmtree(own, ignore_errors=True)  # of one that was killed while it played
-        os.makedirs(own, mode=0o700)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._folder, 0o700)
+        os.mkdir(own, 0o700)
         try:
             yield own
         finally:
             SqliteDatabase(os.path.join(own, "life.db")).tidy()
             shutil.rmtree(own, ignore_errors=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 async def _echo(value: dict[str, int]) -> dict[str, int]:
