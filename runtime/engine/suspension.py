@@ -8,6 +8,7 @@ instance works any more (`flow_tasks.py`) it suspends: what ends the waits is an
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -52,6 +53,8 @@ class Suspension:
         self._pause = quiet
         self._parked: dict[asyncio.Future[None], _Parked] = {}
         self._check: asyncio.TimerHandle | None = None
+        self._doze: asyncio.Task[None] | None = None
+        self._doze_until = 0.0
         self._told: set[asyncio.Task[Any] | None] = set()
         self._brief = 0
         self.running = 0
@@ -124,12 +127,17 @@ class Suspension:
 
     def close(self) -> None:
         """Look no more."""
+        self._forget_check()
+        if self._doze is not None:
+            self._doze.cancel()
+
+    def _forget_check(self) -> None:
         if self._check is not None:
             self._check.cancel()
             self._check = None
 
     def _look_later(self) -> None:
-        self.close()
+        self._forget_check()
         if self._parked:
             self._check = asyncio.get_running_loop().call_later(self._pause, self._suspend_if_quiet)
             self._pause = min(max(self._pause * 2, 0.001), _LOOK_SECONDS)  # each look goes through all tasks
@@ -142,15 +150,33 @@ class Suspension:
         self._wake_due(now)
         times = [parked.wake_at for parked in self._parked.values() if parked.wake_at is not None]
         nearest = min(times, default=None)
-        soon = nearest is not None and nearest - now <= self._after
-        busy = self.running or self._brief or soon or any(ticket.done() for ticket in self._parked)
-        if busy or self._tasks.busy():
+        if self.running or self._brief or any(ticket.done() for ticket in self._parked) or self._tasks.busy():
+            self._look_later()
+            return
+        if nearest is not None and nearest - now <= self._after:
+            self._sleep_until(nearest)
             self._look_later()
             return
         timed = all(parked.looked_at is None for parked in self._parked.values())
         self.decided = (Status.SLEEPING if timed else Status.WAITING, nearest)
         for ticket in self._parked:
             ticket.set_exception(InterruptError())
+
+    def _sleep_until(self, wake_at: float) -> None:
+        """Look again right when a wait ends that is too short to suspend for; the looks in between are rare."""
+        if self._doze is not None and not self._doze.done():
+            if wake_at == self._doze_until:
+                return
+            self._doze.cancel()
+        self._doze_until = wake_at
+        # in a context of its own: it is no task of the instance's code, which would count as work
+        self._doze = asyncio.get_running_loop().create_task(
+            self._sleep(wake_at), name="paddock-doze", context=contextvars.Context()
+        )
+
+    async def _sleep(self, wake_at: float) -> None:
+        await self._clock.sleep(max(0.0, wake_at - self._clock.now()))
+        self.watch()
 
     def _wake_due(self, now: float) -> None:
         moment = asyncio.get_running_loop().time()

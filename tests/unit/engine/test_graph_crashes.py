@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 from enginekit import an_engine, crash_everywhere, result_of, twice
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
 from paddock import Poll, action, branch, workflow
@@ -322,6 +322,15 @@ def made(plan):
     crashes=st.lists(st.integers(0, 30), min_size=1, max_size=3),
     after=st.booleans(),
     early=st.booleans(),
+)
+@example(  # a wait in the way of nothing, too short to suspend for, when all that runs beside it is over
+    plan=[
+        *[("wait_event", "in vain"), ("sync", None), ("choice", 0)],
+        ("parallel", ("fail-fast", [[("task", None), ("flaky", 2)], [("task", None)], [("poll", 2), ("poll", 2)]])),
+    ],
+    crashes=[5],
+    after=True,
+    early=True,
 )
 def test_crashes_at_random_change_nothing(plan, crashes, after, early):
     async def both():
