@@ -36,8 +36,9 @@ _IDEMPOTENCY_KEY = {
     "in": "header",
     "required": False,
     "description": "the same key again starts nothing, and answers with what was started",
-    "schema": {"type": "string", "minLength": 1},
+    "schema": {"type": "string", "pattern": '[^ \\t"]'},
 }
+_NO_NUL = r"^[^\u0000]*$"  # `read_query` refuses it
 _PREFER = {
     "name": "Prefer",
     "in": "header",
@@ -127,6 +128,9 @@ def _parameters(operation: Operation) -> Iterator[dict[str, Any]]:
         plain = {**plain, **(options[0] if len(options) == 1 else {"anyOf": options} if options else {})}
         if plain.get("type") == "array" and name == "status":
             plain["items"] = {"type": "string", "enum": _statuses()}
+        text = plain.get("items", plain)
+        if text.get("type") == "string" and not text.keys() & {"enum", "const", "pattern"}:
+            text["pattern"] = _NO_NUL
         yield {"name": name, "in": "query", "required": False, "schema": plain}
 
 

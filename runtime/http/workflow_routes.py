@@ -126,7 +126,7 @@ def key_of(request: Request, ident: str | None) -> str | None:
     key = request.headers.get("idempotency-key")
     if key is None:
         return ident
-    key = key.strip().strip('"')
+    key = key.strip(' \t"')
     if not key:
         raise Problem(422, "InvalidRequest", "Idempotency-Key is empty")
     if ident is not None:
