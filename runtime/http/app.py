@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-import pydantic_core
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,7 +23,7 @@ from . import (
 from .access import Access
 from .gate import Gate
 from .metrics import Metrics
-from .openapi import describe
+from .openapi import Description
 from .operation import routes
 from .page_routes import ROUTES
 from .problems import answer, problem_of
@@ -37,7 +36,7 @@ __all__ = ["OPERATIONS", "create_app"]
 OPERATIONS = (
     *machine_routes.OPERATIONS,
     *workflow_routes.OPERATIONS,
-    *sorted(steering_routes.OPERATIONS, key=lambda one: one.name != "bulk"),
+    *steering_routes.OPERATIONS,
     *instance_routes.OPERATIONS,
     *stream_routes.OPERATIONS,
     *result_routes.OPERATIONS,
@@ -47,30 +46,7 @@ OPERATIONS = (
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 
 
-class _Description:
-    """The OpenAPI description as text, made anew only where something was registered: it takes a while."""
-
-    def __init__(self, served: Served, *, needs_token: bool) -> None:
-        self._served = served
-        self._needs_token = needs_token
-        self._of: tuple[str, frozenset[str]] | None = None
-        self._text = b""
-
-    async def respond(self, request: Request) -> Response:
-        root, names = request.scope.get("root_path", ""), self._served.workflows.registry.names
-        if self._of != (root, names):
-            found = describe(OPERATIONS, self._served, needs_token=self._needs_token, root=root)
-            self._of, self._text = (root, names), pydantic_core.to_json(found)
-        return Response(self._text, media_type="application/json")
-
-
-async def _problem(_request: Request, error: Exception) -> Response:
-    return answer(problem_of(error))
-
-
-def create_app(
-    served: Served, *, token: str | None = None, hosts: Iterable[str] = (), lifespan: Lifespan | None = None
-) -> Gate:
+def create_app(served: Served, *, token: str | None, hosts: Iterable[str], lifespan: Lifespan) -> Gate:
     """Return the application.
 
     Args:
@@ -83,20 +59,14 @@ def create_app(
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
-        gate.open()
-        if lifespan is None:
-            yield
-            return
         async with lifespan(app):
-            try:
+            with served.answering():
                 yield
-            finally:
-                gate.let_go()
 
     app = Starlette(
         routes=[
             *routes(OPERATIONS, served),
-            Route("/openapi.json", _Description(served, needs_token=access.needs_token).respond),
+            Route("/openapi.json", Description(OPERATIONS, served, needs_token=access.needs_token).respond),
             Route("/metrics", Metrics(served).respond),
             *ROUTES,
         ],
@@ -107,5 +77,8 @@ def create_app(
     app.state.access = access
     app.state.readers = Readers(served)
     app.state.frames = Frames()
-    gate = Gate(app, access, served)
-    return gate
+    return Gate(app, access, served)
+
+
+async def _problem(_request: Request, error: Exception) -> Response:
+    return answer(problem_of(error))

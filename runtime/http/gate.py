@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from http.cookies import CookieError, SimpleCookie
 
@@ -67,15 +66,7 @@ class Gate:
         """Guard `app` by the rules of `access`."""
         self._app = app
         self._access = access
-        self._served = served
-
-    def open(self) -> None:
-        """Answer, again after a `let_go`."""
-        self._served.closing = asyncio.Event()
-
-    def let_go(self) -> None:
-        """End streams and long waits: the server is about to stop."""
-        self._served.closing.set()
+        self.served = served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand on."""

@@ -72,7 +72,7 @@ async def list_instances(call: Call) -> Response:
     )
 
 
-async def current(call: Call) -> Response:
+async def now(call: Call) -> Response:
     """Return what is looked at first: what runs, what goes on next, what has ended badly of late."""
     served = call.served
     found = await served.store().view(browse.current, time.time() - _DAY, _FEW, _MANY)
@@ -223,7 +223,7 @@ async def delete_instance(call: Call) -> Response:
     return empty()
 
 
-async def stacks(call: Call) -> Response:
+async def get_stacks(call: Call) -> Response:
     """Return what the threads of a running instance's process are doing just now."""
     try:
         found = await call.served.stacks(call.id)
@@ -235,59 +235,24 @@ async def stacks(call: Call) -> Response:
 
 
 OPERATIONS = (
-    Operation(
-        "GET",
-        "/api/instances",
-        "listInstances",
-        "List instances, the newest first",
-        list_instances,
-        query=InstancesQuery,
-        answers={200: answers.InstancesPage},
-    ),
-    Operation(
-        "GET",
-        "/api/now",
-        "now",
-        "What runs, what goes on next, what has ended badly of late",
-        current,
-        answers={200: answers.Current},
-    ),
+    Operation("GET", "/api/instances", list_instances, query=InstancesQuery, answers={200: answers.InstancesPage}),
+    Operation("GET", "/api/now", now, answers={200: answers.Current}),
     Operation(
         "GET",
         "/api/instances/{id}",
-        "getInstance",
-        "Get one instance with its steps, waits and children",
         get_instance,
         query=DetailQuery,
         answers={200: answers.Detail},
         errors=(404,),
     ),
-    Operation(
-        "DELETE",
-        "/api/instances/{id}",
-        "deleteInstance",
-        "Delete an instance that has ended",
-        delete_instance,
-        answers={204: None},
-        errors=(404, 409),
-    ),
+    Operation("DELETE", "/api/instances/{id}", delete_instance, answers={204: None}, errors=(404, 409)),
     Operation(
         "GET",
         "/api/instances/{id}/payload",
-        "getPayload",
-        "Get an input or an output as it is",
         get_payload,
         query=PayloadQuery,
         answers={200: Any},
         errors=(404,),
     ),
-    Operation(
-        "GET",
-        "/api/instances/{id}/stacks",
-        "getStacks",
-        "See what a running instance's threads are doing just now",
-        stacks,
-        answers={200: answers.Stacks},
-        errors=(404, 409),
-    ),
+    Operation("GET", "/api/instances/{id}/stacks", get_stacks, answers={200: answers.Stacks}, errors=(404, 409)),
 )

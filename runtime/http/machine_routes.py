@@ -173,61 +173,19 @@ async def health(call: Call) -> Response:
 
 
 OPERATIONS = (
-    Operation(
-        "GET", "/api/overview", "overview", "The server at a glance", overview, answers={200: machine_answers.Overview}
-    ),
-    Operation(
-        "GET",
-        "/api/processes",
-        "processes",
-        "What runs for this server",
-        processes,
-        answers={200: machine_answers.Processes},
-    ),
-    Operation(
-        "GET",
-        "/api/kills",
-        "kills",
-        "What the watchdog has ended",
-        kills,
-        query=KillsQuery,
-        answers={200: answers.KillsPage},
-        errors=(404,),
-    ),
-    Operation("GET", "/api/queues", "queues", "What is queued and runs", queues, answers={200: machine_answers.Queues}),
-    Operation(
-        "GET",
-        "/api/schedules",
-        "listSchedules",
-        "List schedules",
-        list_schedules,
-        answers={200: machine_answers.Schedules},
-    ),
+    Operation("GET", "/api/overview", overview, answers={200: machine_answers.Overview}),
+    Operation("GET", "/api/processes", processes, answers={200: machine_answers.Processes}),
+    Operation("GET", "/api/kills", kills, query=KillsQuery, answers={200: answers.KillsPage}, errors=(404,)),
+    Operation("GET", "/api/queues", queues, answers={200: machine_answers.Queues}),
+    Operation("GET", "/api/schedules", list_schedules, answers={200: machine_answers.Schedules}),
     Operation(
         "POST",
         "/api/schedules",
-        "createSchedule",
-        "Start instances by the clock",
         create_schedule,
         body=ScheduleBody,
         answers={201: Schedule},
         errors=(404, 409, 413),
     ),
-    Operation(
-        "DELETE",
-        "/api/schedules/{id}",
-        "deleteSchedule",
-        "End a schedule",
-        delete_schedule,
-        answers={204: None},
-        errors=(404,),
-    ),
-    Operation(
-        "GET",
-        "/api/health",
-        "health",
-        "Whether all is well",
-        health,
-        answers={200: machine_answers.Health, 503: machine_answers.Health},
-    ),
+    Operation("DELETE", "/api/schedules/{id}", delete_schedule, answers={204: None}, errors=(404,)),
+    Operation("GET", "/api/health", health, answers={200: machine_answers.Health, 503: machine_answers.Health}),
 )

@@ -9,8 +9,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+import pydantic_core
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import Response
 
 from ..authoring.outline import json_schema
 from ..server.registry import Registered
@@ -19,7 +22,7 @@ from .operation import Operation
 from .problems import MEDIA_TYPE
 from .served import Served
 
-__all__ = ["describe"]
+__all__ = ["Description", "describe"]
 
 Mode = Literal["validation", "serialization"]
 
@@ -59,6 +62,26 @@ _PROBLEM = {
         "errors": {"type": "array", "items": {"type": "object"}},
     },
 }
+
+
+class Description:
+    """The description as text, made anew only where something was registered: it takes a while."""
+
+    def __init__(self, operations: Sequence[Operation], served: Served, *, needs_token: bool) -> None:
+        """Describe what a server answers."""
+        self._operations = operations
+        self._served = served
+        self._needs_token = needs_token
+        self._of: tuple[str, frozenset[str]] | None = None
+        self._text = b""
+
+    async def respond(self, request: Request) -> Response:
+        """Answer with it."""
+        root, names = request.scope.get("root_path", ""), self._served.workflows.registry.names
+        if self._of != (root, names):
+            found = describe(self._operations, self._served, needs_token=self._needs_token, root=root)
+            self._of, self._text = (root, names), pydantic_core.to_json(found)
+        return Response(self._text, media_type="application/json")
 
 
 def describe(operations: Sequence[Operation], served: Served, *, needs_token: bool, root: str) -> dict[str, Any]:

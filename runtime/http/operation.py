@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,9 @@ from .problems import Problem, answer, problem_of
 from .requests import Call, Query, read_body, read_json, read_query
 from .served import Served
 
-__all__ = ["Operation", "empty", "place", "reply", "routes"]
+__all__ = ["Handler", "Operation", "empty", "place", "reply", "routes"]
+
+Handler = Callable[[Call], Coroutine[Any, Any, Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,7 @@ class Operation:
 
     Args:
         method, path: where.
-        name: the description's `operationId`.
-        summary: a line for people.
-        handler: what answers.
+        handler: what answers; its name is the operation's, and its docstring the line for people.
         query, body: models of what it takes.
         answers: statuses and the models of what they carry; None carries nothing.
         errors: statuses of problems beside those that every operation may answer.
@@ -39,9 +39,7 @@ class Operation:
 
     method: str
     path: str
-    name: str
-    summary: str
-    handler: Callable[[Call], Awaitable[Response]]
+    handler: Handler
     query: type[Query] = Query
     body: type[BaseModel] | None = None
     answers: Mapping[int, Any] = field(default_factory=dict)
@@ -49,6 +47,17 @@ class Operation:
     stream: bool = False
     raw_body: bool = False
     waits: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return the description's `operationId`."""
+        first, *more = self.handler.__name__.split("_")
+        return first + "".join(word.title() for word in more)
+
+    @property
+    def summary(self) -> str:
+        """Return a line for people; Python's `-OO` takes docstrings away."""
+        return (self.handler.__doc__ or self.name).removesuffix(".")
 
     @property
     def takes_body(self) -> bool:

@@ -119,20 +119,10 @@ async def _gone(call: Call) -> None:
 
 
 OPERATIONS = (
-    Operation(
-        "GET",
-        "/api/instances/{id}/stream",
-        "stream",
-        "Follow an instance's chunks, then its result",
-        stream,
-        errors=(404,),
-        stream=True,
-    ),
+    Operation("GET", "/api/instances/{id}/stream", stream, errors=(404,), stream=True),
     Operation(
         "GET",
         "/api/instances/{id}/result",
-        "result",
-        "Wait for an instance's result",
         result,
         query=ResultQuery,
         answers={200: answers.Outcome, 202: answers.Outcome},

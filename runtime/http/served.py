@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,3 +37,12 @@ class Served:
     version: str
     started_at: Callable[[], float | None]
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """Answer within the context; at its end streams and long waits are let go, for the server is about to stop."""
+        self.closing = asyncio.Event()
+        try:
+            yield
+        finally:
+            self.closing.set()

@@ -154,12 +154,11 @@ async def beside(gate: Gate, listening: Listening, *, port: int) -> AsyncIterato
     )
     server = _Uvicorn(config)
     own = listening.socket.dup()  # uvicorn closes what it was given
-    gate.open()
     task = asyncio.create_task(server.serve(sockets=[own]), name="paddock-http")
     try:
-        yield
+        with gate.served.answering():
+            yield
     finally:
-        gate.let_go()
         server.should_exit = True
         await asyncio.wait({task})
         own.close()

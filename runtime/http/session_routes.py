@@ -61,22 +61,7 @@ def _path(request: Request) -> str:
 
 
 OPERATIONS = (
-    Operation(
-        "GET",
-        "/api/session",
-        "getSession",
-        "Whether a token is needed, and shown",
-        get_session,
-        answers={200: machine_answers.Session},
-    ),
-    Operation(
-        "POST",
-        "/api/session",
-        "openSession",
-        "Exchange the token for a cookie",
-        open_session,
-        body=SessionBody,
-        answers={204: None},
-    ),
-    Operation("DELETE", "/api/session", "closeSession", "Take the cookie back", close_session, answers={204: None}),
+    Operation("GET", "/api/session", get_session, answers={200: machine_answers.Session}),
+    Operation("POST", "/api/session", open_session, body=SessionBody, answers={204: None}),
+    Operation("DELETE", "/api/session", close_session, answers={204: None}),
 )

@@ -15,7 +15,7 @@ from ..base.records import TERMINAL, Status
 from ..store import browse
 from . import answers
 from .bodies import BulkBody, BulkCancel, BulkNamed, BulkRetry, ForkBody, SignalBody
-from .operation import Operation, place, reply
+from .operation import Handler, Operation, place, reply
 from .problems import Problem, problem_of
 from .requests import Call
 from .workflow_routes import check_strictly, registered
@@ -103,14 +103,14 @@ def _members(call: Call) -> dict[str, Any]:
     return call.body
 
 
-async def metadata(call: Call) -> Response:
+async def update_metadata(call: Call) -> Response:
     """Merge keys into an instance's metadata."""
     await call.served.workflows.update_metadata(call.id, _members(call))
     instance = await call.served.workflows.get_instance(call.id)
     return reply(answers.Metadata(id=call.id, metadata=instance.metadata if instance is not None else {}))
 
 
-async def state(call: Call) -> Response:
+async def update_state(call: Call) -> Response:
     """Change the data of a state machine."""
     row = await _alive(call, "InvalidState")
     known = registered(call.served, row["workflow_name"])
@@ -126,7 +126,7 @@ async def state(call: Call) -> Response:
 
 
 async def bulk(call: Call) -> Response:
-    """Cancel, retry, hold, release or delete many instances."""
+    """Do one thing to many instances: cancel, retry, hold, release or delete them."""
     body, workflows = call.body.root, call.served.workflows
     if isinstance(body, BulkNamed):
         return reply(await _each(body.action, _one(call, body.action), body.ids))
@@ -168,58 +168,23 @@ async def _each(action: str, one: Callable[[str], Awaitable[Any]], ids: list[str
     return answers.Bulk(action=action, count=sum(done), failed=failed)
 
 
-def _steering(
-    word: str, name: str, summary: str, handler: Callable[[Call], Awaitable[Response]], answer: Any, **more: Any
-) -> Operation:
-    """Return what is done to one instance, by the last word of its path."""
-    more = {"answers": {200: answer}, "errors": (404, 409), **more}
-    return Operation("POST", f"/api/instances/{{id}}/{word}", name, summary, handler, **more)
-
-
 _PAYLOAD = (404, 409, 413)
 
+
+def _steering(word: str, handler: Handler, answer: Any, **more: Any) -> Operation:
+    """Return what is done to one instance, by the last word of its path."""
+    more = {"answers": {200: answer}, "errors": (404, 409), **more}
+    return Operation("POST", f"/api/instances/{{id}}/{word}", handler, **more)
+
+
 OPERATIONS = (
-    _steering("cancel", "cancel", "Cancel an instance", cancel, answers.Cancelled),
-    _steering("retry", "retry", "Run a failed instance on", retry, answers.Steered),
-    _steering("pause", "pause", "Hold an instance", pause, answers.Steered),
-    _steering("unpause", "unpause", "Release an instance", unpause, answers.Steered),
-    _steering(
-        "fork",
-        "fork",
-        "Start a new instance that shares this one's journal before a step",
-        fork,
-        None,
-        body=ForkBody,
-        answers={201: answers.Forked},
-        errors=_PAYLOAD,
-    ),
-    _steering("signal", "signal", "Answer a wait", signal, answers.Signalled, body=SignalBody, errors=_PAYLOAD),
-    _steering(
-        "metadata",
-        "updateMetadata",
-        "Merge keys into an instance's metadata",
-        metadata,
-        answers.Metadata,
-        raw_body=True,
-        errors=_PAYLOAD,
-    ),
-    _steering(
-        "state",
-        "updateState",
-        "Change the data of a state machine",
-        state,
-        answers.Steered,
-        raw_body=True,
-        errors=_PAYLOAD,
-    ),
-    Operation(
-        "POST",
-        "/api/instances/bulk",
-        "bulk",
-        "Do one thing to many instances",
-        bulk,
-        body=BulkBody,
-        answers={200: answers.Bulk},
-        errors=(409,),
-    ),
+    Operation("POST", "/api/instances/bulk", bulk, body=BulkBody, answers={200: answers.Bulk}, errors=(409,)),
+    _steering("cancel", cancel, answers.Cancelled),
+    _steering("retry", retry, answers.Steered),
+    _steering("pause", pause, answers.Steered),
+    _steering("unpause", unpause, answers.Steered),
+    _steering("fork", fork, None, body=ForkBody, answers={201: answers.Forked}, errors=_PAYLOAD),
+    _steering("signal", signal, answers.Signalled, body=SignalBody, errors=_PAYLOAD),
+    _steering("metadata", update_metadata, answers.Metadata, raw_body=True, errors=_PAYLOAD),
+    _steering("state", update_state, answers.Steered, raw_body=True, errors=_PAYLOAD),
 )

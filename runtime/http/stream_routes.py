@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from ..base.records import LEVELS, Event
 from ..store import browse
 from . import answers
 from .following import past, until_end
-from .operation import Operation, reply
+from .operation import Handler, Operation, reply
 from .requests import Call, EventsQuery, InstanceEventsQuery, LogsQuery, Query
 from .shapes import log_of_event, shorten_event
 from .sse import frame, frames_of, last_event_id, readers_of
@@ -151,31 +152,13 @@ async def _logs(call: Call, ident: str | None, begin: int | None) -> Response:
     return readers_of(call.request).respond(call.request, _frames(call, ident, _LOG, after, encode))
 
 
-def _followed(
-    place: str, name: str, summary: str, handler: Callable[[Call], Awaitable[Response]], query: type[Query], answer: Any
-) -> Operation:
-    return Operation(
-        "GET", f"/api/{place}", name, summary, handler, query=query, answers={200: answer}, errors=(404,), stream=True
-    )
+def _followed(place: str, handler: Handler, query: type[Query], page: type[BaseModel]) -> Operation:
+    return Operation("GET", f"/api/{place}", handler, query=query, answers={200: page}, errors=(404,), stream=True)
 
 
 OPERATIONS = (
-    _followed("events", "events", "Follow events, or read a page of them", events, EventsQuery, answers.EventsPage),
-    _followed(
-        "instances/{id}/events",
-        "instanceEvents",
-        "Follow an instance's events, or read a page of them",
-        instance_events,
-        InstanceEventsQuery,
-        answers.EventsPage,
-    ),
-    _followed("logs", "logs", "Read or follow log records", logs, LogsQuery, answers.LogsPage),
-    _followed(
-        "instances/{id}/logs",
-        "instanceLogs",
-        "Read or follow an instance's log records",
-        instance_logs,
-        LogsQuery,
-        answers.LogsPage,
-    ),
+    _followed("events", events, EventsQuery, answers.EventsPage),
+    _followed("instances/{id}/events", instance_events, InstanceEventsQuery, answers.EventsPage),
+    _followed("logs", logs, LogsQuery, answers.LogsPage),
+    _followed("instances/{id}/logs", instance_logs, LogsQuery, answers.LogsPage),
 )

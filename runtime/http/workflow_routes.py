@@ -192,7 +192,7 @@ async def _status(served: Served, ident: str) -> Status | None:
 
 
 async def start(call: Call) -> Response:
-    """Queue an instance."""
+    """Start an instance."""
     known = _known(call)
     ident, created = await _begin(call, known)
     status = await _status(call.served, ident) or Status.PENDING
@@ -210,23 +210,11 @@ async def run(call: Call) -> Response:
 
 
 OPERATIONS = (
-    Operation(
-        "GET", "/api/workflows", "listWorkflows", "List workflows", list_workflows, answers={200: answers.Workflows}
-    ),
-    Operation(
-        "GET",
-        "/api/workflows/{name}",
-        "getWorkflow",
-        "Get one workflow",
-        get_workflow,
-        answers={200: answers.WorkflowInfo},
-        errors=(404,),
-    ),
+    Operation("GET", "/api/workflows", list_workflows, answers={200: answers.Workflows}),
+    Operation("GET", "/api/workflows/{name}", get_workflow, answers={200: answers.WorkflowInfo}, errors=(404,)),
     Operation(
         "POST",
         "/api/workflows/{name}/start",
-        "start",
-        "Start an instance",
         start,
         body=StartBody,
         answers={200: answers.Started, 201: answers.Started},
@@ -235,8 +223,6 @@ OPERATIONS = (
     Operation(
         "POST",
         "/api/workflows/{name}/run",
-        "run",
-        "Start an instance and wait for its result",
         run,
         body=RunBody,
         answers={200: answers.Outcome, 202: answers.Outcome},

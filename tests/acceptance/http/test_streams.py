@@ -205,7 +205,7 @@ async def test_streams_end_with_the_server(server):
         ]
         waiting = asyncio.ensure_future(api.get(f"/api/instances/{ident}/result"))
         await became(lambda: app._app.state.readers.count == 3)
-        app.let_go()
+        app.served.closing.set()
         await asyncio.gather(*reading)
         assert ((await waiting).status_code, (await waiting).json()["code"]) == (503, "ServerNotRunning")
         assert app._app.state.readers.count == 0
@@ -237,7 +237,7 @@ async def test_there_is_a_most_of_one_peer(server, monkeypatch):
         for peer, status in (("203.0.113.7", 503), ("203.0.113.8", 200), ("127.0.0.1", 200)):
             api = await stack.enter_async_context(client(app, peer=(peer, 5000)))
             assert (await api.get("/api/events", params={"follow": "false"})).status_code == status
-    app.let_go()
+    app.served.closing.set()
     await running
 
 

@@ -53,6 +53,9 @@ export async function attempt(button, work) {
     return false;
   } finally {
     if (button) button.disabled = false;
-    if (focused && document.activeElement === document.body) button.focus(); // a button that is disabled loses it
+    // a button that is disabled loses it, and one that is of no use any more by then cannot have it back
+    if (focused && document.activeElement === document.body) (button.hidden ? besides(button) : button)?.focus();
   }
 }
+
+const besides = (button) => button.parentElement?.querySelector("button:not([hidden], :disabled)");
