@@ -40,6 +40,13 @@ async def watch(server: AppServer, seen: Path) -> None:
         os.close(descriptor)
 
 
+async def caught_up(server: AppServer, seen: Path) -> None:
+    """Wait until the subscriber has seen what there is: nobody comes after it."""
+    last = await server.events.history(limit=1, reverse=True)
+    while last and cursor(seen) < last[0].id:
+        await asyncio.sleep(0.01)
+
+
 async def obey(server: AppServer, command: dict[str, Any]) -> None:
     """Do what is asked and answer; what is refused is an answer too."""
     do = command.pop("do")
@@ -72,6 +79,7 @@ async def main() -> None:
         say(pids=await pids(server))
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             await obey(server, json.loads(line))
+        await caught_up(server, folder / "seen")
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching
