@@ -16,6 +16,7 @@ from typing import IO, NoReturn
 
 from ...watchdog.beats import BeatTable, SlotWriter
 from ...watchdog.stacks import MAX_STACKS, STACK_SIGNAL, trace_path_of
+from ..base.private import open_private
 from .confine import trace_cpu_limit
 from .spec import EXIT_ORPHANED, EXIT_STEP_TIMEOUT, LEAVING
 
@@ -46,7 +47,7 @@ class Pulse:
         self.bound: Callable[[], None] = lambda: None
         self.orphaned: Callable[[], bool] = lambda: False
         self._turns = 0
-        self._trace: IO[str] = open(trace_path_of(trace_dir, os.getpid()), "w", opener=_private)  # noqa: SIM115  lives as long as the process
+        self._trace: IO[str] = open(trace_path_of(trace_dir, os.getpid()), "w", opener=open_private)  # noqa: SIM115  lives as long as the process
 
     def start(self) -> None:
         """Register the stack dump, write the first beat, and go on beating from a thread."""
@@ -143,7 +144,3 @@ class Pulse:
     def _show(self) -> None:
         text = next(reversed(self._steps), "")
         self._writer.set_step(text, min(self._deadlines.values(), default=None))
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)

@@ -27,6 +27,7 @@ from ..base.clock import SystemClock
 from ..base.config import SqlitePragmas
 from ..base.errors import PaddockError
 from ..base.ids import new_id
+from ..base.private import open_private
 from ..engine.definition import BUILT
 from ..store.admission import Wanted
 from ..store.instances import NewInstance
@@ -75,14 +76,14 @@ class Stage:
     def _furnish(self, own: str, database: bytes) -> ChildSpec:
         """Put everything in its place, and return what the child is told, read as it reads it."""
         path = os.path.join(own, "life.db")
-        with open(path, "wb", opener=_private) as file:
+        with open(path, "wb", opener=open_private) as file:
             file.write(database)
         spec = _spec(path, own)
         outputs = output_paths(own, spec.instance, spec.epoch)
         for folder in (os.path.dirname(outputs[0]), spec.trace_dir):
             os.mkdir(folder, 0o700)
         for output in outputs:
-            os.close(_private(output, os.O_WRONLY | os.O_CREAT))
+            os.close(open_private(output, os.O_WRONLY | os.O_CREAT))
         BeatTable.create(spec.beats_path, slots=1).close()
         text = Fork(
             request_id=1,
@@ -110,10 +111,6 @@ class Stage:
         finally:
             SqliteDatabase(os.path.join(own, "life.db")).tidy()
             shutil.rmtree(own, ignore_errors=True)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 async def _echo(value: dict[str, int]) -> dict[str, int]:

@@ -99,22 +99,24 @@ class RunningServer:
             await self.guard.start()
             stack.push_async_callback(lambda: self.guard.stop(handover=self._handover))
         stack.push_async_callback(self._stop_work)
-        server.workflows.attach(
-            WorkflowsParts(
-                store=self.store,
-                clock=self._clock,
-                bus=self.bus,
-                admit=self.dispatcher.admit,
-                queued=self._queued,
-                end=self._end,
-                nudge=self._nudge,
-                drain=self._drain,
-                resume=self._resume,
-                stop=self._stop_work,
-            )
-        )
+        server.workflows.attach(self._parts())
         self._answer_people()
         await self._go_on()
+
+    def _parts(self) -> WorkflowsParts:
+        """Return what `server.workflows` works with while this runs."""
+        return WorkflowsParts(
+            store=self.store,
+            clock=self._clock,
+            bus=self.bus,
+            admit=self.dispatcher.admit,
+            queued=self._queued,
+            end=self._end,
+            nudge=self._nudge,
+            drain=self._drain,
+            resume=self._resume,
+            stop=self._stop_work,
+        )
 
     def _leave_lock(self) -> None:
         self._lock.leave(remove=not self._handover)  # children take their turns at this very file
