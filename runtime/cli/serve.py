@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import sys
 import webbrowser
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
@@ -18,6 +20,7 @@ from .token import find_token
 
 if TYPE_CHECKING:
     from ..http.certificate import Certificate
+    from ..server.app import AppServer
 
 __all__ = ["serve"]
 
@@ -71,12 +74,13 @@ def serve(
     """Serve the HTTP API and the page, and run workflows, until a signal.
 
     SIGTERM and Ctrl-C stop: running steps get the server's kill_grace, and everything goes on at the next start. SIGHUP restarts the program
-    in place, with new code; what runs does not notice.
+    in place, with new code and certificate, where these can be loaded; what runs does not notice.
 
     [dim]paddock serve shop.app:server --port 8321[/]
     [dim]paddock serve hello.py --open[/]
     [dim]PADDOCK_TOKEN=$(cat token) paddock serve shop.app:server --host 0.0.0.0 --ssl-certfile cert.pem --ssl-keyfile key.pem[/]
     """
+    from ..child.trial import on_trial
     from ..http.access import is_loopback
     from ..http.serving import bind, check_address
     from .target import load_server
@@ -85,15 +89,29 @@ def serve(
     check_address(host, secret)
     certificate = _certificate(ssl_certfile, ssl_keyfile)
     server = load_server(target, db)
+    if on_trial():
+        return
     listening = bind(host, port, certificate)
     if certificate is None and not is_loopback(host):
         say("the token and all else travel in clear text: --ssl-certfile speaks TLS, or a proxy before this does")
     hosts = [*(allow_host or ()), *_own_names(host, secret)]
     gate = server.asgi(token=secret, allowed_hosts=hosts)
     try:
-        server.serve(beside=lambda: _front(gate, listening, port, secret, open_page=open_page))
+        _serve(server, lambda: _front(gate, listening, port, secret, open_page=open_page), secret)
     finally:
         listening.socket.close()
+
+
+def _serve(server: AppServer, front: Callable[[], AbstractAsyncContextManager[None]], secret: str | None) -> None:
+    """Do what `server.serve()` does, but try out this command before it is executed anew: it knows what it is going to load."""
+    from ..server.signalled import Farewell, reexecute, serve_until_signalled
+    from ..server.trial import try_command
+
+    environ = {} if secret is None else {"PADDOCK_TOKEN": secret}
+    command = [sys.executable, *sys.orig_argv[1:]]
+    farewell = asyncio.run(serve_until_signalled(server, front, lambda: try_command(command, environ=environ)))
+    if farewell is Farewell.HANDED_OVER:
+        reexecute()
 
 
 @asynccontextmanager

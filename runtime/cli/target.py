@@ -6,12 +6,12 @@ import importlib
 import inspect
 import os
 import sys
-import traceback
 from types import ModuleType
 from typing import Any
 
 from ..authoring.action import ActionWorkflow
 from ..base.errors import UsageError
+from ..child.trial import import_failure
 from ..engine.definition import Definition, definition_of
 from ..server.app import AppServer
 from .database import find_database
@@ -140,13 +140,13 @@ def _load_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise BadTarget(f"there is no module {name!r} in {os.getcwd()} or on sys.path") from None
-        raise BadTarget(_broken(name, error)) from None
+        raise BadTarget(import_failure(name, error)) from None
     except (ValueError, TypeError):  # "", "a..b"
         raise BadTarget(f"{name!r} is no module's name") from None
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise BadTarget(_broken(name, error)) from None
+        raise BadTarget(import_failure(name, error)) from None
 
 
 def _load_file(path: str) -> ModuleType:
@@ -166,13 +166,3 @@ def _load_file(path: str) -> ModuleType:
     if os.path.realpath(getattr(module, "__file__", None) or "") != full:
         raise BadTarget(f"{path} would be imported as {name!r}, which is the name of another module; rename the file")
     return module
-
-
-def _broken(name: str, error: BaseException) -> str:
-    """Say where in the user's code the import failed: the last line of theirs, not of the import machinery."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
-    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 2 else ""  # noqa: PLR2004
-    if isinstance(error, SyntaxError):
-        place = f" ({error.filename}, line {error.lineno})"
-        return f"module {name!r} cannot be imported: {type(error).__name__}: {error.msg}{place}"
-    return f"module {name!r} cannot be imported: {type(error).__name__}: {error}{place}"

@@ -177,7 +177,7 @@ class AppServer:
         """Start, serve until a signal comes, and stop as it wants. For programs that do nothing but serve.
 
         SIGTERM and SIGINT stop (a second one without any grace, a third one ends the process); SIGHUP stops with `handover=True`, after
-        which the program is expected to execute itself anew.
+        which the program is expected to execute itself anew. Where its main module cannot be imported any more, SIGHUP does nothing but log why.
 
         Args:
             beside: makes a context that is entered once the server runs and left before it stops, for instance an HTTP front end.
@@ -191,7 +191,7 @@ class AppServer:
         """Run an event loop that serves until a signal comes; see `serve_until_signalled`. Blocks, and is the last thing a program does.
 
         After a SIGHUP the program is executed anew in the same process, and its next server takes the children over: new code, the same
-        pids, no step lost.
+        pids, no step lost. New code that cannot be imported is refused with a line in the log, and the old one serves on.
 
         Raises:
             MachineError: the interpreter cannot be executed anew.

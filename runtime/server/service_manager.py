@@ -3,7 +3,8 @@
 | message | when |
 |---|---|
 | `READY=1` | all is up: the server, and what serves beside it; after a restart in place again |
-| `RELOADING=1` | SIGHUP has come: the program is about to hand over and to be executed anew, in the same process, so `MAINPID` stays |
+| `RELOADING=1` | SIGHUP has come: the program is tried out, then hands over and is executed anew, in the same process, so `MAINPID` stays |
+| `READY=1` with a `STATUS=` | what would have been executed cannot be loaded; the old one serves on |
 | `STOPPING=1` | SIGTERM or SIGINT has come |
 | `WATCHDOG=1` | twice in each `WATCHDOG_USEC`, from the event loop: one that hangs falls silent |
 
@@ -40,6 +41,7 @@ class ServiceManager:
         """Take the variables."""
         self._taken = {name: os.environ.pop(name) for name in SERVICE_MANAGER if name in os.environ}
         self._address = _address(self._taken.get("NOTIFY_SOCKET", ""))
+        self._up = False
         self._beating: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -59,10 +61,16 @@ class ServiceManager:
 
     def ready(self) -> None:
         """Tell that all is up."""
-        self._tell("READY=1", _PATIENCE)
+        self._up = True
+        self._tell("READY=1\nSTATUS=", _PATIENCE)
+
+    def refused(self, reason: str) -> None:
+        """Tell that the program is not executed anew, and serves on; the reason is what `systemctl status` shows."""
+        status = f"STATUS=not restarted: {' '.join(reason.split())}"
+        self._tell(f"READY=1\n{status}" if self._up else status, _PATIENCE)
 
     def reloading(self) -> None:
-        """Tell that the program is about to be executed anew."""
+        """Tell that the program is about to be executed anew, if that can be."""
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}", _PATIENCE)
 
     def stopping(self) -> None:

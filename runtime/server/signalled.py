@@ -3,7 +3,7 @@
 | signal | while it serves | while it stops |
 |---|---|---|
 | SIGTERM, SIGINT | drain: claim nothing more, give steps in flight `kill_grace`, end | the grace is over now; a third one ends the process on the spot |
-| SIGHUP | hand the children over to the next server, which is this program executed anew | nothing |
+| SIGHUP | [try out](trial.py) what would be executed; then hand the children over to the next server, which is this program executed anew | nothing |
 
 A [service manager](service_manager.py) that wants to know is told of each. An embedding application's signals are its own: nothing here is
 installed unless it is asked for.
@@ -16,21 +16,24 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from enum import StrEnum
 from typing import Any, NoReturn, Protocol
 
 from ..base.errors import MachineError
+from ..base.log import get_logger
 from .heirs import bequeath
 from .service_manager import ServiceManager
+from .trial import Trial, try_program
 
 __all__ = ["Farewell", "Servable", "reexecute", "serve_until_signalled"]
 
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+_ENDING = {signal.SIGTERM, signal.SIGINT}
 _HANDLED = (*_ENDING, signal.SIGHUP)
 
 Beside = Callable[[], AbstractAsyncContextManager[Any]]
+_log = get_logger("paddock.server")
 
 
 class Farewell(StrEnum):
@@ -53,28 +56,29 @@ class Servable(Protocol):
         """Cut the stop short."""
 
 
-async def serve_until_signalled(server: Servable, beside: Beside | None = None) -> Farewell:
+async def serve_until_signalled(server: Servable, beside: Beside | None = None, trial: Trial = try_program) -> Farewell:
     """Start a server, serve until SIGTERM, SIGINT or SIGHUP, and stop it as that signal wants.
 
     Args:
         server: not started yet, or started already.
         beside: makes a context that is entered once the server has started and left before it stops (an HTTP front end). It must leave
             the three signals alone.
+        trial: tries out what would be executed after a SIGHUP; where it finds a fault, that is logged, and this server serves on.
     """
     loop = asyncio.get_running_loop()
     asked: asyncio.Queue[signal.Signals] = asyncio.Queue()
     async with ServiceManager() as manager:
         with _listening(loop, asked):
-            return await _serve(server, beside, asked, manager)
+            return await _serve(server, beside, trial, asked, manager)
 
 
 async def _serve(
-    server: Servable, beside: Beside | None, asked: asyncio.Queue[signal.Signals], manager: ServiceManager
+    server: Servable, beside: Beside | None, trial: Trial, asked: asyncio.Queue[signal.Signals], manager: ServiceManager
 ) -> Farewell:
     stack = AsyncExitStack()
     starting = asyncio.create_task(_start(server, beside, stack, manager), name="paddock-serve-start")
     try:
-        first = await _first(asked, starting)
+        first = await _first(_wish(asked, trial, manager), starting)
     except BaseException:  # what stands beside did not come up, or we are cancelled: nothing may stay
         await stack.aclose()
         await server.stop()
@@ -89,9 +93,39 @@ async def _start(server: Servable, beside: Beside | None, stack: AsyncExitStack,
     manager.ready()
 
 
-async def _first(asked: asyncio.Queue[signal.Signals], starting: asyncio.Task[None]) -> signal.Signals:
+async def _wish(asked: asyncio.Queue[signal.Signals], trial: Trial, manager: ServiceManager) -> signal.Signals:
+    """Return the signal that is to be followed: one that ends, or SIGHUP once what would be executed has stood its trial."""
+    while True:
+        wish = await asked.get()
+        if wish is not signal.SIGHUP:
+            return wish
+        manager.reloading()
+        trying = asyncio.create_task(_tried(trial), name="paddock-serve-trial")
+        try:
+            heard = await _heard(asked, trying)
+        finally:
+            trying.cancel()
+            await asyncio.wait({trying})
+        if ending := heard & _ENDING:
+            return ending.pop()
+        if (fault := trying.result()) is None:
+            return wish
+        _log.error("not restarted: what would be executed cannot be loaded; this server serves on", reason=fault)
+        manager.refused(fault)
+        if heard:  # the fault may have been mended meanwhile
+            asked.put_nowait(wish)
+
+
+async def _tried(trial: Trial) -> str | None:
+    try:
+        return await trial()
+    except Exception as error:  # noqa: BLE001  a trial that cannot be held is no reason to end what serves
+        return f"it could not be tried out: {type(error).__name__}: {error}"
+
+
+async def _first(wish: Coroutine[Any, Any, signal.Signals], starting: asyncio.Task[None]) -> signal.Signals:
     """Return the first signal. One that comes before the start is over ends the start; a start that fails raises."""
-    signalled = asyncio.create_task(asked.get(), name="paddock-serve-signal")
+    signalled = asyncio.create_task(wish, name="paddock-serve-signal")
     try:
         await asyncio.wait({signalled, starting}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -115,9 +149,7 @@ async def _end(
     manager: ServiceManager,
 ) -> Farewell:
     handover = first is signal.SIGHUP
-    if handover:
-        manager.reloading()
-    else:
+    if not handover:
         manager.stopping()
     leaving = asyncio.create_task(stack.aclose(), name="paddock-serve-leave")
     again = await _hurried(server, leaving, asked)
@@ -146,17 +178,27 @@ async def _end(
 
 async def _hurried(server: Servable, task: asyncio.Task[None], asked: asyncio.Queue[signal.Signals]) -> bool:
     """Wait for a task; True as soon as another signal asks for the end. From then on a signal does what it does by default."""
-    while not task.done():
+    if not await _heard(asked, task) & _ENDING:
+        return False
+    for number in _ENDING:
+        asyncio.get_running_loop().remove_signal_handler(number)
+    server.hurry()
+    return True
+
+
+async def _heard(asked: asyncio.Queue[signal.Signals], task: asyncio.Task[Any]) -> set[signal.Signals]:
+    """Wait for a task, but no longer than until a signal asks for the end; return the signals that came meanwhile."""
+    heard: set[signal.Signals] = set()
+    while not (task.done() or heard & _ENDING):
         more = asyncio.create_task(asked.get(), name="paddock-serve-signal")
-        await asyncio.wait({task, more}, return_when=asyncio.FIRST_COMPLETED)
-        if not more.done():
-            more.cancel()
-        elif more.result() in _ENDING:
-            for number in _ENDING:
-                asyncio.get_running_loop().remove_signal_handler(number)
-            server.hurry()
-            return True
-    return False
+        try:
+            await asyncio.wait({task, more}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not more.done():
+                more.cancel()
+        if not more.cancelling():
+            heard.add(more.result())
+    return heard
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from crashflows import THREE
 from crashkit import Faults, Stage, history, line, living, pid_of, proven, until
 from ledger import read, starts
 
+PROGRAM = Path(__file__).parents[1] / "support" / "signalserver.py"
 HOLDING = ["held", "held-in-thread", "held-loop"]
 
 
@@ -126,12 +128,12 @@ class Program:
         self.pid = process.pid
 
     @classmethod
-    async def start(cls, stage: Stage, names: list[str], **settings: Any) -> "Program":
+    async def start(cls, stage: Stage, names: list[str], script: Path = PROGRAM, **settings: Any) -> "Program":
         instances = [(name, {"until": str(stage.flag)}, name) for name in names]
-        program = Path(__file__).parents[1] / "support" / "signalserver.py"
         return cls(await asyncio.create_subprocess_exec(
-            sys.executable, str(program), str(stage.folder), json.dumps({**settings, "instances": instances}),
-            stdout=asyncio.subprocess.PIPE, cwd=stage.folder, env={**os.environ, "PYTHONPATH": str(program.parent)},
+            sys.executable, str(script), str(stage.folder), json.dumps({**settings, "instances": instances}),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            cwd=stage.folder, env={**os.environ, "PYTHONPATH": str(PROGRAM.parent)},
         ))  # fmt: skip
 
     async def says(self, said: str) -> dict[str, Any]:
@@ -143,6 +145,15 @@ class Program:
         found: dict[str, Any] = json.loads(text)
         assert found["said"] == said
         return found
+
+    async def logs(self, words: str) -> str:
+        """Return the next line of its log with these words."""
+        assert self._process.stderr is not None
+        async with asyncio.timeout(40):
+            async for text in self._process.stderr:
+                if words in text.decode():
+                    return text.decode()
+        raise AssertionError(f"it ended before it logged {words!r}")
 
     def send(self, number: int) -> None:
         self._process.send_signal(number)
@@ -182,6 +193,27 @@ async def test_a_rolling_restart_in_the_middle_of_steps(stage: Stage):
     async with stage.server() as server:
         for name in HOLDING:
             assert (await proven(server, name, THREE)).executions == 1
+
+
+async def test_a_program_that_cannot_be_loaded_any_more_is_not_restarted(stage: Stage):
+    script = Path(shutil.copy(PROGRAM, stage.folder / "program.py"))
+    program = await Program.start(stage, ["held"], script=script)
+    await program.says("up")
+    child = (await line("begin", key="hold"))["pid"]
+    whole = script.read_text()
+    script.write_text(f"{whole}\nimport gone\n")
+    program.send(signal.SIGHUP)
+    refused = await program.logs("not restarted")
+    assert f"No module named 'gone' ({script}, line {len(whole.splitlines()) + 2})" in refused
+    script.write_text(whole)
+    program.send(signal.SIGHUP)
+    await program.says("leaving")
+    assert (await program.says("up"))["pids"]["held"] == child
+    stage.let_go()
+    program.send(signal.SIGTERM)
+    await program.says("leaving")
+    await program.says("over")
+    assert await program.ended() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

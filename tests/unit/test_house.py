@@ -34,9 +34,9 @@ ALLOWED: dict[str, set[str]] = {
     "runtime.engine": {"runtime.base", "runtime.store"},
     "runtime.authoring": {"runtime.base", "runtime.store", "runtime.engine"},
     "runtime.child": _BELOW_CHILD,
-    # what a child is told, what it leaves behind, and what a process of either kind knows of its main module; not how a
-    # child runs
-    "runtime.server": _BELOW_CHILD | {f"runtime.child.{name}" for name in ("spec", "output", "main_module")},
+    # what a child is told, what it leaves behind, what a process of either kind knows of its main module, and that it is
+    # only tried out; not how a child runs
+    "runtime.server": _BELOW_CHILD | {f"runtime.child.{name}" for name in ("spec", "output", "main_module", "trial")},
     "runtime.http": _BELOW_CHILD | {"runtime.server"},
     # AppServer hands its services to the HTTP side, which knows nothing of AppServer
     "runtime.server.app": _BELOW_CHILD | {"runtime.server", "runtime.http", "runtime.child.main_module", ""},

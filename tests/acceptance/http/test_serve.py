@@ -136,6 +136,39 @@ def test_over_tls_and_again_after_a_restart_in_place(certificate):
                 assert told(process) == url
 
 
+@pytest.mark.slow
+def test_a_restart_in_place_waits_until_all_can_be_loaded(certificate, tmp_path):
+    cert, key = certificate
+    whole = cert.read_bytes()
+    trusting = ssl.create_default_context(cafile=str(cert))
+    module = tmp_path / "shop.py"
+    module.write_text("from httpflows import greet\n")
+    files = ("--ssl-certfile", str(cert), "--ssl-keyfile", str(key))
+    with serving("shop:greet", "--db", "app.db", *files, PADDOCK_TOKEN=TOKEN) as (process, url):
+
+        def started_at():
+            request = urllib.request.Request(f"{url}/api/overview", headers={"Authorization": f"Bearer {TOKEN}"})
+            with urllib.request.urlopen(request, timeout=60, context=trusting) as response:
+                return json.load(response)["started_at"]
+
+        first = started_at()
+        cert.write_bytes(whole[: len(whole) // 2])
+        process.send_signal(signal.SIGHUP)
+        refused = next(line for line in process.stderr if "not restarted" in line)
+        assert f"{cert} and {key} cannot serve as certificate and key" in refused
+        cert.write_bytes(whole)
+        module.write_text("from httpflows import gone\n")
+        process.send_signal(signal.SIGHUP)
+        refused = next(line for line in process.stderr if "not restarted" in line)
+        assert "module 'shop' cannot be imported: ImportError: cannot import name 'gone'" in refused
+        assert f"{module}, line 1" in refused
+        assert started_at() == first
+        module.write_text("from httpflows import greet\n")
+        process.send_signal(signal.SIGHUP)
+        assert told(process) == url
+        assert started_at() != first
+
+
 def test_a_certificate_that_cannot_serve_is_refused(certificate):
     cert, key = certificate
     Certificate(str(cert), str(key))

@@ -12,6 +12,8 @@ from servant import HUP, TERM, Servant, serve
 
 from paddock.runtime.server.service_manager import ServiceManager
 
+READY = "READY=1\nSTATUS="
+
 
 class Listener:
     """A service manager's end of the socket."""
@@ -44,23 +46,40 @@ def listener(request, tmp_path, monkeypatch) -> Iterator[Listener]:
 
 async def test_up_and_down(listener: Listener):
     assert await serve(Servant(), ("open", TERM)) == "stopped"
-    assert [await listener.next() for _ in range(2)] == ["READY=1", "STOPPING=1"]
+    assert [await listener.next() for _ in range(2)] == [READY, "STOPPING=1"]
 
 
 async def test_a_restart_in_place(listener: Listener):
     before = time.monotonic_ns() // 1000
     assert await serve(Servant(), ("open", HUP)) == "handed over"
-    assert await listener.next() == "READY=1"
+    assert await listener.next() == READY
     word, _, stamp = (await listener.next()).partition("\nMONOTONIC_USEC=")
     assert word == "RELOADING=1"
     assert before <= int(stamp) <= time.monotonic_ns() // 1000
     assert "NOTIFY_SOCKET" in os.environ  # for the program that is executed now
 
 
+async def test_a_restart_that_is_refused(listener: Listener):
+    faults = ["a.py, line 3:\n  no", None]
+
+    async def trial() -> str | None:
+        servant.say(f"trial {len(faults)}")
+        return faults.pop(0)
+
+    servant = Servant()
+    steps = ("open", HUP), ("trial 2", HUP)
+    assert await serve(servant, *steps, trial=trial) == "handed over"
+    found = [await listener.next() for _ in range(4)]
+    assert found[0] == READY
+    assert found[1].startswith("RELOADING=1")
+    assert found[2] == "READY=1\nSTATUS=not restarted: a.py, line 3: no"
+    assert found[3].startswith("RELOADING=1")
+
+
 async def test_a_restart_that_is_to_be_an_end_after_all(listener: Listener):
     assert await serve(Servant(patient=True), ("open", HUP), ("hand over", TERM)) == "stopped"
     found = [await listener.next() for _ in range(3)]
-    assert (found[0], found[1][:11], found[2]) == ("READY=1", "RELOADING=1", "STOPPING=1")
+    assert (found[0], found[1][:11], found[2]) == (READY, "RELOADING=1", "STOPPING=1")
 
 
 async def test_beats_from_the_loop_and_for_this_process_alone(listener: Listener, monkeypatch: pytest.MonkeyPatch):
@@ -73,7 +92,7 @@ async def test_beats_from_the_loop_and_for_this_process_alone(listener: Listener
     async with ServiceManager() as manager:
         assert len(asyncio.all_tasks()) == 1
         manager.ready()
-    while await listener.next() != "READY=1":  # behind the last beats
+    while await listener.next() != READY:  # behind the last beats
         pass
 
 

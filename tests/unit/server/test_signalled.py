@@ -41,6 +41,49 @@ async def test_a_restart_is_asked_for_once(monkeypatch: pytest.MonkeyPatch):
     assert "hurry" not in servant.said
 
 
+class Trial:
+    """Take as long as it is let; find a fault, or fail, or find none."""
+
+    def __init__(self, servant: Servant, *verdicts: str | Exception | None) -> None:
+        self._say, self._verdicts, self.over = servant.say, list(verdicts), asyncio.Event()
+
+    async def __call__(self) -> str | None:
+        self._say(f"trial {len(self._verdicts)}")
+        try:
+            await self.over.wait()
+        except asyncio.CancelledError:
+            self._say("cut short")
+            raise
+        self.over.clear()
+        verdict = self._verdicts.pop(0)
+        if isinstance(verdict, Exception):
+            raise verdict
+        return verdict
+
+
+async def test_what_cannot_be_loaded_is_not_handed_over_to(capfd: pytest.CaptureFixture[str]):
+    servant = Servant()
+    trial = Trial(servant, "no such key", OSError("no room"), None)
+    serving = asyncio.create_task(serve(servant, ("open", HUP), ("trial 3", HUP), ("trial 2", HUP), trial=trial))
+    for word in ("trial 3", "trial 2", "trial 1"):
+        await servant.until(word)
+        assert servant.said[-1] == word  # and nobody has left
+        trial.over.set()
+    assert await serving == "handed over"
+    assert servant.said[-3:] == ["close", "hand over", "stopped"]
+    logged = capfd.readouterr()
+    assert "no such key" in logged.out + logged.err
+    assert "OSError: no room" in logged.out + logged.err
+
+
+@pytest.mark.parametrize("number", [TERM, INT])
+async def test_an_end_does_not_wait_for_a_trial(number: int):
+    servant = Servant()
+    trial = Trial(servant, None)
+    assert await serve(servant, ("open", HUP), ("trial 1", number), trial=trial) == "stopped"
+    assert servant.said == ["start", "open", "trial 1", "cut short", "close", "stop", "stopped"]
+
+
 async def test_a_signal_ends_a_start_that_is_not_over():
     servant = Servant(slow_start=True)
     assert await serve(servant, ("start", TERM)) == "stopped"
