@@ -12,7 +12,8 @@ then how far the numbers are. The few at the lock may overtake each other, nobod
 others go first.
 
 No number has to be called: one that is higher counts as well, so who died or stands still in the queue (a stopped process, a frozen group,
-a debugger's) holds up nobody. Where all those at the lock are such, it is free and the numbers stand still; whoever sees that takes it. A
+a debugger's) holds up nobody. Where all those at the lock are such, it is free and the numbers stand still; whoever sees that for a while
+takes it. (A moment is not enough: between two turns the lock is free until the next one has woken.) A
 strict queue, in which each waits for the one before, would hand the lock to a process that cannot take it, and stop every writer.
 """
 
@@ -124,7 +125,7 @@ class LockFile:
             if ahead <= (1 if had == last else _NEAR):
                 return False
             now = time.monotonic()
-            if had != before:
+            if had != before or _holder(self._descriptor, _WRITER_BYTE) is not None:
                 before, since = had, now
             elif now - since > _STANDS_STILL and self._take(_WRITER_BYTE):
                 return True
@@ -210,7 +211,7 @@ class LockFile:
             return False
 
     def _holder_pid(self) -> int:
-        return _server_pid(self._descriptor)
+        return _holder(self._descriptor, _SERVER_BYTE) or 0
 
     def holder(self) -> dict[str, object]:
         """Return what the living server noted of itself (`pid`, `run_dir`, `address`); `{}` when none runs."""
@@ -267,7 +268,7 @@ def read_note(database: str) -> ServerNote | None:
     except OSError:
         return None
     try:
-        return _note_of(_read_text(descriptor), _server_pid(descriptor))
+        return _note_of(_read_text(descriptor), _holder(descriptor, _SERVER_BYTE) or 0)
     finally:
         os.close(descriptor)
 
@@ -283,13 +284,15 @@ def _note_of(facts: dict[str, object], pid: int) -> ServerNote:
     return ServerNote(pid, run_dir if isinstance(run_dir, str) else None, address if isinstance(address, str) else None)
 
 
-def _server_pid(descriptor: int) -> int:
-    """Return the pid that holds the server's lock, 0 when nobody does (fcntl(2), F_GETLK)."""
+def _holder(descriptor: int, byte: int) -> int | None:
+    """Return the pid that holds a byte, as far as it is another process; None when nobody does (fcntl(2), F_GETLK)."""
     layout = "qqihh" if sys.platform == "darwin" else "hhqqi"
-    start = struct.pack(layout, *((0, 1, 0, fcntl.F_WRLCK, 0) if layout[0] == "q" else (fcntl.F_WRLCK, 0, 0, 1, 0)))
+    start = struct.pack(
+        layout, *((byte, 1, 0, fcntl.F_WRLCK, 0) if layout[0] == "q" else (fcntl.F_WRLCK, 0, byte, 1, 0))
+    )
     answer = struct.unpack(layout, fcntl.fcntl(descriptor, fcntl.F_GETLK, start))
     kind, pid = (answer[3], answer[2]) if layout[0] == "q" else (answer[0], answer[4])
-    return 0 if kind == fcntl.F_UNLCK else pid
+    return None if kind == fcntl.F_UNLCK else pid
 
 
 def _read_text(descriptor: int) -> dict[str, object]:

@@ -19,7 +19,7 @@ from paddock import DatabaseUnavailable, InstanceNotFound, LeaseLost, ServerAlre
 from paddock.runtime.store.checkpoint import Checkpointer
 from paddock.runtime.store.ops import Emitted, Lease
 from paddock.runtime.store.sqlite import SqliteStore
-from paddock.runtime.store.turn import LockFile
+from paddock.runtime.store.turn import _STANDS_STILL, LockFile
 
 PRAGMAS = SqlitePragmas(synchronous="NORMAL", busy_timeout=0.05)
 
@@ -353,10 +353,10 @@ async def test_a_writer_waits_for_its_turn(store, path):
 
 
 @contextlib.asynccontextmanager
-async def queue(path, log, names):
+async def queue(path, log, names, patience=_STANDS_STILL):
     """Let processes wait for a turn, in their order, behind one of ours; they get theirs at the end of the block."""
     with contextlib.ExitStack() as stack:
-        waiting = {name: stack.enter_context(program("turn", path, log, name)) for name in names}
+        waiting = {name: stack.enter_context(program("turn", path, log, name, patience)) for name in names}
         assert [await line(process) for process in waiting.values()] == ["ready"] * len(waiting)
         with (lock := LockFile.of(path)):
             for process in waiting.values():
@@ -376,7 +376,7 @@ def log(tmp_path):
 
 
 async def test_who_comes_late_does_not_go_first(path, log):
-    async with queue(path, log, "abcdefg"):
+    async with queue(path, log, "abcdefg", patience=60):  # on a busy machine those at the lock may take a while to wake
         pass
     found = log.read_text()
     LockFile.of(path).tidy()
@@ -400,6 +400,9 @@ async def test_who_stands_still_in_the_queue_holds_up_nobody(path, log):
         for process in stopped.values():
             os.kill(process.pid, signal.SIGSTOP)
             await asyncio.to_thread(os.waitid, os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        await asyncio.sleep(2 * _STANDS_STILL)  # a long turn is no sign that those at the lock stand still
+        free_since = time.monotonic()
+    assert time.monotonic() - free_since >= _STANDS_STILL
     assert sorted(log.read_text()) == ["f", "g"]
     for process in stopped.values():
         process.kill()

@@ -8,6 +8,7 @@ import sys
 import time
 
 from paddock import ServerAlreadyRunning, SqlitePragmas
+from paddock.runtime.store import turn as turns
 from paddock.runtime.store.ops import Emitted, Lease
 from paddock.runtime.store.sqlite import SqliteStore, real_path
 from paddock.runtime.store.turn import LockFile
@@ -54,8 +55,9 @@ async def hold(path: str) -> None:
     await store._write(stand_still)
 
 
-async def turn(path: str, log: str, name: str) -> None:
-    """Take one turn when told, and note who had it."""
+async def turn(path: str, log: str, name: str, patience: str) -> None:
+    """Take one turn when told, and note who had it; who does not come for `patience` seconds counts as standing still."""
+    turns._STANDS_STILL = float(patience)
     lock = LockFile.of(path)
     print("ready", flush=True)
     sys.stdin.readline()
