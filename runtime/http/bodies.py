@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, RootModel, Tag
 
-from .requests import DurationText, InstanceId, Key, integral
+from .requests import KEY, DurationText, InstanceId, Key, integral
 
 __all__ = [
     "BulkBody",
@@ -35,7 +35,8 @@ class StartBody(Body):
     id: InstanceId | None = None
     delay: DurationText | None = None
     priority: Annotated[int, Field(ge=-(2**31), le=2**31), BeforeValidator(integral)] = 0
-    metadata: dict[Key, Any] = Field(default_factory=dict)
+    # before 2.10 pydantic checks what a key must be, and does not describe it
+    metadata: dict[Key, Any] = Field(default_factory=dict, json_schema_extra={"propertyNames": KEY})
 
 
 class RunBody(StartBody):

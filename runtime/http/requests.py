@@ -25,6 +25,7 @@ from .problems import Problem
 from .served import Served
 
 __all__ = [
+    "KEY",
     "LARGEST",
     "NOTHING",
     "Call",
@@ -89,6 +90,7 @@ Cursor = Annotated[int, Field(ge=0, le=LARGEST), BeforeValidator(_digits)]
 Count = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_digits)]
 PageSize = Annotated[int, Field(ge=1, le=500), BeforeValidator(_digits)]
 Key = Annotated[str, Field(min_length=1, max_length=1000)]
+KEY = {"minLength": 1, "maxLength": 1000}
 Flag = Literal["0", "1", "true", "false"]
 _DURATION_SCHEMA = {
     "anyOf": [{"type": "number", "minimum": 0, "maximum": _LONGEST}, {"type": "string", "pattern": _DURATION_PATTERN}],

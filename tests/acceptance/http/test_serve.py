@@ -11,20 +11,16 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-import warnings
 from pathlib import Path
 
 import pytest
 
 from paddock import AddressUnavailable, ConfigError
 from paddock.runtime.base.errors import UsageError
+from paddock.runtime.cli.target import load_server
+from paddock.runtime.cli.token import find_token
 from paddock.runtime.http.certificate import Certificate
 from paddock.runtime.http.serving import bind, check_address
-
-with warnings.catch_warnings():  # the oldest typer that we admit uses what the newest click deprecates
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from paddock.runtime.cli.target import load_server
-    from paddock.runtime.cli.token import find_token
 
 SUPPORT = Path(__file__).resolve().parents[2] / "support"
 TOKEN = "a token that is not in any list of words"
