@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     ValidationError,
     WithJsonSchema,
 )
@@ -90,7 +91,7 @@ Cursor = Annotated[int, Field(ge=0, le=LARGEST), BeforeValidator(_digits)]
 Count = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_digits)]
 PageSize = Annotated[int, Field(ge=1, le=500), BeforeValidator(_digits)]
 Key = Annotated[str, Field(min_length=1, max_length=1000)]
-KEY = {"minLength": 1, "maxLength": 1000}
+KEY: dict[str, JsonValue] = {"minLength": 1, "maxLength": 1000}
 Flag = Literal["0", "1", "true", "false"]
 _DURATION_SCHEMA = {
     "anyOf": [{"type": "number", "minimum": 0, "maximum": _LONGEST}, {"type": "string", "pattern": _DURATION_PATTERN}],
