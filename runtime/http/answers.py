@@ -140,7 +140,7 @@ class InstancesPage(Answer):
 
 
 class Current(Answer):
-    """What is looked at first; `again` waits for a slot or for its next try, `broken` has failed or timed out in the last day."""
+    """What is looked at first; `again` waits for a slot or for its next try, `broken` has failed or timed out in the last day, and was not forked since."""
 
     running: list[Summary]
     again: list[Summary]

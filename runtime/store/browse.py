@@ -53,17 +53,23 @@ SELECT i.seq, i.id, i.workflow_name, i.status, i.error, i.created_at, i.started_
 FROM paddock_instances i LEFT JOIN paddock_leases l ON l.instance = i.seq
 """
 _CLAIMED = "SELECT instance FROM paddock_leases ORDER BY claimed_at DESC, instance DESC LIMIT ?"
-_QUEUED_AGAIN = """
-SELECT seq FROM (SELECT seq, id, started_at FROM paddock_instances WHERE status = 'pending' ORDER BY id LIMIT 500) AS oldest
-WHERE started_at IS NOT NULL ORDER BY id LIMIT ?
-"""
+_QUEUED_AGAIN = (
+    "SELECT seq FROM paddock_instances WHERE status = 'pending' AND started_at > 0 ORDER BY started_at, id LIMIT ?"
+)
 _TRIED_AGAIN = """
-SELECT seq FROM (SELECT seq, wake_at FROM paddock_instances WHERE status = 'sleeping' AND wake_at IS NOT NULL ORDER BY wake_at LIMIT 500) AS soonest
-WHERE EXISTS (SELECT 1 FROM paddock_steps s WHERE s.instance = soonest.seq AND s.status = 'retrying') ORDER BY wake_at, seq LIMIT ?
-"""
+SELECT s.instance FROM paddock_steps s WHERE s.status = 'retrying' AND s.wake_at > 0
+    AND (SELECT status FROM paddock_instances i WHERE i.seq = s.instance) = 'sleeping'
+    AND NOT EXISTS (SELECT 1 FROM paddock_steps sooner WHERE sooner.instance = s.instance AND sooner.status = 'retrying'
+                    AND (sooner.wake_at < s.wake_at OR (sooner.wake_at = s.wake_at AND sooner.seq < s.seq)))
+ORDER BY s.wake_at, s.seq LIMIT ?
+"""  # no join: from the few steps to their instances, and never the other way
 _BROKEN = """
-SELECT seq FROM paddock_instances WHERE status IN ('failed', 'timed_out') AND +completed_at > ? ORDER BY +completed_at DESC, seq DESC LIMIT ?
-"""  # by status and not by time, which the plus says to SQLite: what ended well is far more
+SELECT seq, completed_at FROM paddock_instances i
+WHERE status IN ('failed', 'timed_out') AND status = '{status}' AND completed_at > ?
+    AND NOT EXISTS (SELECT 1 FROM paddock_instances f WHERE f.forked_from = i.seq)
+ORDER BY completed_at DESC, seq DESC LIMIT ?
+"""  # the first condition is the index's, which SQLite wants to read word by word
+_BAD = ("failed", "timed_out")
 _NUMBER = "SELECT seq FROM paddock_instances WHERE id = ?"
 _STEPS = """
 SELECT seq, key, name, kind, status, input, output, error, attempts, started_at, completed_at, poll_count, loop_count, wake_at,
@@ -214,15 +220,17 @@ def instances_page(
 def current(tx: Transaction, since: float, few: int, many: int) -> Current:
     """Return what runs, claimed last first; what goes on next; and what has ended badly since then, the latest first.
 
-    Not by age as pages are: an instance that was retried may be far older than what fills a page. Of what is queued or sleeps 500 are
-    looked at, so that a million of them cost no more.
+    Not by age as pages are: an instance that was retried may be far older than what fills a page. What was forked is in good hands.
+    Each is found by an index, among however many.
     """
+    broken = [row for status in _BAD for row in tx.execute(_BROKEN.format(status=status), (since, many)).fetchall()]
+    broken.sort(key=lambda row: (row[1], row[0]), reverse=True)
     return Current(
         running=_summaries(tx, tx.execute(_CLAIMED, (few,)).fetchall()),
         again=_summaries(
             tx, [*tx.execute(_QUEUED_AGAIN, (few,)).fetchall(), *tx.execute(_TRIED_AGAIN, (few,)).fetchall()][:few]
         ),
-        broken=_summaries(tx, tx.execute(_BROKEN, (since, many)).fetchall()),
+        broken=_summaries(tx, broken[:many]),
     )
 
 

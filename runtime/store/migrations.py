@@ -155,8 +155,18 @@ _LOGS = """
 CREATE INDEX paddock_logs ON paddock_events (level, id) WHERE level IS NOT NULL;
 """
 
+#: What is looked at first: what was queued again, what is tried again, what has ended badly and was not forked since. The statuses stand
+#: in the indices beside their conditions, for without them SQLite thinks more of the index by status.
+_NOW = """
+ALTER TABLE paddock_instances ADD COLUMN forked_from INTEGER;
+CREATE INDEX paddock_forks ON paddock_instances (forked_from) WHERE forked_from IS NOT NULL;
+CREATE INDEX paddock_queued_again ON paddock_instances (status, started_at, id) WHERE status = 'pending' AND started_at IS NOT NULL;
+CREATE INDEX paddock_broken ON paddock_instances (status, completed_at) WHERE status IN ('failed', 'timed_out');
+CREATE INDEX paddock_retrying ON paddock_steps (status, wake_at) WHERE status = 'retrying' AND wake_at IS NOT NULL;
+"""
+
 #: Each migration brings a database from the version of its position to the next.
-MIGRATIONS: tuple[str, ...] = (_FIRST, _LOGS)
+MIGRATIONS: tuple[str, ...] = (_FIRST, _LOGS, _NOW)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

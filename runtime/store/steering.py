@@ -79,6 +79,7 @@ _SOURCE = """
 SELECT workflow_name, priority, limit_key, (SELECT value FROM paddock_payloads p WHERE p.instance = i.seq AND p.kind = 'input')
 FROM paddock_instances i WHERE seq = ?
 """
+_FORKED = "UPDATE paddock_instances SET forked_from = ? WHERE seq = ?"
 _CHILDREN = "SELECT id FROM paddock_instances WHERE parent_id = ? AND completed_at IS NULL"
 
 
@@ -147,6 +148,7 @@ def fork(
     if not instances.create(tx, new, now):
         raise InstanceIdConflict(f"instance {new_id} exists already; give the fork another id")
     made, _ = instances.find(tx, new_id)
+    tx.execute(_FORKED, (seq, made))
     if before is not None:
         tx.execute(_COPY_STEPS, (made, seq, before[0], before[1]))
         tx.execute(_COPY_METADATA, (made, seq))

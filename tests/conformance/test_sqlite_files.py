@@ -11,6 +11,7 @@ from storekit import NOW, claimed, ended, new, rows, step
 
 from paddock import DatabaseDamaged, DatabaseTooNew, DatabaseUnavailable, PaddockError, SqlitePragmas
 from paddock.runtime.base.errors import LeaseLost
+from paddock.runtime.store.browse import _BROKEN, _QUEUED_AGAIN, _TRIED_AGAIN
 from paddock.runtime.store.checkpoint import Checkpointer
 from paddock.runtime.store.events import _LOGS_OF_INSTANCE, _LOGS_OF_LEVEL
 from paddock.runtime.store.migrations import MIGRATIONS, SCHEMA_VERSION, migrate
@@ -243,6 +244,25 @@ def test_log_records_are_found_by_an_index(path, monkeypatch):
             rows = connection.execute(f"EXPLAIN QUERY PLAN {statement.format(way=way)}", [1] * statement.count("?"))
             [plan] = [row[3] for row in rows]
             assert index in plan
+    connection.close()
+
+
+def test_what_is_looked_at_first_is_found_by_indices(path, monkeypatch):
+    """Among a million that sleep or wait their turn; also in a database that was made before there were these."""
+    monkeypatch.setattr("paddock.runtime.store.migrations.MIGRATIONS", MIGRATIONS[:2])
+    Path(path).touch()
+    connection = open_connection(path, PRAGMAS)
+    migrate(connection, path)
+    monkeypatch.undo()
+    assert migrate(connection, path) == 2
+    for statement, index in (
+        (_QUEUED_AGAIN, "paddock_queued_again"),
+        (_TRIED_AGAIN, "paddock_retrying"),
+        (_BROKEN.format(status="failed"), "paddock_broken"),
+    ):
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", [1] * statement.count("?"))]
+        assert f"INDEX {index} " in plan[0]
+        assert not [line for line in plan if "SCAN" in line or "ORDER BY" in line], plan
     connection.close()
 
 

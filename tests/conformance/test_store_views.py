@@ -141,3 +141,36 @@ async def test_a_name_with_a_nul_is_kept_or_refused_and_harms_nothing(store):
         assert (await store.get("a")).metadata == {"a\0b": 1}
     await store.commit(lease, step("s"), NOW)
     assert (await store.get("a")).step_results.keys() == {"s"}
+
+
+async def test_what_is_looked_at_first(store):
+    """Whatever else is queued or asleep: what begins again, each once, and what has ended badly and was not forked since."""
+    leases = {name: await claimed(store, name, name) for name in ("crashed", "tried", "cut", "late", "old")}
+    for n in range(600):
+        await store.create(new(f"queued-{n}", "queue"), NOW)
+    sleeper = await claimed(store, "asleep", "asleep")
+    await store.commit(sleeper, [StepWaiting("z", "z", "sleep", NOW + 1), Suspended(Status.SLEEPING, NOW + 1)], NOW)
+    for key, at in (("a", 9), ("b", 5), ("c", 5)):
+        begun, failed = StepBegun(key, key, "task", 1), StepRetrying(key, key, "task", 1, 1, 3, _BOOM, at, NOW + at)
+        await store.commit(leases["tried"], [begun, failed], NOW)
+    await store.commit(leases["tried"], [Suspended(Status.SLEEPING, NOW + 5)], NOW)
+    for lease in (sleeper, leases["tried"]):
+        await store.settle(lease, Death(), 3, NOW)
+    await crash(store, leases["crashed"])
+    for n, (name, status) in enumerate((("old", Status.FAILED), ("cut", Status.TIMED_OUT), ("late", Status.FAILED))):
+        await store.commit(leases[name], [Ended(status, error=_BOOM)], NOW + n)
+        await store.settle(leases[name], Death(), 3, NOW + n)
+
+    async def seen(few: int = 9, many: int = 9) -> tuple[list[str], list[str], list[str]]:
+        found = await store.view(browse.current, NOW, few, many)
+        return tuple([row["id"] for row in rows] for rows in (found.running, found.again, found.broken))
+
+    assert await seen() == ([], ["crashed", "tried"], ["late", "cut"])
+    assert await seen(1, 1) == ([], ["crashed"], ["late"])
+    assert await store.fork("cut", "cut-again", None, None, NOW) == "cut"
+    assert (await seen())[2] == ["late"]
+    await store.fork("late", "late-again", None, None, NOW)
+    assert (await seen())[2] == []
+    await store.end("late-again", Status.CANCELLED, NOW)
+    await store.remove("late-again")
+    assert (await seen())[2] == ["late"]

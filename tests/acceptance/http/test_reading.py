@@ -195,6 +195,12 @@ async def test_what_is_retried_is_looked_at_first_however_old_it_is(api, server)
         return [one["id"] for one in (await api.get("/api/now")).json()["broken"]] == [old, young]
 
     await became(failed_again)
+    assert (await api.post(f"/api/instances/{young}/fork", json={"input": 3, "id": "in-its-place"})).status_code < 300
+
+    async def done_about_it():
+        return [one["id"] for one in (await api.get("/api/now")).json()["broken"]] == ["in-its-place", old]
+
+    await became(done_about_it)
 
 
 async def test_long_values_are_cut_where_asked(api, server):
