@@ -15,10 +15,12 @@ from urllib.parse import quote
 
 from ...watchdog.identity import ProcessIdentity, is_alive
 from ..base.errors import PaddockError
+from ..base.private import open_to_others
 from ..base.records import Status
 from ..store.migrations import SCHEMA_VERSION, read_version, tables
 from ..store.openers import openers
 from ..store.space import low_space
+from ..store.sqlite import BESIDE
 from ..store.transaction import Transaction
 from ..store.worker import explain
 from .finding import Finding, Level, note, ok, problem
@@ -73,7 +75,10 @@ def _file(path: str) -> Iterator[Finding]:
             f"if it held anything: {_RESTORE}",
         )
         return
-    for name in (path, f"{path}-wal", f"{path}-shm"):
+    files = [path, *(path + suffix for suffix in BESIDE)]
+    for name, mode in open_to_others(files).items():
+        yield problem(_AREA, f"others may open {name} (mode {mode})", f"chmod 600 {name}")
+    for name in files:
         with contextlib.suppress(OSError):
             yield from _ownership(name, os.stat(name))
     kind = _file_system(path)
@@ -96,8 +101,6 @@ def _file(path: str) -> Iterator[Finding]:
 
 
 def _ownership(path: str, seen: os.stat_result) -> Iterator[Finding]:
-    if seen.st_mode & 0o077:
-        yield problem(_AREA, f"others may open {path} (mode {stat.S_IMODE(seen.st_mode):o})", f"chmod 600 {path}")
     if os.geteuid() not in (0, seen.st_uid):
         yield problem(
             _AREA, f"{path} belongs to user {seen.st_uid}, you are {os.geteuid()}", "run server and doctor as that user"

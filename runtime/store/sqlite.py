@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 from pathlib import Path
 
 from ..base.config import SqlitePragmas
 from ..base.errors import DatabaseDamaged, DatabaseUnavailable
+from ..base.log import get_logger
+from ..base.private import open_to_others
 from .journal import Journal
 from .migrations import migrate, read_version, tables
 from .ops import Lease
@@ -16,7 +19,11 @@ from .thread import ConnectionThread
 from .turn import LockFile
 from .worker import Worker, explain, open_connection
 
-__all__ = ["MemoryStore", "SqliteStore", "real_path"]
+__all__ = ["BESIDE", "MemoryStore", "SqliteStore", "real_path"]
+
+#: What SQLite keeps beside a database, with its mode.
+BESIDE = ("-wal", "-shm")
+_log = get_logger("paddock.store")
 
 
 def real_path(database: str | Path) -> str:
@@ -67,7 +74,9 @@ class SqliteStore(SqlStore):
             raise explain(error, path) from None
         finally:
             connection.close()
-        return cls(path, pragmas)
+        made = cls(path, pragmas)
+        _warn_if_open_to_others(path)
+        return made
 
     def load_now(self, lease: Lease, holder: tuple[int, int, str]) -> Journal:
         """Do it without waiting for the disk.
@@ -106,6 +115,20 @@ def _make_private(path: str) -> None:
         raise DatabaseUnavailable(
             f"{path} cannot be created: {error.strerror}. Name a file in a folder that exists and is writable."
         ) from None
+
+
+def _warn_if_open_to_others(path: str) -> None:
+    """Warn of files that a restored backup has left open to others: what SQLite makes beside the database is as open as that.
+
+    They are left as they are: somebody may want a group to read them.
+    """
+    if wide := open_to_others((path, *(path + suffix for suffix in BESIDE))):
+        files = " ".join(map(shlex.quote, wide))
+        _log.warning(
+            "others on this machine may open the database, and all inputs and results in it",
+            files=", ".join(f"{name} (mode {mode})" for name, mode in wide.items()),
+            mend=f"chmod 600 {files}",
+        )
 
 
 def _check(connection: sqlite3.Connection, path: str, version: int) -> None:

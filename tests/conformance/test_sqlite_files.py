@@ -54,6 +54,23 @@ def test_every_file_is_for_its_owner_alone(path, tmp_path):
     assert set(files.values()) == {0o600}
 
 
+def test_files_that_are_open_to_others_are_named(path, capfd):
+    """A copy that was put back with cp: what SQLite makes beside it is as open, and the server says so each time it opens it."""
+    made(path)
+    assert capfd.readouterr().err == ""
+    for mode, wide in ((0o644, True), (0o640, True), (0o600, False)):
+        os.chmod(path, mode)
+        SqliteStore.open(path, PRAGMAS).close()
+        said = capfd.readouterr().err
+        if not wide:
+            assert said == ""
+            continue
+        assert "others on this machine may open the database" in said
+        assert f"{path} (mode {mode:o})" in said
+        assert f"chmod 600 {path} {path}-wal {path}-shm" in said
+        assert stat.S_IMODE(os.stat(path).st_mode) == mode  # it may be meant
+
+
 @pytest.mark.parametrize("synchronous", ["FULL", "NORMAL", "EXTRA"])
 def test_how_every_connection_is_opened(path, synchronous):
     pragmas = SqlitePragmas(synchronous=synchronous, busy_timeout="7s")
