@@ -13,6 +13,7 @@ from ..base.errors import InstanceNotFound, PaddockError, UsageError
 from ..base.records import Instance
 from ..store.overview import is_id, workflow_names
 from .arguments import Db, Json, complete_id, find_id, reading
+from .completion import complete_workflow
 from .database import find_database
 from .desk import ask, running_server
 from .output import print_json
@@ -25,6 +26,10 @@ __all__ = ["graph"]
 _LOOK = 5.0
 
 
+def _complete(ctx: typer.Context, incomplete: str) -> list[str]:
+    return complete_workflow(ctx, incomplete) + complete_id(ctx, incomplete)
+
+
 def graph(
     what: Annotated[
         str,
@@ -32,7 +37,7 @@ def graph(
             metavar="WORKFLOW|ID",
             show_default=False,
             help="A workflow, as module:workflow or by the name that a running server knows; or an instance by its id or its beginning.",
-            autocompletion=complete_id,
+            autocompletion=_complete,
         ),
     ],
     instance: Annotated[

@@ -5,6 +5,8 @@ Exit codes: 0 done, 1 the workflow did not end well, 2 the call was wrong, 130 i
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -34,6 +36,7 @@ from . import (
     steer,
     top,
 )
+from .completion import in_bash
 from .output import FAILED, INTERRUPTED, USAGE, complain, leave_broken_pipe, prepare_streams
 
 __all__ = ["app", "main"]
@@ -106,7 +109,8 @@ def main() -> None:
     prepare_streams()
     signal.signal(signal.SIGINT, _interrupt)
     try:
-        app()
+        with in_bash() if os.environ.get("_PADDOCK_COMPLETE") == "complete_bash" else contextlib.nullcontext():
+            app()
     except OutcomeError as error:
         complain(str(error))
         sys.exit(FAILED)

@@ -20,6 +20,7 @@ from ..base.records import Status
 from ..store.schemes import database_of
 from ..store.sqlite_database import SqliteDatabase
 from .arguments import parse_json
+from .completion import complete_workflow
 from .outcome import print_result, report, state_of
 from .output import FAILED, INTERRUPTED, complain, console
 
@@ -40,7 +41,12 @@ class Launcher(StrEnum):
 def run(
     target: Annotated[
         str,
-        typer.Argument(metavar="MODULE:WORKFLOW", show_default=False, help="What to run; or path/to/file.py:workflow."),
+        typer.Argument(
+            metavar="MODULE:WORKFLOW",
+            show_default=False,
+            help="What to run; or path/to/file.py:workflow.",
+            autocompletion=complete_workflow,
+        ),
     ],
     input: Annotated[str, typer.Argument(metavar="JSON", help="The input; - reads it from stdin.")] = "null",
     *,

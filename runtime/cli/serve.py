@@ -15,6 +15,7 @@ from urllib.parse import quote
 import typer
 
 from ..base.errors import UsageError
+from .completion import complete_server
 from .output import say
 from .token import find_token
 
@@ -32,6 +33,7 @@ def serve(
             metavar="MODULE:SERVER",
             show_default=False,
             help="An AppServer; or a module that holds workflows; or path/to/file.py for either.",
+            autocompletion=complete_server,
         ),
     ],
     *,
