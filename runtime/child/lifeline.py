@@ -3,8 +3,9 @@
 A server that dies leaves its children working: what they would have told stands in the store. The line looks for the next server at the
 same address for `orphan_grace` seconds; then the process ends itself.
 
-A short instance is over before it has anything to hear. So the line is taken up after a moment, unless something is to be told that the
-bell cannot tell; what came for the instance meanwhile is looked for then.
+A short instance is over before it has anything to hear, and one that commits hears from its commits: they are refused where it was
+cancelled, and held back where it is to pause. So the line is taken up once nothing was committed for a moment, or something is to be told
+that the bell cannot tell; what came for the instance meanwhile is looked for then.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from .spec import EXIT_ORPHANED, ChildSpec
 __all__ = ["Lifeline", "Lookout"]
 
 _RETRY = 0.1
-_MOMENT = 0.05
+_MOMENT, _MOMENTS = 0.05, 10
 _KNOCK_TIMEOUT = 1.0
 
 
@@ -93,9 +94,7 @@ class Lifeline:
     async def _hold(self) -> None:
         loop = asyncio.get_running_loop()
         alone_since = loop.time()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_MOMENT):
-                await self._wanted.wait()
+        await self._until_wanted()
         while True:
             reach("child.connect")
             try:
@@ -113,6 +112,16 @@ class Lifeline:
                 self._connection = None
                 connection.close()
             alone_since = loop.time()
+
+    async def _until_wanted(self) -> None:
+        """Return when nothing was committed for a moment, or there is something to tell; after half a second in any case."""
+        for _ in range(_MOMENTS):
+            latest = self._latest
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_MOMENT):
+                    await self._wanted.wait()
+            if self._wanted.is_set() or self._latest == latest:
+                return
 
     async def _listen(self, connection: Connection) -> None:
         self._connection = connection

@@ -1,11 +1,13 @@
 """Births: a few at a time, in their order, and nobody waits for one who waits for something else."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from paddock.ipc.messages import Exited
 from paddock.runtime.server.births import Births
 from paddock.runtime.server.children import Child
 from paddock.runtime.store.ops import Lease
@@ -23,11 +25,24 @@ def child(table: BeatTable, number: int) -> Child:
     return Child(Lease(number, 1), f"i{number}", "wf", table.claim())
 
 
+def died(known: Child) -> Exited:
+    return Exited(
+        pid=1,
+        start_time=1,
+        instance_id=known.instance_id,
+        epoch=known.lease.epoch,
+        exit_code=0,
+        max_rss=0,
+        user_time=0.0,
+        system_time=0.0,
+    )
+
+
 class _Asked:
     """Children that have all asked at once, and who was let in so far."""
 
-    def __init__(self, table: BeatTable, count: int, moment: float) -> None:
-        self.births = Births(table, most=2, moment=moment)
+    def __init__(self, table: BeatTable, count: int, moment: float, still: float = 0.01) -> None:
+        self.births = Births(table, most=2, moment=moment, still=still)
         self.children = [child(table, number) for number in range(count)]
         self.born: list[int] = []
         self.tasks = [asyncio.ensure_future(self._ask(number)) for number in range(count)]
@@ -43,7 +58,7 @@ class _Asked:
         return self.born
 
 
-async def test_the_next_is_born_when_one_has_committed_sets_a_plugin_up_or_is_gone(table: BeatTable):
+async def test_the_next_is_born_when_one_has_ended_sets_a_plugin_up_or_commits_nothing_any_more(table: BeatTable):
     asked = _Asked(table, 6, moment=60)
     assert await asked.until(2) == [0, 1]
     writers = [table.writer(known.slot) for known in asked.children]
@@ -53,10 +68,20 @@ async def test_the_next_is_born_when_one_has_committed_sets_a_plugin_up_or_is_go
     assert await asked.until(4) == [0, 1, 2, 3]
     asked.children[2].settled.set()
     assert await asked.until(5) == [0, 1, 2, 3, 4]
-    writers[3].bump_progress()
+    asked.children[3].exited.set_result(died(asked.children[3]))
     assert await asked.until(6) == [0, 1, 2, 3, 4, 5]
     for writer in writers:
         writer.close()
+
+
+async def test_one_who_has_just_committed_counts(table: BeatTable):
+    asked = _Asked(table, 3, moment=60, still=60)
+    assert await asked.until(2) == [0, 1]
+    with contextlib.closing(table.writer(asked.children[0].slot)) as writer:
+        writer.bump_progress()
+    assert await asked.until(2) == [0, 1]
+    asked.children[1].exited.set_result(died(asked.children[1]))
+    assert await asked.until(3) == [0, 1, 2]
 
 
 async def test_one_who_takes_long_holds_up_nobody_for_long(table: BeatTable):
