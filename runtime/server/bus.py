@@ -223,7 +223,7 @@ class EventBus:
 
     async def _publish(self) -> bool:
         """Publish one batch; return whether there may be more."""
-        events = await self.store.events(self.cursor, _BATCH)
+        events, more = await self.store.read_on(self.cursor, _BATCH)
         for event in events:
             self.cursor = event.id
             self._signal.send(self, event=event)
@@ -235,7 +235,7 @@ class EventBus:
                         waiter.set_result(None)
         if events:
             self.published(self.cursor)
-        return len(events) == _BATCH
+        return more
 
     # --- subscribing ---
 

@@ -106,6 +106,8 @@ class Database(ABC):
 
     #: Only this process can reach it, so nothing can run in a process of its own.
     in_process: ClassVar[bool] = False
+    #: A child may open it before there is anything to do: an open connection that waits costs its server nothing.
+    waits_open: ClassVar[bool] = False
     #: Modules that the fork server imports beforehand, beside the one of this class: what a child would import to open it.
     preload: ClassVar[tuple[str, ...]] = ()
 

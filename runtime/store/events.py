@@ -28,6 +28,7 @@ __all__ = [
     "log_ids",
     "read_events",
     "read_logs",
+    "read_on",
     "streamed",
 ]
 
@@ -46,6 +47,7 @@ SELECT e.id, e.name, i.id, i.workflow_name, e.created_at, coalesce(e.data, r.dat
 FROM paddock_events e JOIN paddock_instances i ON i.seq = e.instance LEFT JOIN paddock_events r ON r.id = e.ref
 WHERE e.id > ? AND e.id < ?{where} ORDER BY e.id {way} LIMIT ?
 """
+_READ_ON = _READ.format(where="", way="ASC")
 _STEP_OUTPUT = "SELECT output FROM paddock_steps WHERE seq = ?"
 _PAYLOAD = "SELECT value FROM paddock_payloads WHERE instance = ? AND kind = ?"
 _STREAMED = """
@@ -62,6 +64,7 @@ SELECT id FROM paddock_events WHERE instance = ? AND level IS NOT NULL AND level
 _LOGS_OF_LEVEL = "SELECT id FROM paddock_events WHERE level = ? AND id > ? AND id < ? ORDER BY id {way} LIMIT ?"
 _WAYS = {False: "ASC", True: "DESC"}
 _BEYOND = 2**63 - 1
+_ENOUGH = 256 * 1024
 
 
 def _encode(data: dict[str, Any]) -> str:
@@ -138,7 +141,7 @@ def read_events(
         rows = tx.execute(statement, (low, high, *values, page)).fetchall()
         for row in rows:
             if pattern is None or pattern == "*" or fnmatch.fnmatchcase(row[1], pattern):
-                found.append(_event(tx, row))
+                found.append(_event(row, _held(tx, row)))
                 if len(found) == limit:
                     return found
         if len(rows) < page:
@@ -146,15 +149,36 @@ def read_events(
         low, high = (low, rows[-1][0]) if backwards else (rows[-1][0], high)
 
 
-def _event(tx: Transaction, row: tuple[Any, ...]) -> Event:
-    ident, name, instance_id, workflow_name, created_at, text, payload, instance = row
+def read_on(tx: Transaction, after: int, limit: int) -> tuple[list[Event], bool]:
+    """Return up to `limit` events after a cursor, until they are some 256 KB of JSON together, and whether there may be more."""
+    found: list[Event] = []
+    size = 0
+    for row in tx.execute(_READ_ON, (after, _BEYOND, limit)).fetchall():
+        held = _held(tx, row)
+        size += len(row[5] or "") + len(held or "")
+        found.append(_event(row, held))
+        if size >= _ENOUGH:
+            return found, True
+    return found, len(found) == limit
+
+
+def _held(tx: Transaction, row: tuple[Any, ...]) -> str | None:
+    """Return the JSON text that an event refers to."""
+    payload, instance = row[6], row[7]
+    if payload is None:
+        return None
+    if payload > 0:
+        found = tx.execute(_STEP_OUTPUT, (payload,)).fetchone()
+    else:
+        found = tx.execute(_PAYLOAD, (instance, "input" if payload == INPUT else "output")).fetchone()
+    return found[0] if found else None
+
+
+def _event(row: tuple[Any, ...], held: str | None) -> Event:
+    ident, name, instance_id, workflow_name, created_at, text, payload, _ = row
     data = {"instance_id": instance_id, "workflow_name": workflow_name, **json.loads(text or "{}")}
     if payload is not None:
-        if payload > 0:
-            held = tx.execute(_STEP_OUTPUT, (payload,)).fetchone()
-        else:
-            held = tx.execute(_PAYLOAD, (instance, "input" if payload == INPUT else "output")).fetchone()
-        data["input" if payload == INPUT else "output"] = json.loads(held[0]) if held and held[0] is not None else None
+        data["input" if payload == INPUT else "output"] = json.loads(held) if held is not None else None
     return Event.model_construct(
         id=ident,
         name=name,

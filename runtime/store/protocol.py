@@ -142,6 +142,13 @@ class Store(JournalStore, Protocol):
         """Return events after a cursor and before another, oldest first, or newest first where they are read backwards."""
         ...
 
+    async def read_on(self, after: int, limit: int) -> tuple[list[Event], bool]:
+        """Return events after a cursor, as soon as may be, and whether there may be more of them.
+
+        Fewer than `limit` where they are large: the caller's loop may be what reads them.
+        """
+        ...
+
     async def last_event_id(self) -> int:
         """Return the newest event's id."""
         ...

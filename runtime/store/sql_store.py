@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..base.records import ErrorInfo, Event, Instance, LogRecord, Status
@@ -65,6 +65,9 @@ class SqlStore:
             self._viewer = self._make_viewer()
         worker = self._viewer or self._reader
         return await worker.call(functools.partial(_in_snapshot, function, values, named))
+
+    def prepare(self, statements: Iterable[str]) -> None:
+        """Compile statements for writers before their first use, where that can be done without executing them."""
 
     def observe_commits(self, observe: Callable[[float], None]) -> None:
         """Call `observe(seconds)` after each commit of this store, in its thread."""
@@ -294,6 +297,11 @@ class SqlStore:
             before=before,
             backwards=backwards,
         )
+
+    async def read_on(self, after: int, limit: int) -> tuple[list[Event], bool]:
+        """Return events after a cursor, as soon as may be, and whether there may be more of them."""
+        read = functools.partial(_in_snapshot, events.read_on, (after, limit), {})
+        return await self._reader.call_here(read)  # type: ignore[no-any-return]
 
     async def last_event_id(self) -> int:
         """Return the newest event's id."""

@@ -28,6 +28,7 @@ class SqliteDatabase(Database):
         url: ``"app.db"``, or ``"sqlite://app.db"``, ``"sqlite:///srv/app.db"``: what stands behind the two slashes is the path.
     """
 
+    waits_open: ClassVar[bool] = True
     preload: ClassVar[tuple[str, ...]] = ("paddock.runtime.store.core_db",)
 
     def __init__(self, url: str | Path) -> None:

@@ -12,7 +12,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -156,6 +156,24 @@ class Worker(ConnectionThread):
     def _reads_only(self) -> bool:
         return self._turn is None and self._path != ":memory:"
 
+    @property
+    def near(self) -> bool:
+        """Tell whether this reads a file: with a WAL, reading waits for no writer."""
+        return self._reads_only
+
+    def note_statements(self, noted: dict[str, None]) -> None:
+        """Note every statement that is executed from now on."""
+        self._connection = _Noting(self._connection, noted)  # type: ignore[assignment]  # all that is called on it
+
+    def prepare(self, statements: Iterable[str]) -> None:
+        """Have SQLite read the schema and compile statements, whose programs the connection keeps; nothing is executed.
+
+        `executemany` compiles first, and looks then at what it was given: nothing, or no DML.
+        """
+        for statement in statements:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.executemany(statement, ())
+
     @contextlib.contextmanager
     def unsynced(self) -> Iterator[None]:
         """Let the commits in here come to the disk with the next one that is synced, of whatever process."""
@@ -247,6 +265,21 @@ class Worker(ConnectionThread):
             self._connection.execute("ROLLBACK TO one")
         self._connection.execute("RELEASE one")
         return outcome
+
+
+class _Noting:
+    """A connection that notes what is executed on it."""
+
+    def __init__(self, connection: sqlite3.Connection, noted: dict[str, None]) -> None:
+        self._connection = connection
+        self._noted = noted
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        self._noted[statement] = None
+        return self._connection.execute(statement, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
 
 
 def _outcome(function: Callable[[sqlite3.Connection], Any], connection: sqlite3.Connection) -> Any:

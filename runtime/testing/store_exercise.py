@@ -38,6 +38,7 @@ _PRAGMAS = SqlitePragmas()
 _HARD_TEXT = '"æøå 🐎 \\u0000 \\" %_?1 $1 \\\\"'
 _LARGE = 2 * 2**20
 _COMMITS = 5
+_PAGE = 100
 
 
 async def exercise_store(make: Callable[[], Database]) -> list[str]:
@@ -165,10 +166,12 @@ async def _events_come_once_and_in_order(store: SqlStore) -> None:
     async def follow() -> None:
         while True:
             last = not writing
-            found = await store.events(seen[-1] if seen else first, 100)
+            found, more = await store.read_on(seen[-1] if seen else first, _PAGE)
             seen.extend(event.id for event in found)
+            _must(more == (len(found) == _PAGE), "more is told of than there is, or less")
             if last and not found:
                 return
+            await asyncio.sleep(0)  # it may have been read in this thread
 
     async def write(lease: Lease) -> None:
         for n in range(_COMMITS):
@@ -179,6 +182,7 @@ async def _events_come_once_and_in_order(store: SqlStore) -> None:
     writing = 0
     await reader
     _must(seen == list(range(first + 1, first + 1 + 4 * _COMMITS * 2)), "an event is missing, double or late")
+    _must([event.id for event in await store.events(first, len(seen))] == seen, "events come otherwise than they came")
     found = await store.events(0, 99, pattern="y", instance_id="i1")
     _must(len(found) == _COMMITS, "a pattern or an instance lets others through")
 

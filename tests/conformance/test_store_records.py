@@ -71,6 +71,28 @@ async def test_a_cursor_misses_nothing_and_repeats_nothing(store):
     assert [event.data["n"] for event in seen if event.name == "alias"] == list(range(30))
 
 
+async def test_reading_on_finds_what_a_page_finds_and_tells_whether_there_is_more(store):
+    lease = await claimed(store)
+    await store.commit(lease, [*step("s", '"small"'), Emitted("workflow.event", {"n": 1}, ("alias",))], NOW)
+    everything = await store.events(0, 10_000)
+    assert await store.read_on(0, 10_000) == (everything, False)
+    assert await store.read_on(everything[2].id, 2) == (everything[3:5], True)
+    assert await store.read_on(everything[-1].id, 2) == ([], False)
+
+
+async def test_reading_on_stops_where_events_are_large(store):
+    lease, large = await claimed(store), f'"{"x" * 300_000}"'
+    for key in "abc":
+        await store.commit(lease, step(key, large), NOW)
+    everything = await store.events(0, 10_000)
+    cursor, found, looks = 0, [], 0
+    while (page := await store.read_on(cursor, 10_000))[1]:
+        found += page[0]
+        cursor, looks = found[-1].id, looks + 1
+        assert sum(len(str(event.data)) for event in page[0]) < 400_000
+    assert (found + page[0], looks) == (everything, 3)
+
+
 async def test_history_backwards(store):
     lease = await claimed(store)
     for n in range(150):
