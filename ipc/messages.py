@@ -197,7 +197,7 @@ class Policy(_Message):
 
 
 class Boot(_Message):
-    """Tell a fork server where it is, before anything else."""
+    """Tell a fork server where it is, before anything else. `needs` is JSON that only a standby reads."""
 
     type: Literal["boot"] = "boot"
     sys_path: list[str]
@@ -207,6 +207,7 @@ class Boot(_Message):
     beats_path: str
     cwd: str
     argv: list[str] = []
+    needs: str | None = Field(default=None, repr=False)
 
 
 class Warm(_Message):

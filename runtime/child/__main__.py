@@ -17,6 +17,7 @@ def main() -> None:
     sys.argv[:] = orders["argv"]
     from .birth import become_child, mark
     from .main_module import load_main
+    from .outfit import Outfit
     from .process import run_child
     from .spec import ChildSpec
 
@@ -28,7 +29,7 @@ def main() -> None:
         if spec.needs_main:
             with contextlib.suppress(Exception):  # whoever asks for something in it is told
                 load_main(orders["main_path"], orders["main_module"])
-        code = run_child(spec)
+        code = run_child(spec, Outfit())
     finally:
         leave(code)
 

@@ -40,9 +40,10 @@ from ..base.timeslice import forget_slices
 from . import process as _warm
 from .birth import become_child, become_subreaper, catch_output, mark, name_process
 from .main_module import load_main
+from .outfit import Outfit
 from .rehearsal import Stage, build_schemas
 from .spawn import spawn
-from .spec import MARKER, SERVICE_MANAGER, ChildSpec
+from .spec import MARKER, SERVICE_MANAGER, ChildSpec, Needs
 from .standby import Standby, await_order
 
 __all__ = ["main"]
@@ -147,6 +148,7 @@ class ForkServer:
                 self._hang_up()
             self._reap()
         self._dismiss_standby()
+        self._end_retired()
 
     def _hang_up(self) -> None:
         """Let go of a server that is gone: nobody will ask for a child."""
@@ -232,7 +234,8 @@ class ForkServer:
             self._warmed = False  # no process to spare; a start that needs one will tell
             return
         if pid == 0:
-            self._be_child(lambda: await_order(theirs, me, self._stage), foreign=[ours.fileno()])
+            outfit = Outfit(Needs.model_validate_json(self._boot.needs) if self._boot.needs is not None else None)
+            self._be_child(lambda: await_order(theirs, me, self._stage, outfit), outfit, foreign=[ours.fileno()])
         theirs.close()
         self._standby = Standby(pid, ours)
 
@@ -241,6 +244,13 @@ class ForkServer:
         if standby is not None:
             standby.dismiss()
             self._retired.add(standby.pid)
+
+    def _end_retired(self) -> None:
+        """Be the last to go: a standby has the database open, which its server is about to close as the last one who has."""
+        for pid in self._retired:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
     def _marker(self, order: Fork) -> str:
         return marker_of(self._boot.beats_path, order.instance_id, order.epoch).removeprefix(f"{MARKER}=")
@@ -255,10 +265,10 @@ class ForkServer:
             self._retired.add(standby.pid)
         pid = os.fork()
         if pid == 0:
-            self._be_child(lambda: order, foreign=[standby.line.fileno()] if standby is not None else [])
+            self._be_child(lambda: order, Outfit(), foreign=[standby.line.fileno()] if standby is not None else [])
         return pid
 
-    def _be_child(self, ordered: Callable[[], Fork | None], *, foreign: list[int]) -> NoReturn:
+    def _be_child(self, ordered: Callable[[], Fork | None], outfit: Outfit, *, foreign: list[int]) -> NoReturn:
         """Work on an order in a fresh fork; it never comes back from here."""
         code = 1
         try:
@@ -272,7 +282,7 @@ class ForkServer:
             name_process("paddock-child")
             mark(self._marker(order))
             catch_output(order.out_path, order.err_path)
-            code = _warm.run_child(ChildSpec.model_validate_json(order.spec))
+            code = _warm.run_child(ChildSpec.model_validate_json(order.spec), outfit)
         except BaseException:  # noqa: BLE001  nothing may come back into the fork server's code
             traceback.print_exc()
         finally:

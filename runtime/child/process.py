@@ -38,12 +38,12 @@ from ..store.database import Database
 from ..store.journal import Journal
 from ..store.ops import Began, Ended, Lease, Suspended
 from ..store.own_lock import holds_write_lock, roll_back
-from ..store.schemes import database_of
 from ..store.sql_store import SqlStore
 from .confine import bound_memory, confine
 from .core import ChildCore
 from .lifeline import Lifeline, Lookout
 from .main_module import loaded_main
+from .outfit import Outfit
 from .output import OutputReader
 from .pulse import Pulse
 from .spec import EXIT_GIVEN_BACK, EXIT_LOST_GROUND, ChildSpec, DefinitionPath, output_paths
@@ -83,13 +83,12 @@ def find_definition(path: DefinitionPath, plugins: dict[str, Definition]) -> Def
     return found  # type: ignore[no-any-return]
 
 
-def run_child(spec: ChildSpec) -> int:
+def run_child(spec: ChildSpec, outfit: Outfit) -> int:
     """Run one execution of one instance and return the exit code. The process has become a child already (`birth.py`)."""
     me = identify(os.getpid())
     reach("child.born")
     try:
-        database = database_of(spec.database)
-        store = database.open_child(spec.pragmas)
+        database, store = outfit.database(spec)
         journal = _take(store, spec, me)
     except LeaseLost:
         return 0
@@ -98,7 +97,7 @@ def run_child(spec: ChildSpec) -> int:
         return EXIT_LOST_GROUND
     reach("child.leased")
     # only now: a process that was overtaken while it was born must not write into a slot that is another's
-    table = _take_slot(spec, me)
+    table = _take_slot(outfit.table(spec), spec, me)
     refusal: LimitNotEnforceable | None = None
     try:
         confine(spec)
@@ -108,9 +107,8 @@ def run_child(spec: ChildSpec) -> int:
     pulse.start()
     if spec.limits.memory_limit is not None and refusal is None:
         pulse.bound = functools.partial(bound_memory, spec.limits.memory_limit)
-    runner = asyncio.Runner()  # never closed: that would wait for handlers that do not let themselves be cancelled
     try:
-        code = runner.run(_Child(spec, database, store, journal, pulse, me, refusal).run())
+        code = outfit.runner().run(_Child(spec, database, store, journal, pulse, me, refusal).run())
     except MachineError:
         traceback.print_exc()
         code = EXIT_LOST_GROUND
@@ -119,20 +117,19 @@ def run_child(spec: ChildSpec) -> int:
     return code
 
 
-def rehearse_child(spec: ChildSpec) -> None:
+def rehearse_child(spec: ChildSpec, database: Database, store: SqlStore) -> None:
     """Run an execution as `run_child` does, in a process that goes on to be something else.
 
-    No limits, no thread, no handlers of signals; and whatever was opened is closed.
+    No limits, no thread, no handlers of signals; and whatever was opened is closed, `store` too.
 
     Raises:
         LeaseLost, MachineError, OSError: the stage is not as it should be.
     """
     me = identify(os.getpid())
-    database = database_of(spec.database)
     with contextlib.ExitStack() as stack:
-        store = stack.enter_context(contextlib.closing(database.open_child(spec.pragmas)))
+        stack.callback(store.close)
         journal = _take(store, spec, me)
-        table = stack.enter_context(contextlib.closing(_take_slot(spec, me)))
+        table = stack.enter_context(contextlib.closing(_take_slot(BeatTable.open(spec.beats_path), spec, me)))
         pulse = stack.enter_context(contextlib.closing(Pulse(table, spec.slot, spec.beat_interval, spec.trace_dir)))
         child = stack.enter_context(contextlib.closing(_Child(spec, database, store, journal, pulse, me, None)))
         asyncio.run(child.run())
@@ -143,8 +140,7 @@ def _take(store: SqlStore, spec: ChildSpec, me: ProcessIdentity) -> Journal:
     return store.load_now(Lease(spec.instance, spec.epoch), (me.pid, me.start_time, me.boot_id))
 
 
-def _take_slot(spec: ChildSpec, me: ProcessIdentity) -> BeatTable:
-    table = BeatTable.open(spec.beats_path)
+def _take_slot(table: BeatTable, spec: ChildSpec, me: ProcessIdentity) -> BeatTable:
     table.assign(spec.slot, pid=me.pid, start_time=me.start_time, epoch=spec.epoch, instance_id=spec.instance_id)
     return table
 

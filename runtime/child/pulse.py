@@ -6,10 +6,10 @@ its stacks and ends itself. Where C code holds the GIL, this thread is held up t
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import faulthandler
 import os
-import threading
 import time
 from collections.abc import Callable
 from typing import IO, NoReturn
@@ -55,7 +55,9 @@ class Pulse:
         faulthandler.register(STACK_SIGNAL, self._trace, all_threads=True, chain=False)
         trace_cpu_limit(self._trace)
         self._writer.beat_thread()
-        threading.Thread(target=self._beat, name="paddock-pulse", daemon=True).start()
+        _thread.start_new_thread(
+            self._beat, ()
+        )  # `threading.Thread.start` would wait until it runs: two switches of threads
 
     def close(self) -> None:
         """Close what was opened, where nothing has been started."""

@@ -41,6 +41,7 @@ __all__ = ["Stage", "build_schemas"]
 #: Nothing of a rehearsal is to outlive anything, so nothing waits for the disk. Users are not offered this level.
 _CARELESS = SqlitePragmas().model_copy(update={"synchronous": "OFF"})
 _SECONDS = 60.0
+_STEPS = 10
 _BYTES = 2**20
 
 
@@ -55,6 +56,8 @@ class Stage:
         """Build it."""
         self._folder = folder
         self._database: bytes | None = None
+        #: What a child executes on its database.
+        self.statements: dict[str, None] = {}
         with contextlib.suppress(OSError, PaddockError), self._own_folder() as own:
             path = os.path.join(own, "life.db")
             asyncio.run(_claim_one(path))
@@ -69,7 +72,12 @@ class Stage:
         with contextlib.suppress(OSError, PaddockError, BeatTableError):
             while lived < times:
                 with self._own_folder() as own:
-                    rehearse_child(self._furnish(own, self._database))
+                    spec = self._furnish(own, self._database)
+                    database = SqliteDatabase(spec.database)
+                    store = SqliteStore(database.path, spec.pragmas, reader=False, patient=True)
+                    if not self.statements:
+                        store.note_statements(self.statements)
+                    rehearse_child(spec, database, store)
                 lived += 1
         return lived
 
@@ -117,7 +125,14 @@ async def _echo(value: dict[str, int]) -> dict[str, int]:
     return value
 
 
-_PIECE = workflow("paddock-rehearsal").task("first", _echo).task("second", _echo).build()
+def _piece() -> Graph:
+    piece = workflow("paddock-rehearsal")
+    for number in range(_STEPS):
+        piece = piece.task(f"step-{number}", _echo)
+    return piece.build()
+
+
+_PIECE = _piece()
 
 
 async def _claim_one(path: str) -> None:

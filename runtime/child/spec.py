@@ -20,6 +20,7 @@ __all__ = [
     "SERVICE_MANAGER",
     "ChildSpec",
     "DefinitionPath",
+    "Needs",
     "PluginText",
 ]
 
@@ -60,6 +61,14 @@ class PluginText(_Frozen):
     name: str
     config_type: tuple[str, str] | None = None
     config: str | None = Field(default=None, repr=False)
+
+
+class Needs(_Frozen):
+    """What is known of a child's outfit before its order: it is the same for all children of a server."""
+
+    database: str = Field(repr=False)
+    pragmas: SqlitePragmas
+    beats_path: str
 
 
 class ChildSpec(_Frozen):

@@ -2,11 +2,12 @@
 
 A fork copies page tables, not pages: a child pays for each page at its first write to it, and it writes to most pages of the
 interpreter as soon as it calls what lies there, for the counts of references. That is half of what a short instance costs. The standby
-pays it while nobody waits: it becomes a child, rehearses, says that it is ready and blocks until its order comes. It serves one order,
-as every child does; nothing of one instance ever reaches another.
+pays it while nobody waits: it becomes a child, rehearses, makes what it will work with (`outfit.py`), says that it is ready and blocks
+until its order comes. It serves one order, as every child does; nothing of one instance ever reaches another.
 
 Until the order is there the standby belongs to its fork server: it dies with it (PR_SET_PDEATHSIG, prctl(2); the end of file on its
-socket where there is no such thing), and holds no database, no slot and no lease. With the order it becomes a child like any other, and outlives both.
+socket where there is no such thing). It has the database open, and holds no lock of it, no slot and no lease. With the order it becomes a child
+like any other, and outlives both.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from ...ipc.messages import Fork
 from ..base.probes import silence
 from .birth import die_with_parent, name_process
+from .outfit import Outfit
 from .rehearsal import Stage
 
 __all__ = ["Standby", "await_order"]
@@ -60,13 +62,14 @@ class Standby:
         self.line.close()
 
 
-def await_order(line: socket.socket, parent: int, stage: Stage | None) -> Fork | None:
+def await_order(line: socket.socket, parent: int, stage: Stage | None, outfit: Outfit) -> Fork | None:
     """Rehearse, say so, and return the order; None when this process is not needed any more. For the standby itself.
 
     Args:
         line: to the fork server.
         parent: the fork server's pid.
         stage: where to rehearse, where there is one.
+        outfit: this process's, made ahead where it is known what it needs.
     """
     if not die_with_parent(parent):
         return None
@@ -74,6 +77,7 @@ def await_order(line: socket.socket, parent: int, stage: Stage | None) -> Fork |
     with silence():
         if stage is not None:
             stage.play()
+        outfit.make_ahead(stage.statements if stage is not None else ())
     with contextlib.suppress(OSError):
         line.sendall(_READY)
         header = _read(line, _LENGTH.size)

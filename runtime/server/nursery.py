@@ -22,6 +22,7 @@ from ..base.errors import MachineError
 from ..base.log import get_logger
 from ..base.probes import reach
 from ..child.main_module import describe_main
+from ..child.spec import Needs
 from .exits import ended_or_stopped
 from .heirs import leave
 
@@ -60,6 +61,7 @@ class Nursery:
         beats_path: the beat table.
         modules: asked for the modules to import, at each start of a fork server.
         exited: called with each death that it reports.
+        needs: what a child may be given before its order.
     """
 
     def __init__(
@@ -68,12 +70,14 @@ class Nursery:
         beats_path: str,
         modules: Callable[[], list[str]],
         exited: Callable[[Exited], None],
+        needs: Needs,
     ) -> None:
         """Hold the parts; `start` starts."""
         self._mode = mode
         self._beats_path = beats_path
         self._modules = modules
         self._exited = exited
+        self._needs = needs
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._requests: dict[int, asyncio.Future[Forked]] = {}
@@ -172,6 +176,7 @@ class Nursery:
                 beats_path=self._beats_path,
                 cwd=os.getcwd(),
                 argv=list(sys.argv),
+                needs=self._needs.model_dump_json(),
             )
         )
         if self._stopping.is_set():

@@ -7,7 +7,7 @@ from typing import Any
 from ..base.errors import PluginConfigError
 from ..base.tasks_group import group_of, groups_folder
 from ..child.main_module import importable
-from ..child.spec import ChildSpec, PluginText
+from ..child.spec import ChildSpec, Needs, PluginText
 from ..engine.plugin_spec import describe_plugin
 from ..engine.plugins import Plugin
 from ..store.admission import Claim
@@ -39,6 +39,15 @@ class Orders:
         for text in self._plugins:
             modules += [text.module, *(text.config_type or ())[:1]]
         return list(dict.fromkeys(modules))
+
+    def needs(self, run_dir: RunDirectory) -> Needs:
+        """Return what all children need, whatever their claims are."""
+        server = self._server
+        return Needs(
+            database=server.database.address,
+            pragmas=server.workflows_config.sqlite_pragmas,
+            beats_path=run_dir.beats_path,
+        )
 
     def spec(self, claim: Claim, slot: int, run_dir: RunDirectory, address: str) -> ChildSpec:
         """Return what the child of a claim is told."""

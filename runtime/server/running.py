@@ -157,7 +157,9 @@ class RunningServer:
     def _wire(self) -> None:
         server, settings = self._server, self._settings
         mode: Literal["fork", "spawn"] = "spawn" if settings.launcher == "spawn" else "fork"
-        self.nursery = Nursery(mode, self.run_dir.beats_path, self._orders.modules, self._exited)
+        self.nursery = Nursery(
+            mode, self.run_dir.beats_path, self._orders.modules, self._exited, self._orders.needs(self.run_dir)
+        )
         parts = Parts(
             store=self.store,
             clock=self._clock,

@@ -1,5 +1,6 @@
 """The child that is forked ahead of its order: it is used, replaced, and left behind by nobody."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -23,6 +24,15 @@ def children_of(pid: int) -> set[int]:
     except OSError:
         return set()
     return {int(child) for child in found if starts(int(child)) is not None}
+
+
+def files_of(pid: int) -> list[str]:
+    """Return the names of a process's open files; what it closes meanwhile is not among them."""
+    found = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(path))
+    return found
 
 
 async def standby_of(server: AppServer) -> int:
@@ -82,11 +92,18 @@ async def test_it_dies_with_its_fork_server(stage: Stage):
         await proven(server, await server.workflows.start("everything", {"n": 2}), result_of(2))
 
 
-async def test_it_holds_nothing(stage: Stage):
+def written_to(pid: int) -> list[str]:
+    """Return the locks of a process that keep others from something."""
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return [" ".join(words) for words in lines if str(pid) in words and "WRITE" in words]
+
+
+async def test_it_has_the_database_open_and_holds_nothing_of_it(stage: Stage):
     async with stage.server() as server:
         pid = await standby_of(server)
+        await until(lambda: str(stage.db) in files_of(pid), "the database, opened ahead")
         await waiting(pid)
-        held = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
-        assert not [name for name in held if name.startswith(str(stage.db))]
+        assert not written_to(pid)
+        assert not stage.sql("SELECT * FROM paddock_leases")
         assert os.getsid(pid) == pid
         await finished(server, await server.workflows.start("everything", {"n": 1}))

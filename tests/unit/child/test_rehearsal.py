@@ -32,15 +32,17 @@ def test_a_life_is_lived_to_its_end_and_leaves_nothing(tmp_path: Path):
 def test_what_is_lived_is_a_child_s_life(tmp_path: Path, monkeypatch):
     ended = []
 
-    def live(spec):
-        rehearse_child(spec)
+    def live(spec, database, store):
+        rehearse_child(spec, database, store)
         rows = sqlite3.connect(spec.database)
         ended.append(rows.execute("SELECT status FROM paddock_instances").fetchall())
         rows.close()
 
     monkeypatch.setattr(rehearsal, "rehearse_child", live)
-    assert Stage(str(tmp_path)).play() == 1
+    stage = Stage(str(tmp_path))
+    assert stage.play() == 1
     assert ended == [[("completed",)]]
+    assert {statement.split()[0] for statement in stage.statements} >= {"SELECT", "INSERT", "UPDATE"}
 
 
 def test_without_a_place_it_is_done_without(tmp_path: Path):
