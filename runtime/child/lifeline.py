@@ -31,7 +31,7 @@ from .spec import EXIT_ORPHANED, ChildSpec
 __all__ = ["Lifeline", "Lookout"]
 
 _RETRY = 0.1
-_MOMENT, _MOMENTS = 0.05, 10
+_MOMENT, _AT_MOST = 0.05, 0.5
 _KNOCK_TIMEOUT = 1.0
 
 
@@ -75,6 +75,7 @@ class Lifeline:
         self._ringer = Ringer(spec.bell_path) if spec.transport == "unix" else None
         self._connection: Connection | None = None
         self._latest = 0
+        self._committed_at = 0.0
         self._ready = False
         self._queued = False
         self._wanted = asyncio.Event()
@@ -115,13 +116,14 @@ class Lifeline:
 
     async def _until_wanted(self) -> None:
         """Return when nothing was committed for a moment, or there is something to tell; after half a second in any case."""
-        for _ in range(_MOMENTS):
-            latest = self._latest
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_MOMENT):
-                    await self._wanted.wait()
-            if self._wanted.is_set() or self._latest == latest:
+        began = self._committed_at = time.monotonic()
+        while not self._wanted.is_set():
+            left = min(self._committed_at + _MOMENT, began + _AT_MOST) - time.monotonic()
+            if left <= 0:
                 return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._wanted.wait()
 
     async def _listen(self, connection: Connection) -> None:
         self._connection = connection
@@ -148,7 +150,7 @@ class Lifeline:
 
     def committed(self, event_id: int) -> None:
         """Tell that events up to this id are in the store: by the bell, which no busy loop holds up, else over the line."""
-        self._latest = event_id
+        self._latest, self._committed_at = event_id, time.monotonic()
         if self._ringer is not None and self._ringer.ring():
             return
         self._tell(Committed(event_id=event_id))

@@ -55,9 +55,8 @@ class Pulse:
         faulthandler.register(STACK_SIGNAL, self._trace, all_threads=True, chain=False)
         trace_cpu_limit(self._trace)
         self._writer.beat_thread()
-        _thread.start_new_thread(
-            self._beat, ()
-        )  # `threading.Thread.start` would wait until it runs: two switches of threads
+        # `threading.Thread.start` would wait until it runs: two switches of threads
+        _thread.start_new_thread(self._beat, ())
 
     def close(self) -> None:
         """Close what was opened, where nothing has been started."""

@@ -104,7 +104,7 @@ everything = (
     .poll("ready", is_ready, interval="10ms")
     .task("turn", turn)
     .loop("again", lambda ctx: ctx.steps["turn"] < 2, "turn")
-    .sleep("rest", "20ms")
+    .sleep("rest", "80ms")  # long enough for the child to take up the line to its server
     .pass_("finish", transform=lambda ctx: [ctx.steps["work"], ctx.steps["ready"], ctx.steps["turn"], ctx.metadata])
     .build()
 )
