@@ -14,6 +14,8 @@ from ledger import read
 from machinery import filled, injected, small_disk
 
 from paddock import AppServer, DatabaseUnavailable
+from paddock.runtime.store.turn import LockFile
+from paddock.watchdog.identity import process_state
 
 LONG = "x" * 200_000
 
@@ -160,7 +162,9 @@ async def test_a_stopped_server_comes_back_to_all_its_children(stage: Stage):
     await server.ready()
     await server.ask("start", name="held", input={"until": str(stage.flag)}, id="one")
     child = (await line("begin", key="hold"))["pid"]
-    os.kill(server.pid, signal.SIGSTOP)
+    with LockFile.of(str(stage.db)):  # stopped in its turn it would hold up every writer, and nobody watches the server
+        os.kill(server.pid, signal.SIGSTOP)
+        await until(lambda: process_state(server.pid)[0] == "T", "the server stopped")
     stage.let_go()
     await line("end", key="last")
     os.kill(server.pid, signal.SIGCONT)
