@@ -16,4 +16,5 @@ until url=$(grep -om1 'http://[0-9.:]*' "$folder/log"); do
   sleep 0.1
 done
 
+export SCHEMATHESIS_HOOKS=tests/acceptance/http/promises.py
 "$bin/schemathesis" --config-file tests/acceptance/http/schemathesis.toml run "$url/openapi.json" "$@"

@@ -1,6 +1,7 @@
 """The OpenAPI description: it holds the workflows' own schemas, and what it promises is kept."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ TOKEN = "a token for the description"
 
 #: What schemathesis is told of our answers, here as on the command line.
 CONFIG = Path(__file__).with_name("schemathesis.toml")
+PROMISES = CONFIG.with_name("promises.py")
 
 #: Of what was answered nothing goes into later calls: ids are new ones each time, and following a known instance has no end.
 SAME_CALLS = """
@@ -98,6 +100,7 @@ def _schemathesis(url, folder):
     ran = subprocess.run(
         [Path(sys.executable).with_name("schemathesis"), "--config-file", config, "run", url, "--no-color", *options],
         cwd=folder,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": str(PROMISES)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
