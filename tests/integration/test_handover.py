@@ -123,18 +123,20 @@ async def test_without_a_next_server_nothing_is_left(stage: Stage):
 class Program:
     """`signalserver.py` in a process of its own."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self._process = process
+        self._log = log
         self.pid = process.pid
 
     @classmethod
     async def start(cls, stage: Stage, names: list[str], script: Path = PROGRAM, **settings: Any) -> "Program":
         instances = [(name, {"until": str(stage.flag)}, name) for name in names]
-        return cls(await asyncio.create_subprocess_exec(
-            sys.executable, str(script), str(stage.folder), json.dumps({**settings, "instances": instances}),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            cwd=stage.folder, env={**os.environ, "PYTHONPATH": str(PROGRAM.parent)},
-        ))  # fmt: skip
+        log = stage.folder / "program.log"
+        with log.open("wb") as file:  # no pipe: its helpers have it too, and may end after it
+            return cls(await asyncio.create_subprocess_exec(
+                sys.executable, str(script), str(stage.folder), json.dumps({**settings, "instances": instances}),
+                stdout=asyncio.subprocess.PIPE, stderr=file, cwd=stage.folder, env={**os.environ, "PYTHONPATH": str(PROGRAM.parent)},
+            ), log)  # fmt: skip
 
     async def says(self, said: str) -> dict[str, Any]:
         """Return its next line, which must be this one."""
@@ -147,13 +149,17 @@ class Program:
         return found
 
     async def logs(self, words: str) -> str:
-        """Return the next line of its log with these words."""
-        assert self._process.stderr is not None
-        async with asyncio.timeout(40):
-            async for text in self._process.stderr:
-                if words in text.decode():
-                    return text.decode()
-        raise AssertionError(f"it ended before it logged {words!r}")
+        """Return the first line of its log with these words."""
+        return await until(
+            lambda: next(
+                (
+                    line
+                    for line in self._log.read_text().splitlines(keepends=True)
+                    if words in line and line[-1] == "\n"
+                ),
+                None,
+            )
+        )
 
     def send(self, number: int) -> None:
         self._process.send_signal(number)
