@@ -58,6 +58,8 @@ class Stage:
         self._database: bytes | None = None
         #: What a child executes on its database.
         self.statements: dict[str, None] = {}
+        #: The last life's, for the fork server to practise with.
+        self.order: Fork | None = None
         with contextlib.suppress(OSError, PaddockError), self._own_folder() as own:
             path = os.path.join(own, "life.db")
             asyncio.run(_claim_one(path))
@@ -104,7 +106,7 @@ class Stage:
             err_path=outputs[1],
             trace_path=spec.trace_dir,
         ).model_dump_json()
-        order = Fork.model_validate_json(text)
+        self.order = order = Fork.model_validate_json(text)
         return ChildSpec.model_validate_json(order.spec).model_copy(update={"pragmas": _CARELESS})
 
     @contextlib.contextmanager
