@@ -22,7 +22,7 @@ from .children import Child
 
 __all__ = ["Births"]
 
-_MOMENT, _STILL, _LOOK = 0.1, 0.02, 0.005
+_MOMENT, _STILL, _LOOK = 0.1, 0.01, 0.005
 
 
 @dataclass(slots=True)
