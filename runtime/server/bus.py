@@ -30,7 +30,7 @@ from .paging import event_cursor, event_limit, page_size
 
 __all__ = ["EventBus", "Subscription"]
 
-_BATCH = 256
+_BATCH = 64
 _QUEUE = 64
 _LOOK_AT_LEAST = 1.0
 _LAST_MOMENT = 0.2
