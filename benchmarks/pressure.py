@@ -8,6 +8,7 @@ instances: is anybody held up? Beside each figure stands its target; the exit st
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sqlite3
@@ -89,6 +90,7 @@ async def writers(folder: Path, count: int) -> list[Figure]:
 
     async with make_server(folder, processes=count) as server, asyncio.timeout(_PATIENCE):
         await server.workflows.run(short)
+        gc.freeze()  # as a server does that serves until a signal
         stop = server.events.on("workflow.step.*", note)
         async with LoopWatch().on() as loop:
             idents = [await server.workflows.start(writer) for _ in range(count)]

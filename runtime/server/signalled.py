@@ -5,14 +5,15 @@
 | SIGTERM, SIGINT | drain: claim nothing more, give steps in flight `kill_grace`, end | the grace is over now; a third one ends the process on the spot |
 | SIGHUP | [try out](trial.py) what would be executed; then hand the children over to the next server, which is this program executed anew | nothing |
 
-A [service manager](service_manager.py) that wants to know is told of each. An embedding application's signals are its own: nothing here is
-installed unless it is asked for.
+A [service manager](service_manager.py) that wants to know is told of each. An embedding application's signals and its garbage collector are
+its own: nothing here is touched unless it is asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -90,6 +91,7 @@ async def _start(server: Servable, beside: Beside | None, stack: AsyncExitStack,
     await server.start()
     if beside is not None:
         await stack.enter_async_context(beside())
+    gc.freeze()  # what is there now stays, and a collection that went through all of it would hold up the loop for tens of milliseconds
     manager.ready()
 
 
