@@ -37,7 +37,7 @@ from ..engine.writer import JournalWriter
 from ..store.database import Database
 from ..store.journal import Journal
 from ..store.ops import Began, Ended, Lease, Suspended
-from ..store.own_lock import holds_write_lock, roll_back
+from ..store.own_lock import code_holds_write_lock, roll_back
 from ..store.sql_store import SqlStore
 from .confine import bound_memory, confine
 from .core import ChildCore
@@ -286,7 +286,7 @@ class _Child:
         )
         # a plugin's open transaction ends on this loop: who waits for its lock here would hold it up
         writer.direct = lambda: execution.quiet and not core.db.opened
-        writer.stuck = lambda: execution.waits_for_commit() and holds_write_lock(self._database.url)
+        writer.stuck = lambda: execution.waits_for_commit() and code_holds_write_lock(self._store, self._database.url)
         writer.let_go = lambda: roll_back(self._database.url)
         writer.patience = self._spec.pragmas.busy_timeout
         execution.draining = self._draining

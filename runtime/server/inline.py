@@ -26,7 +26,7 @@ from ..engine.standing import holds_transaction
 from ..engine.writer import JournalWriter
 from ..store.admission import Claim, Death
 from ..store.ops import Began, Lease
-from ..store.own_lock import holds_write_lock
+from ..store.own_lock import code_holds_write_lock
 from ..store.sql_store import SqlStore
 from .registry import Registry
 
@@ -126,7 +126,7 @@ class InlineRunner:
         )
         held.append(execution)
         if parts.database is not None:
-            writer.stuck = functools.partial(_holds_itself_up, execution, parts.database)
+            writer.stuck = functools.partial(_holds_itself_up, execution, parts.store, parts.database)
             writer.patience = parts.config.sqlite_pragmas.busy_timeout
         frame = Frame(execution, parts.core, parts.plugins(), step_logger(sink), None, {})
         began = Began(self._me.pid, self._me.start_time, self._me.boot_id, definition.fingerprint(), definition.timeout)
@@ -192,9 +192,9 @@ class InlineRunner:
             await asyncio.wait(tasks)
 
 
-def _holds_itself_up(execution: Execution, database: str) -> bool:
+def _holds_itself_up(execution: Execution, store: SqlStore, database: str) -> bool:
     """Tell whether an execution waits for a lock that code of its own holds: others in this process may hold it too, and let it go."""
-    if not execution.waits_for_commit() or not holds_write_lock(database):
+    if not execution.waits_for_commit() or not code_holds_write_lock(store, database):
         return False
     gc.collect()  # see `JournalWriter`
     return any(holds_transaction(task) for task in execution.writer.waiting)

@@ -11,13 +11,23 @@ import gc
 import os
 import sqlite3
 
-__all__ = ["holds_write_lock", "roll_back"]
+from .sql_store import SqlStore
+
+__all__ = ["code_holds_write_lock", "roll_back"]
 
 _TABLE = "/proc/locks"
 _WAL_WRITE_BYTE = "120"  # WAL_WRITE_LOCK in the -shm file (the SQLite file format's page on WAL, "Locks")
 
 
-def holds_write_lock(database: str) -> bool:
+def code_holds_write_lock(store: SqlStore, database: str) -> bool:
+    """Tell whether a connection of this process other than the store's is in a write transaction.
+
+    The store's own holds the lock for as long as the disk takes for a commit. One that has just begun or ended may be missed: ask twice.
+    """
+    return not store.writes and _holds_write_lock(database) and not store.writes
+
+
+def _holds_write_lock(database: str) -> bool:
     """Tell whether a connection of this process is in a write transaction; False where the kernel does not tell (outside Linux)."""
     try:
         inode = str(os.stat(f"{database}-shm").st_ino)

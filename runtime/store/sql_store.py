@@ -41,6 +41,11 @@ class SqlStore:
         #: Called first in each transaction that writes (not in those of `commit_now`): what it raises is all that comes of it.
         self.guard: Callable[[Transaction], None] | None = None
 
+    @property
+    def writes(self) -> bool:
+        """Tell whether a transaction of this store's own holds the lock that all writers share. From any thread."""
+        return False
+
     def _make_viewer(self) -> ConnectionThread | None:
         """Return one more reader, for long looks; None where reads have no connection of their own."""
         return None

@@ -87,6 +87,11 @@ class SqliteStore(SqlStore):
         with self._sqlite.unsynced():
             return super().load_now(lease, holder)
 
+    @property
+    def writes(self) -> bool:
+        """Tell whether its own transaction holds the write lock. From any thread."""
+        return self._sqlite.writes
+
     def note_statements(self, noted: dict[str, None]) -> None:
         """Note every statement that writers execute from now on, for another store's `prepare`."""
         self._sqlite.note_statements(noted)

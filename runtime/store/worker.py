@@ -150,6 +150,7 @@ class Worker(ConnectionThread):
         self._patient = patient
         self._ground = Ground(path) if path != ":memory:" else None
         self._changes = 0
+        self.writes = False  # a transaction is open, and holds the write lock for as long as the disk takes
         self._waits_ms = self._long_ms = connection.execute("PRAGMA busy_timeout").fetchone()[0]
 
     @property
@@ -239,6 +240,7 @@ class Worker(ConnectionThread):
         connection = self._connection
         began, self._changes = time.monotonic(), connection.total_changes
         connection.execute("BEGIN IMMEDIATE")
+        self.writes = True
         try:
             if self._ground is not None:
                 self._ground.check()
@@ -256,6 +258,8 @@ class Worker(ConnectionThread):
             if len(batch) > 1 or isinstance(error, OSError | MachineError) or _is_disks(error):
                 raise
             return [Failed(error)]
+        finally:
+            self.writes = False
         return results
 
     def _savepoint(self, function: Callable[[sqlite3.Connection], Any]) -> Any:

@@ -1,9 +1,12 @@
 """The database as a file: whose it is, how it is opened, and what is refused without a byte changed."""
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import stat
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from paddock.runtime.store.checkpoint import Checkpointer
 from paddock.runtime.store.events import _LOGS_OF_INSTANCE, _LOGS_OF_LEVEL
 from paddock.runtime.store.migrations import MIGRATIONS, SCHEMA_VERSION, migrate
 from paddock.runtime.store.ops import Lease
+from paddock.runtime.store.own_lock import code_holds_write_lock
 from paddock.runtime.store.reading import open_reader
 from paddock.runtime.store.sqlite import SqliteStore, real_path
 from paddock.runtime.store.turn import LockFile
@@ -32,6 +36,25 @@ def path(tmp_path) -> str:
 def made(path: str) -> None:
     """Leave a database of ours, closed, with nothing beside it."""
     SqliteStore.open(path, PRAGMAS).close()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/locks")
+async def test_a_commit_that_takes_long_is_told_from_a_transaction_of_the_codes_own(path):
+    inside, go_on = threading.Event(), threading.Event()
+    with contextlib.closing(SqliteStore.open(path, PRAGMAS)) as store:
+        with contextlib.closing(open_connection(path, PRAGMAS)) as code:
+            assert not code_holds_write_lock(store, path)
+            code.execute("BEGIN IMMEDIATE")
+            assert code_holds_write_lock(store, path)
+            code.execute("ROLLBACK")
+        commit = asyncio.create_task(store._write(lambda _tx: (inside.set(), go_on.wait(60))))
+        try:
+            assert await asyncio.to_thread(inside.wait, 60)
+            assert not code_holds_write_lock(store, path)
+        finally:
+            go_on.set()
+        await commit
+        assert not store.writes
 
 
 def pragma(connection: sqlite3.Connection, name: str):
