@@ -11,6 +11,7 @@ from paddock.runtime.store.sqlite_database import MemoryDatabase, SqliteDatabase
 from paddock.runtime.store.thread import Call, ConnectionThread, Failed
 from paddock.runtime.store.transaction import Cursor, Transaction
 from paddock.runtime.store.turn import ServerNote
+from paddock.runtime.store.window import Window
 
 if TYPE_CHECKING:
     from paddock.runtime.store.postgres.database import PostgresDatabase
@@ -34,6 +35,7 @@ __all__ = [
     "SqliteStore",
     "Transaction",
     "Upkeep",
+    "Window",
     "database_of",
 ]
 

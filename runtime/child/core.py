@@ -10,6 +10,7 @@ from ..base.records import Event
 from ..engine.definition import Definition, WorkflowLike, definition_of
 from ..engine.logs import StepLogger
 from ..store.sql_store import SqlStore
+from ..store.window import Window
 
 __all__ = ["ChildCore", "QuietEvents"]
 
@@ -36,9 +37,7 @@ class QuietEvents:
         reverse: bool = False,
     ) -> list[Event]:
         """Return events from the store."""
-        return await self._store.events(
-            after, limit, pattern=pattern, instance_id=instance_id, before=before, backwards=reverse
-        )
+        return await self._store.events(Window(after, limit, before, reverse), pattern=pattern, instance_id=instance_id)
 
     async def subscribe(self, pattern: str = "*", **_options: Any) -> AsyncIterator[Event]:
         """Deliver nothing; subscribe in the server."""

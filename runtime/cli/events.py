@@ -14,6 +14,7 @@ from ..store import events as rows
 from ..store import instances
 from ..store.overview import cursor_before
 from ..store.reading import Reader
+from ..store.window import Window
 from .arguments import After, Db, Follow, Last, OptionalIdent, find_id, reading
 from .follow import follow
 from .output import LineWriter, print_json_line, short_id, short_seconds, when
@@ -72,7 +73,7 @@ def _reader(ident: str | None, pattern: str) -> Callable[[Reader, int, int], lis
     def read(reader: Reader, after: int, limit: int) -> list[Event]:
         def rows_of(tx: Any) -> list[Event]:
             seq = instances.find(tx, ident)[0] if ident is not None else None
-            return rows.read_events(tx, after, limit, pattern=pattern, instance=seq)
+            return rows.read_events(tx, Window(after, limit), pattern=pattern, instance=seq)
 
         return reader.read(rows_of)
 

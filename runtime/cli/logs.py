@@ -15,6 +15,7 @@ from ..store import events as rows
 from ..store import instances
 from ..store.overview import log_cursor_before
 from ..store.reading import Reader
+from ..store.window import Window
 from .arguments import After, Db, Follow, Last, OptionalIdent, find_id, reading
 from .follow import follow
 from .output import LEVEL_STYLES, LineWriter, print_json_line, short_id, when
@@ -64,7 +65,7 @@ def _reader(ident: str | None, level: str) -> Callable[[Reader, int, int], list[
     def read(reader: Reader, after: int, limit: int) -> list[LogRecord]:
         def rows_of(tx: Any) -> list[LogRecord]:
             seq = instances.find(tx, ident)[0] if ident is not None else None
-            return rows.read_logs(tx, after, limit, level=level, instance=seq)
+            return rows.read_logs(tx, Window(after, limit), level=level, instance=seq)
 
         return reader.read(rows_of)
 

@@ -7,6 +7,7 @@ from ..base.records import TERMINAL, Event, Status
 from ..store import events, instances
 from ..store.reading import Reader
 from ..store.schemes import open_reader
+from ..store.window import Window
 from .follow import follow
 from .outcome import report
 from .output import console
@@ -19,7 +20,9 @@ def wait_for_end(path: str, ident: str, name: str, *, whole: bool) -> int:
     """Follow an instance to its end, or until it is blocked; print what became of it and return the exit code."""
 
     def read(reader: Reader, after: int, limit: int) -> list[Event]:
-        return reader.read(lambda tx: events.read_events(tx, after, limit, instance=instances.find(tx, ident)[0]))
+        return reader.read(
+            lambda tx: events.read_events(tx, Window(after, limit), instance=instances.find(tx, ident)[0])
+        )
 
     with Progress(console(stderr=True), name) as progress:
         for event in follow(path, read, after=0, instance_id=ident, live=True, until=TERMINAL | {Status.BLOCKED}):

@@ -26,7 +26,8 @@ from ..base.errors import ConfigError, InstanceNotFound, MachineError, ServerNot
 from ..base.log import get_logger
 from ..base.records import Event
 from ..store.protocol import Store
-from .paging import event_cursor, event_limit, page_size
+from ..store.window import Window
+from .paging import event_cursor, event_window
 
 __all__ = ["EventBus", "Subscription"]
 
@@ -94,7 +95,7 @@ class _Feed:
         target = self._bus.cursor
         try:
             found = await self._bus.store.events(
-                self.cursor or 0, _QUEUE, pattern=self.pattern, instance_id=self.instance_id
+                Window(self.cursor or 0, _QUEUE), pattern=self.pattern, instance_id=self.instance_id
             )
         except InstanceNotFound:  # not started yet, or cleaned up: there is nothing to catch up with
             found = []
@@ -337,12 +338,7 @@ class EventBus:
             InstanceNotFound: there is no such instance.
         """
         return await self.store.events(
-            event_cursor(after),
-            page_size(limit),
-            pattern=_pattern(pattern),
-            instance_id=instance_id,
-            before=event_limit(before),
-            backwards=bool(reverse),
+            event_window(after, before, limit, reverse=reverse), pattern=_pattern(pattern), instance_id=instance_id
         )
 
     def outcome_of(self, instance_id: str) -> asyncio.Future[None]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ..base.errors import ConfigError
 from ..base.records import LEVELS, LogRecord
 from ..store.protocol import Store
-from .paging import event_cursor, event_limit, page_size
+from .paging import event_window
 
 __all__ = ["Logs"]
 
@@ -46,10 +46,5 @@ class Logs:
         if level is not None and level not in LEVELS:
             raise ConfigError(f"no log level {level!r}: use {', '.join(LEVELS)}")
         return await self._store().logs(
-            event_cursor(after),
-            page_size(limit),
-            level=level,
-            instance_id=instance_id,
-            before=event_limit(before),
-            backwards=bool(reverse),
+            event_window(after, before, limit, reverse=reverse), level=level, instance_id=instance_id
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ..base.errors import ConfigError
 from ..base.records import Status
+from ..store.window import Window
 
-__all__ = ["event_cursor", "event_limit", "instance_cursor", "page_size", "status_wanted"]
+__all__ = ["event_cursor", "event_window", "instance_cursor", "page_size", "status_wanted"]
 
 
 def page_size(limit: object) -> int:
@@ -30,14 +31,15 @@ def event_cursor(after: object) -> int:
     raise ConfigError(f"after must be the id of the last one seen, or 0 for the beginning, not {after!r:.100}")
 
 
-def event_limit(before: object) -> int | None:
-    """Return `before` when it can be the id of an event or a log record, or None for no such bound.
+def event_window(after: object, before: object, limit: object, *, reverse: object) -> Window:
+    """Return which events or log records a caller asks for; `before` None is no such bound.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: one of them cannot be.
     """
+    start, size = event_cursor(after), page_size(limit)
     if before is None or (isinstance(before, int) and not isinstance(before, bool) and before >= 0):
-        return before
+        return Window(start, size, before, bool(reverse))
     raise ConfigError(f"before must be the id of the oldest one seen, not {before!r:.100}")
 
 

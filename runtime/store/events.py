@@ -18,6 +18,7 @@ import pydantic_core
 from ..base.clock import as_datetime
 from ..base.records import LEVELS, Event, LogRecord
 from .transaction import Transaction
+from .window import Window
 
 __all__ = [
     "INPUT",
@@ -62,8 +63,6 @@ _LOGS_OF_INSTANCE = """
 SELECT id FROM paddock_events WHERE instance = ? AND level IS NOT NULL AND level >= ? AND id > ? AND id < ? ORDER BY id {way} LIMIT ?
 """
 _LOGS_OF_LEVEL = "SELECT id FROM paddock_events WHERE level = ? AND id > ? AND id < ? ORDER BY id {way} LIMIT ?"
-_WAYS = {False: "ASC", True: "DESC"}
-_BEYOND = 2**63 - 1
 _ENOUGH = 256 * 1024
 
 
@@ -123,37 +122,30 @@ def _filter(pattern: str | None, instance: int | None) -> tuple[str, list[Any]]:
 
 
 def read_events(
-    tx: Transaction,
-    after: int,
-    limit: int,
-    *,
-    pattern: str | None = None,
-    instance: int | None = None,
-    before: int | None = None,
-    backwards: bool = False,
+    tx: Transaction, window: Window, *, pattern: str | None = None, instance: int | None = None
 ) -> list[Event]:
-    """Return events whose id is above `after` and below `before`, oldest first, or newest first; `pattern` is a glob over the name."""
+    """Return the events of a window; `pattern` is a glob over the name."""
     where, values = _filter(pattern, instance)
-    statement = _READ.format(where=where, way=_WAYS[backwards])
-    low, high, page = after, _BEYOND if before is None else before, max(limit, 64)
+    statement = _READ.format(where=where, way=window.way)
+    (low, high), page = window.bounds, max(window.limit, 64)
     found: list[Event] = []
     while True:
         rows = tx.execute(statement, (low, high, *values, page)).fetchall()
         for row in rows:
             if pattern is None or pattern == "*" or fnmatch.fnmatchcase(row[1], pattern):
                 found.append(_event(row, _held(tx, row)))
-                if len(found) == limit:
+                if len(found) == window.limit:
                     return found
         if len(rows) < page:
             return found
-        low, high = (low, rows[-1][0]) if backwards else (rows[-1][0], high)
+        low, high = (low, rows[-1][0]) if window.backwards else (rows[-1][0], high)
 
 
 def read_on(tx: Transaction, after: int, limit: int) -> tuple[list[Event], bool]:
     """Return up to `limit` events after a cursor, until they are some 256 KB of JSON together, and whether there may be more."""
     found: list[Event] = []
     size = 0
-    for row in tx.execute(_READ_ON, (after, _BEYOND, limit)).fetchall():
+    for row in tx.execute(_READ_ON, (*Window(after, limit).bounds, limit)).fetchall():
         held = _held(tx, row)
         size += len(row[5] or "") + len(held or "")
         found.append(_event(row, held))
@@ -195,18 +187,10 @@ def streamed(tx: Transaction, instance: int) -> dict[str, int]:
 
 
 def read_logs(
-    tx: Transaction,
-    after: int,
-    limit: int,
-    *,
-    level: str | None = None,
-    instance: int | None = None,
-    before: int | None = None,
-    backwards: bool = False,
+    tx: Transaction, window: Window, *, level: str | None = None, instance: int | None = None
 ) -> list[LogRecord]:
-    """Return log records of at least `level` whose id is above `after` and below `before`, oldest first, or newest first."""
-    ids = log_ids(tx, after, limit, level=level, instance=instance, before=before, backwards=backwards)
-    rows = (tx.execute(_LOG, (ident,)).fetchone() for ident in ids)
+    """Return the log records of a window, of at least a level."""
+    rows = (tx.execute(_LOG, (ident,)).fetchone() for ident in log_ids(tx, window, level=level, instance=instance))
     return [
         LogRecord(
             id=row[0], created_at=as_datetime(row[1]), instance_id=row[3], workflow_name=row[4], **json.loads(row[2])
@@ -215,23 +199,14 @@ def read_logs(
     ]
 
 
-def log_ids(
-    tx: Transaction,
-    after: int,
-    limit: int,
-    *,
-    level: str | None = None,
-    instance: int | None = None,
-    before: int | None = None,
-    backwards: bool = False,
-) -> list[int]:
+def log_ids(tx: Transaction, window: Window, *, level: str | None = None, instance: int | None = None) -> list[int]:
     """Return the ids of what `read_logs` returns."""
-    lowest, bounds = LEVELS[level] if level else 0, (after, _BEYOND if before is None else before, limit)
+    lowest, bounds = LEVELS[level] if level else 0, (*window.bounds, window.limit)
     if instance is not None:
-        statement = _LOGS_OF_INSTANCE.format(way=_WAYS[backwards])
+        statement = _LOGS_OF_INSTANCE.format(way=window.way)
         return [row[0] for row in tx.execute(statement, (instance, lowest, *bounds))]
-    statement = _LOGS_OF_LEVEL.format(way=_WAYS[backwards])
+    statement = _LOGS_OF_LEVEL.format(way=window.way)
     by_level = [  # each from its own end of the index, for the next one of a rare level may lie far away
         [row[0] for row in tx.execute(statement, (number, *bounds))] for number in LEVELS.values() if number >= lowest
     ]
-    return list(heapq.merge(*by_level, reverse=backwards))[:limit]
+    return list(heapq.merge(*by_level, reverse=window.backwards))[: window.limit]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..base.records import Event, Status
 from . import events, instances
 from .transaction import Transaction
+from .window import Window
 
 __all__ = [
     "Standing",
@@ -110,7 +111,7 @@ def cursor_before(tx: Transaction, count: int, *, pattern: str | None, instance_
 def log_cursor_before(tx: Transaction, count: int, *, level: str, instance_id: str | None) -> int:
     """Return the cursor after which the last `count` log records of at least a level come; raises InstanceNotFound."""
     instance = instances.find(tx, instance_id)[0] if instance_id is not None else None
-    found = events.log_ids(tx, 0, count, level=level, instance=instance, backwards=True)
+    found = events.log_ids(tx, Window(0, count, backwards=True), level=level, instance=instance)
     return found[-1] - 1 if len(found) == count else 0
 
 
@@ -118,4 +119,4 @@ def kills(tx: Transaction, limit: int) -> list[Event]:
     """Return the watchdog's last kills among the newest events, the last first."""
     newest = events.last_event_id(tx)
     numbers = [row[0] for row in tx.execute(_KILLS, (newest - _RECENT, limit))]
-    return [event for number in numbers for event in events.read_events(tx, number - 1, 1)]
+    return [event for number in numbers for event in events.read_events(tx, Window(number - 1, 1))]

@@ -11,6 +11,7 @@ from .instances import NewInstance
 from .journal import Journal
 from .ops import Lease, Op
 from .signals import Awaited, ChildOutcome, Kept
+from .window import Window
 
 __all__ = ["JournalStore", "Store", "WouldWait"]
 
@@ -130,16 +131,9 @@ class Store(JournalStore, Protocol):
         ...
 
     async def events(
-        self,
-        after: int,
-        limit: int,
-        *,
-        pattern: str | None = None,
-        instance_id: str | None = None,
-        before: int | None = None,
-        backwards: bool = False,
+        self, window: Window, *, pattern: str | None = None, instance_id: str | None = None
     ) -> list[Event]:
-        """Return events after a cursor and before another, oldest first, or newest first where they are read backwards."""
+        """Return the events of a window; `pattern` is a glob over the name. Raises InstanceNotFound."""
         ...
 
     async def read_on(self, after: int, limit: int) -> tuple[list[Event], bool]:
@@ -154,14 +148,7 @@ class Store(JournalStore, Protocol):
         ...
 
     async def logs(
-        self,
-        after: int,
-        limit: int,
-        *,
-        level: str | None = None,
-        instance_id: str | None = None,
-        before: int | None = None,
-        backwards: bool = False,
+        self, window: Window, *, level: str | None = None, instance_id: str | None = None
     ) -> list[LogRecord]:
         """Return log records as `events` does."""
         ...

@@ -16,6 +16,7 @@ from .schedules import ScheduleRow
 from .signals import Awaited, ChildOutcome, Kept
 from .thread import ConnectionThread
 from .transaction import Transaction
+from .window import Window
 
 __all__ = ["SqlStore"]
 
@@ -282,25 +283,11 @@ class SqlStore:
         return await self._write(outside.remove_older, before, limit)  # type: ignore[no-any-return]
 
     async def events(
-        self,
-        after: int,
-        limit: int,
-        *,
-        pattern: str | None = None,
-        instance_id: str | None = None,
-        before: int | None = None,
-        backwards: bool = False,
+        self, window: Window, *, pattern: str | None = None, instance_id: str | None = None
     ) -> list[Event]:
-        """Return events after a cursor and before another, oldest first, or newest first where they are read backwards."""
+        """Return the events of a window; `pattern` is a glob over the name. Raises InstanceNotFound."""
         return await self._read(  # type: ignore[no-any-return]
-            outside.of_instance,
-            events.read_events,
-            instance_id,
-            after,
-            limit,
-            pattern=pattern,
-            before=before,
-            backwards=backwards,
+            outside.of_instance, events.read_events, instance_id, window, pattern=pattern
         )
 
     async def read_on(self, after: int, limit: int) -> tuple[list[Event], bool]:
@@ -313,25 +300,11 @@ class SqlStore:
         return await self._read(events.last_event_id)  # type: ignore[no-any-return]
 
     async def logs(
-        self,
-        after: int,
-        limit: int,
-        *,
-        level: str | None = None,
-        instance_id: str | None = None,
-        before: int | None = None,
-        backwards: bool = False,
+        self, window: Window, *, level: str | None = None, instance_id: str | None = None
     ) -> list[LogRecord]:
         """Return log records as `events` does."""
         return await self._read(  # type: ignore[no-any-return]
-            outside.of_instance,
-            events.read_logs,
-            instance_id,
-            after,
-            limit,
-            level=level,
-            before=before,
-            backwards=backwards,
+            outside.of_instance, events.read_logs, instance_id, window, level=level
         )
 
     async def count_by_status(self) -> dict[str, dict[str, int]]:

@@ -28,6 +28,7 @@ from ..store.instances import NewInstance
 from ..store.ops import Began, Emitted, Ended, Lease, Op, StepBegun, StepCompleted, StepWaiting, Suspended
 from ..store.schedules import ScheduleRow
 from ..store.sql_store import SqlStore
+from ..store.window import Window
 
 __all__ = ["exercise_store"]
 
@@ -182,8 +183,11 @@ async def _events_come_once_and_in_order(store: SqlStore) -> None:
     writing = 0
     await reader
     _must(seen == list(range(first + 1, first + 1 + 4 * _COMMITS * 2)), "an event is missing, double or late")
-    _must([event.id for event in await store.events(first, len(seen))] == seen, "events come otherwise than they came")
-    found = await store.events(0, 99, pattern="y", instance_id="i1")
+    _must(
+        [event.id for event in await store.events(Window(first, len(seen)))] == seen,
+        "events come otherwise than they came",
+    )
+    found = await store.events(Window(0, 99), pattern="y", instance_id="i1")
     _must(len(found) == _COMMITS, "a pattern or an instance lets others through")
 
 
@@ -193,7 +197,7 @@ async def _an_end_is_final(store: SqlStore) -> None:
     _must((await store.end("a", Status.CANCELLED, _NOW))[0] is False, "cancelled after its end")
     await _refuses(LeaseLost, store.commit(lease, _step("s"), _NOW))
     await store.settle(lease, Death(error=ErrorInfo(type="X", message="x")), 3, _NOW)
-    names = [event.name for event in await store.events(0, 99)]
+    names = [event.name for event in await store.events(Window(0, 99))]
     _must(names.count("workflow.completed") == 1 and "workflow.failed" not in names, names)
 
 
@@ -244,9 +248,9 @@ async def _what_is_removed_is_gone_and_its_numbers_too(store: SqlStore) -> None:
     last = await store.commit(lease, [*_step("s"), Ended(Status.COMPLETED, output="1")], _NOW)
     await store.settle(lease, Death(), 3, _NOW)
     await store.remove("a")
-    _must(await store.get("a") is None and not await store.events(0, 9), "something is left")
+    _must(await store.get("a") is None and not await store.events(Window(0, 9)), "something is left")
     await _running(store, "b")
-    _must(min(event.id for event in await store.events(0, 9)) > last, "the id of an event came twice")
+    _must(min(event.id for event in await store.events(Window(0, 9))) > last, "the id of an event came twice")
 
 
 async def _a_failed_one_is_retried_and_forked(store: SqlStore) -> None:

@@ -16,6 +16,7 @@ from paddock.runtime.store.postgres.session import Session, Target
 from paddock.runtime.store.postgres.store import PostgresStore
 from paddock.runtime.store.schemes import database_of, open_reader, read_note
 from paddock.runtime.store.sqlite import MemoryStore
+from paddock.stores import Window
 
 PRAGMAS = SqlitePragmas()
 
@@ -163,8 +164,8 @@ async def test_many_writers_pass_no_limit_and_events_come_in_the_order_of_their_
     done = asyncio.Event()
 
     async def follow() -> None:
-        while not (done.is_set() and not await stores[0].events(seen[-1] if seen else 0, 1)):
-            seen.extend([event.id for event in await stores[0].events(seen[-1] if seen else 0, 1000)])
+        while not (done.is_set() and not await stores[0].events(Window(seen[-1] if seen else 0, 1))):
+            seen.extend([event.id for event in await stores[0].events(Window(seen[-1] if seen else 0, 1000))])
 
     reader = asyncio.create_task(follow())
     await asyncio.gather(
@@ -331,7 +332,7 @@ async def test_what_was_lost_before_the_commit_is_done_again(postgres_url, postg
             connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
     assert child.commit_now(lease, step("two"), NOW) == last + 2
     assert await store.create(new("b"), NOW)
-    assert [event.id for event in await store.events(0, 99)] == list(range(1, last + 3))
+    assert [event.id for event in await store.events(Window(0, 99))] == list(range(1, last + 3))
     child.close()
     store.close()
 

@@ -20,6 +20,7 @@ from paddock.runtime.store.checkpoint import Checkpointer
 from paddock.runtime.store.ops import Emitted, Lease
 from paddock.runtime.store.sqlite import SqliteStore
 from paddock.runtime.store.turn import _STANDS_STILL, LockFile
+from paddock.stores import Window
 
 PRAGMAS = SqlitePragmas(synchronous="NORMAL", busy_timeout=0.05)
 
@@ -239,7 +240,7 @@ async def test_two_processes_write_in_turns_under_a_running_checkpointer(store, 
     assert [len(found) for found in waits] == [commits, commits]
     assert max(max(found) for found in waits) < 2.0  # the busy handler alone starves a writer for many seconds
     assert largest < 8 * 2**20
-    found = [event for event in await store.events(0, 10_000) if event.name == "e"]
+    found = [event for event in await store.events(Window(0, 10_000)) if event.name == "e"]
     assert len(found) == 2 * commits
     order = [event.instance_id for event in found]
     runs = max(len(run) for run in "".join(order).replace("ab", "a b").replace("ba", "b a").split())
@@ -428,4 +429,4 @@ async def test_who_had_the_last_turn_lets_another_go_first(path, log, monkeypatc
 async def test_an_emitted_flood_is_joined(store):
     lease = await claimed(store)
     await asyncio.gather(*(store.commit(lease, [Emitted("e", {"n": n})], NOW) for n in range(500)))
-    assert [event.data["n"] for event in await store.events(0, 999, pattern="e")] == list(range(500))
+    assert [event.data["n"] for event in await store.events(Window(0, 999), pattern="e")] == list(range(500))

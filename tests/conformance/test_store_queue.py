@@ -18,6 +18,7 @@ from paddock.runtime.base.records import TERMINAL
 from paddock.runtime.store import instances
 from paddock.runtime.store.lifecycle import ENDING_EVENT, TRANSITIONS
 from paddock.runtime.store.ops import Ended, Lease, StepBegun, StepCounted, StepRetrying, StepWaiting, Suspended
+from paddock.stores import Window
 
 _BOOM = ErrorInfo(type="ValueError", message="boom", step="s")
 
@@ -339,7 +340,7 @@ async def test_what_the_dead_printed_is_kept(store):
     lease = await claimed(store)
     died = ErrorInfo(type="ProcessDied", message="exit 1")
     await crash(store, lease, error=died, leftover=(("stdout", "last"), ("stderr", "words")))
-    found = [(log.source, log.level, log.message) for log in await store.logs(0, 10)]
+    found = [(log.source, log.level, log.message) for log in await store.logs(Window(0, 10))]
     assert found == [("stdout", "info", "last"), ("stderr", "warning", "words"), ("runtime", "error", "exit 1")]
 
 

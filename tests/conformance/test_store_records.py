@@ -20,6 +20,7 @@ from paddock.runtime.store.ops import (
     StepWaiting,
     Suspended,
 )
+from paddock.stores import Window
 
 _BOOM = ErrorInfo(type="ValueError", message="boom", step="s", traceback="…")
 
@@ -34,7 +35,7 @@ def logged(level: int, name: str, message: str = "m", **more):
 async def test_ids_have_no_gap_and_follow_the_commits(store):
     leases = [await claimed(store, f"i{n}") for n in range(5)]
     await asyncio.gather(*(store.commit(lease, step(f"s{n}"), NOW) for n in range(20) for lease in leases))
-    found = await store.events(0, 10_000)
+    found = await store.events(Window(0, 10_000))
     assert [event.id for event in found] == list(range(1, len(found) + 1))
     assert await store.last_event_id() == len(found)
     for n in range(5):
@@ -47,16 +48,16 @@ async def test_a_commit_that_fails_leaves_no_gap(store):
     with pytest.raises(TypeError):
         await store.commit(lease, [*step("s"), object()], NOW)
     last = await store.commit(lease, step("s"), NOW)
-    assert [event.id for event in await store.events(0, 100)] == list(range(1, last + 1))
+    assert [event.id for event in await store.events(Window(0, 100))] == list(range(1, last + 1))
 
 
 async def test_ids_are_never_used_again(store):
     await ended(store, "a")
     last = await store.last_event_id()
     await store.remove("a")
-    assert (await store.events(0, 100), await store.last_event_id()) == ([], last)
+    assert (await store.events(Window(0, 100)), await store.last_event_id()) == ([], last)
     await ended(store, "a")
-    assert min(event.id for event in await store.events(0, 100)) == last + 1
+    assert min(event.id for event in await store.events(Window(0, 100))) == last + 1
 
 
 async def test_a_cursor_misses_nothing_and_repeats_nothing(store):
@@ -64,17 +65,17 @@ async def test_a_cursor_misses_nothing_and_repeats_nothing(store):
     for n in range(30):
         await store.commit(lease, [Emitted("workflow.event", {"n": n}, ("alias",))], NOW)
     seen, cursor = [], 0
-    while page := await store.events(cursor, 7):
+    while page := await store.events(Window(cursor, 7)):
         seen += page
         cursor = page[-1].id
-    assert [event.id for event in seen] == [event.id for event in await store.events(0, 10_000)]
+    assert [event.id for event in seen] == [event.id for event in await store.events(Window(0, 10_000))]
     assert [event.data["n"] for event in seen if event.name == "alias"] == list(range(30))
 
 
 async def test_reading_on_finds_what_a_page_finds_and_tells_whether_there_is_more(store):
     lease = await claimed(store)
     await store.commit(lease, [*step("s", '"small"'), Emitted("workflow.event", {"n": 1}, ("alias",))], NOW)
-    everything = await store.events(0, 10_000)
+    everything = await store.events(Window(0, 10_000))
     assert await store.read_on(0, 10_000) == (everything, False)
     assert await store.read_on(everything[2].id, 2) == (everything[3:5], True)
     assert await store.read_on(everything[-1].id, 2) == ([], False)
@@ -84,7 +85,7 @@ async def test_reading_on_stops_where_events_are_large(store):
     lease, large = await claimed(store), f'"{"x" * 300_000}"'
     for key in "abc":
         await store.commit(lease, step(key, large), NOW)
-    everything = await store.events(0, 10_000)
+    everything = await store.events(Window(0, 10_000))
     cursor, found, looks = 0, [], 0
     while (page := await store.read_on(cursor, 10_000))[1]:
         found += page[0]
@@ -97,12 +98,17 @@ async def test_history_backwards(store):
     lease = await claimed(store)
     for n in range(150):
         await store.commit(lease, [Emitted("even" if n % 2 == 0 else "odd", {"n": n})], NOW)
-    newest = await store.events(0, 3, backwards=True)
+    newest = await store.events(Window(0, 3, backwards=True))
     assert [event.data["n"] for event in newest] == [149, 148, 147]
-    assert [e.data["n"] for e in await store.events(0, 2, before=newest[-1].id, backwards=True)] == [146, 145]
-    assert [e.data["n"] for e in await store.events(0, 70, pattern="[e]ven", backwards=True)] == [*range(148, 8, -2)]
-    assert [e.data["n"] for e in await store.events(newest[-1].id, 9, instance_id="a", backwards=True)] == [149, 148]
-    assert [e.data["n"] for e in await store.events(newest[-1].id, 9, before=newest[0].id)] == [148]
+    assert [e.data["n"] for e in await store.events(Window(0, 2, before=newest[-1].id, backwards=True))] == [146, 145]
+    assert [e.data["n"] for e in await store.events(Window(0, 70, backwards=True), pattern="[e]ven")] == [
+        *range(148, 8, -2)
+    ]
+    assert [e.data["n"] for e in await store.events(Window(newest[-1].id, 9, backwards=True), instance_id="a")] == [
+        149,
+        148,
+    ]
+    assert [e.data["n"] for e in await store.events(Window(newest[-1].id, 9, before=newest[0].id))] == [148]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +129,7 @@ async def test_history_by_pattern(store, pattern, expected):
     lease = await claimed(store)
     await store.commit(lease, [*step("s"), Emitted("workflow.event", {}, ("other.event",))], NOW)
     await claimed(store, "b")
-    assert len(await store.events(0, 100, pattern=pattern)) == expected
+    assert len(await store.events(Window(0, 100), pattern=pattern)) == expected
 
 
 async def test_history_of_one_instance_and_a_limit_that_skips_others(store):
@@ -132,10 +138,10 @@ async def test_history_of_one_instance_and_a_limit_that_skips_others(store):
         await store.commit(first, [Emitted("noise", {})], NOW)
         if n % 50 == 0:
             await store.commit(second, [Emitted("rare", {"n": n})], NOW)
-    assert [e.data["n"] for e in await store.events(0, 3, pattern="r*")] == [0, 50, 100]
+    assert [e.data["n"] for e in await store.events(Window(0, 3), pattern="r*")] == [0, 50, 100]
     assert await names(store, instance_id="b") == ["workflow.started", *["rare"] * 4]
     with pytest.raises(InstanceNotFound):
-        await store.events(0, 1, instance_id="nobody")
+        await store.events(Window(0, 1), instance_id="nobody")
 
 
 async def test_payloads_of_the_contract(store):
@@ -156,7 +162,7 @@ async def test_payloads_of_the_contract(store):
         ],
         NOW,
     )
-    found = [(event.name, event.data) for event in await store.events(0, 100)]
+    found = [(event.name, event.data) for event in await store.events(Window(0, 100))]
     who = {"instance_id": "a", "workflow_name": "wf"}
     s = {**who, "step": "p/b/s", "step_name": "s", "step_type": "task"}
     error = {"type": "ValueError", "message": "boom", "step": "s", "traceback": "…"}
@@ -184,7 +190,7 @@ async def test_a_resumed_instance_says_so_once(store):
     lease = await again(store)
     await store.commit(lease, [began()], NOW)
     await store.commit(lease, [Ended(Status.FAILED, error=_BOOM)], NOW)
-    events = await store.events(0, 100)
+    events = await store.events(Window(0, 100))
     assert [event.name for event in events] == [
         "workflow.started",
         "workflow.crashed",
@@ -259,11 +265,11 @@ async def test_logs_by_level_instance_and_page(store):
     lease, other = await claimed(store), await claimed(store, "b")
     await store.commit(lease, [logged(number, name, name) for number, name in levels], NOW)
     await store.commit(other, [logged(20, "info", "elsewhere")], NOW)
-    assert [log.message for log in await store.logs(0, 99, instance_id="a")] == [name for _, name in levels]
-    assert [log.level for log in await store.logs(0, 99, level="warning")] == ["warning", "error", "critical"]
-    first = (await store.logs(0, 2))[-1]
-    assert [log.level for log in await store.logs(first.id, 2)] == ["warning", "error"]
-    [found] = await store.logs(0, 1, level="critical")
+    assert [log.message for log in await store.logs(Window(0, 99), instance_id="a")] == [name for _, name in levels]
+    assert [log.level for log in await store.logs(Window(0, 99), level="warning")] == ["warning", "error", "critical"]
+    first = (await store.logs(Window(0, 2)))[-1]
+    assert [log.level for log in await store.logs(Window(first.id, 2))] == ["warning", "error"]
+    [found] = await store.logs(Window(0, 1), level="critical")
     assert (found.step_name, found.attempt, found.data, found.source, found.workflow_name) == (
         "s",
         2,
@@ -278,16 +284,16 @@ async def test_logs_backwards(store):
     lease, other = await claimed(store), await claimed(store, "b")
     for n in range(6):
         await store.commit(lease if n % 2 else other, [logged(20 + 10 * (n % 3), "x", str(n))], NOW)
-    newest = await store.logs(0, 2, backwards=True)
+    newest = await store.logs(Window(0, 2, backwards=True))
     assert [log.message for log in newest] == ["5", "4"]
-    assert [log.message for log in await store.logs(0, 9, before=newest[-1].id, backwards=True)] == [*"3210"]
-    assert [log.message for log in await store.logs(0, 9, level="warning", backwards=True)] == [*"5421"]
-    assert [log.message for log in await store.logs(0, 2, instance_id="a", backwards=True)] == ["5", "3"]
+    assert [log.message for log in await store.logs(Window(0, 9, before=newest[-1].id, backwards=True))] == [*"3210"]
+    assert [log.message for log in await store.logs(Window(0, 9, backwards=True), level="warning")] == [*"5421"]
+    assert [log.message for log in await store.logs(Window(0, 2, backwards=True), instance_id="a")] == ["5", "3"]
 
 
 async def test_a_log_is_an_event_under_two_names(store):
     await store.commit(await claimed(store), [logged(20, "info", "hello")], NOW)
-    found = await store.events(0, 9, pattern="log.*")
+    found = await store.events(Window(0, 9), pattern="log.*")
     assert [event.name for event in found] == ["log.workflow", "log.workflow.a"]
     assert [event.data["message"] for event in found] == ["hello", "hello"]
 

@@ -25,6 +25,7 @@ from paddock.runtime.store.ops import (
     Suspended,
 )
 from paddock.runtime.store.sqlite import MemoryStore
+from paddock.stores import Window
 
 _BOOM = ErrorInfo(type="ValueError", message="it went 100% wrong_", step="s")
 
@@ -119,9 +120,9 @@ async def test_every_look_sees_the_same_on_every_store(store):
             {"pattern": "WORKFLOW.*"},
             {"pattern": "*.stream", "instance_id": "parent"},
         ):
-            assert await store.events(0, 99, **options) == await memory.events(0, 99, **options)
+            assert await store.events(Window(0, 99), **options) == await memory.events(Window(0, 99), **options)
         for options in ({}, {"level": "error"}, {"instance_id": "parent", "level": "info"}):
-            assert await store.logs(0, 99, **options) == await memory.logs(0, 99, **options)
+            assert await store.logs(Window(0, 99), **options) == await memory.logs(Window(0, 99), **options)
         assert await store.view(browse.database_size) > 0
     finally:
         memory.close()

@@ -24,6 +24,7 @@ from paddock.runtime.store.admission import Claim, Death, Wanted
 from paddock.runtime.store.instances import NewInstance
 from paddock.runtime.store.ops import Began, Lease, Op
 from paddock.runtime.store.sqlite import MemoryStore
+from paddock.stores import Window
 
 EPOCH = 1_700_000_000.0
 _ID = re.compile(
@@ -208,8 +209,8 @@ class Engine:
         found = await self.store.get(ident)
         assert found is not None
         run.instance = found
-        run.events = await self.store.events(0, 100_000, instance_id=ident)
-        run.logs = await self.store.logs(0, 100_000, instance_id=ident)
+        run.events = await self.store.events(Window(0, 100_000), instance_id=ident)
+        run.logs = await self.store.logs(Window(0, 100_000), instance_id=ident)
         return run
 
     async def _answered(self, ident: str) -> bool:

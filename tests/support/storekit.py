@@ -9,6 +9,7 @@ from paddock.runtime.store.admission import Claim, Death, Settlement, Wanted
 from paddock.runtime.store.instances import NewInstance
 from paddock.runtime.store.ops import Began, Ended, Lease, Op, StepBegun, StepCompleted
 from paddock.runtime.store.protocol import Store
+from paddock.stores import Window
 
 NOW = 1_700_000_000.0
 _NO_JOURNAL = ("paddock_schema", "paddock_server", "paddock_last_event")
@@ -67,7 +68,7 @@ def ids(claims: list[Claim]) -> list[str]:
 
 
 async def names(store: Store, **where: Any) -> list[str]:
-    return [event.name for event in await store.events(0, 10_000, **where)]
+    return [event.name for event in await store.events(Window(0, 10_000), **where)]
 
 
 def tables(tx: Any) -> list[str]:

@@ -20,12 +20,9 @@ class Tenant(SqliteDatabase):
 
 
 class _ForgetfulStore(SqliteStore):
-    async def events(self, after, limit, **options):
-        return (
-            (await super().events(after, limit, **options))[1:]
-            if after
-            else await super().events(after, limit, **options)
-        )
+    async def events(self, window, **options):
+        found = await super().events(window, **options)
+        return found[1:] if window.after else found
 
 
 class Forgetful(SqliteDatabase):
