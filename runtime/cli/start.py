@@ -13,7 +13,7 @@ from ..store.overview import workflow_names
 from ..store.schemes import open_reader
 from .arguments import Db, Json, complete_name, parse_json
 from .database import find_database
-from .desk import ask, running_server
+from .desk import Done, ask, running_server
 from .output import print_id, print_json, tell_live
 
 if TYPE_CHECKING:
@@ -73,16 +73,7 @@ def start(
         "priority": priority,
         "metadata": dict(map(_pair, meta or ())),
     }
-    done = None
-    if live:
-        try:
-            done = ask(path, "start", {"name_or_definition": workflow, **arguments})
-        except WorkflowNotFound:
-            if ":" not in workflow:
-                raise
-    if done is None:
-        name, definitions = _definition(path, workflow)
-        done = ask(path, "start", {"name_or_definition": name, **arguments}, definitions)
+    done = _start(path, workflow, arguments, live=live)
     if wait:
         from .waiting import wait_for_end
 
@@ -92,6 +83,18 @@ def start(
     else:
         print_id(done.result)
         tell_live(done.live)
+
+
+def _start(path: str, workflow: str, arguments: dict[str, Any], *, live: bool) -> Done:
+    """Have the server start it, by the name that it knows; where none runs or it knows no such name, by what can be loaded here."""
+    if live:
+        try:
+            return ask(path, "start", {"name_or_definition": workflow, **arguments})
+        except WorkflowNotFound:
+            if ":" not in workflow:
+                raise
+    name, definitions = _definition(path, workflow)
+    return ask(path, "start", {"name_or_definition": name, **arguments}, definitions)
 
 
 def _pair(text: str) -> tuple[str, Any]:

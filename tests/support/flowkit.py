@@ -1,30 +1,12 @@
 """What the tests of flows do again and again, on a server in memory."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
+from contractkit import DEADLINE
+
 import paddock.testing
-from paddock import Event, Instance
-
-DEADLINE = 30.0
-"""Seconds of real time that anything may take on a busy machine."""
-
-
-async def until(
-    server: Any,
-    pattern: str,
-    instance_id: str | None = None,
-    *,
-    after: int = 0,
-    where: Callable[[Event], bool] = lambda _: True,
-) -> Event:
-    """Return the first event that matches, past or to come."""
-    async with asyncio.timeout(DEADLINE):
-        async for event in server.events.subscribe(pattern, instance_id=instance_id, after=after):
-            if where(event):
-                return event
-    raise AssertionError("the subscription ended")
+from paddock import Instance
 
 
 async def suspended(server: Any, instance_id: str, reason: str, step: str | None = None, *, after: int = 0) -> Instance:

@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from flowkit import ended, outputs, run, until
+from contractkit import until
+from flowkit import ended, outputs, run
 
 import paddock.testing
 from paddock import Context, InvalidWorkflow, Retry, StepFailed, action, branch, flow, workflow

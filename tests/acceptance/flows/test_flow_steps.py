@@ -6,7 +6,8 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from flowkit import DEADLINE, ended, outputs, run, suspended
+from contractkit import DEADLINE
+from flowkit import ended, outputs, run, suspended
 from pydantic import BaseModel
 
 import paddock.testing

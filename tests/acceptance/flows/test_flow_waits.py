@@ -6,7 +6,8 @@ import threading
 from datetime import timedelta
 
 import pytest
-from flowkit import DEADLINE, ended, outputs, run, suspended, until
+from contractkit import DEADLINE, until
+from flowkit import ended, outputs, run, suspended
 from pydantic import BaseModel
 
 import paddock.testing

@@ -7,8 +7,9 @@ import threading
 import flowflows
 import pytest
 import pytest_asyncio
+from contractkit import DEADLINE, until
 from flowflows import STYLES
-from flowkit import DEADLINE, ended, suspended, until
+from flowkit import ended, suspended
 
 from paddock import AppServer, InvalidSignal, WorkflowsConfig
 

@@ -4,7 +4,8 @@ import asyncio
 import threading
 
 import pytest
-from flowkit import ended, run, suspended, until
+from contractkit import until
+from flowkit import ended, run, suspended
 
 import paddock.testing
 from paddock import flow

@@ -4,8 +4,9 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from contractkit import DEADLINE
 from flowflows import ticks
-from flowkit import DEADLINE, ended, suspended
+from flowkit import ended, suspended
 
 import paddock.testing
 from paddock import AppServer, ConfigError, InvalidInput, WorkflowNotFound, WorkflowsConfig, flow

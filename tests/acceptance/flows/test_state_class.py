@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import flowflows
 import pytest
+from contractkit import DEADLINE, until
 from flowflows import Guess, GuessData
-from flowkit import DEADLINE, ended, suspended, until
+from flowkit import ended, suspended
 from pydantic import BaseModel, model_validator
 
 import paddock.testing

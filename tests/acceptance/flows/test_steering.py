@@ -4,7 +4,8 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from flowkit import DEADLINE, ended, outputs, suspended, until
+from contractkit import DEADLINE, until
+from flowkit import ended, outputs, suspended
 
 import paddock.testing
 from paddock import (
