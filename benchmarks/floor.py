@@ -41,9 +41,9 @@ class Floor(AbstractContextManager["Floor"]):
     def pid(self) -> int:
         return self._process.pid
 
-    def run(self, library: str, synchronous: str, *, count: int = 1, in_flight: int = 1) -> float:
+    def run(self, library: str, synchronous: str, *, rows: int = ROWS, count: int = 1, in_flight: int = 1) -> float:
         """Fork `count` children, at most `in_flight` at once, and return the seconds from the first fork to the last one's end."""
-        order = {"database": self._paths[synchronous], "library": library, "synchronous": synchronous}
+        order = {"database": self._paths[synchronous], "library": library, "synchronous": synchronous, "rows": rows}
         return self._ask({**order, "count": count, "in_flight": in_flight})
 
     def _ask(self, order: dict[str, object]) -> float:
@@ -94,7 +94,7 @@ def measure(order: dict[str, object]) -> float:
             reap()
             alive -= 1
         if os.fork() == 0:
-            live(number, str(order["database"]), str(order["library"]), str(order["synchronous"]))
+            live(number, order)
         alive += 1
     for _ in range(alive):
         reap()
@@ -107,35 +107,37 @@ def reap() -> None:
         raise RuntimeError(f"a child of the floor ended with {os.waitstatus_to_exitcode(status)}")
 
 
-def live(number: int, database: str, library: str, synchronous: str) -> None:
+def live(number: int, order: dict[str, object]) -> None:
     """Be a child: write, and leave without a look back."""
+    database, library, synchronous = (str(order[key]) for key in ("database", "library", "synchronous"))
+    facts = [f"{number}/{row}" for row in range(int(str(order["rows"])))]
     code = 1
     try:
         if library == "sqlite3":
-            with_sqlite3(database, synchronous, number)
+            with_sqlite3(database, synchronous, facts)
         else:
-            asyncio.run(with_aiosqlite(database, synchronous, number))
+            asyncio.run(with_aiosqlite(database, synchronous, facts))
         code = 0
     finally:
         os._exit(code)
 
 
-def with_sqlite3(database: str, synchronous: str, number: int) -> None:
+def with_sqlite3(database: str, synchronous: str, facts: list[str]) -> None:
     connection = sqlite3.connect(database, timeout=_PATIENCE)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
-    for row in range(ROWS):
-        connection.execute("INSERT INTO facts (fact) VALUES (?)", (f"{number}/{row}",))
+    for fact in facts:
+        connection.execute("INSERT INTO facts (fact) VALUES (?)", (fact,))
         connection.commit()
     connection.close()
 
 
-async def with_aiosqlite(database: str, synchronous: str, number: int) -> None:
+async def with_aiosqlite(database: str, synchronous: str, facts: list[str]) -> None:
     async with aiosqlite.connect(database, timeout=_PATIENCE) as connection:
         await connection.execute("PRAGMA journal_mode = WAL")
         await connection.execute(f"PRAGMA synchronous = {synchronous}")
-        for row in range(ROWS):
-            await connection.execute("INSERT INTO facts (fact) VALUES (?)", (f"{number}/{row}",))
+        for fact in facts:
+            await connection.execute("INSERT INTO facts (fact) VALUES (?)", (fact,))
             await connection.commit()
 
 

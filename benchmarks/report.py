@@ -43,6 +43,8 @@ FIGURES = {
     "floor-aiosqlite-normal": Figure("floor: aiosqlite, NORMAL", "ms"),
     "floor-rate-sqlite3": Figure("floor: 8 in flight, sqlite3, FULL", "/s"),
     "floor-rate-aiosqlite": Figure("floor: 8 in flight, aiosqlite, FULL", "/s"),
+    "floor-five-hundred-sqlite3": Figure("floor: 500 commits, sqlite3, FULL", "ms"),
+    "floor-five-hundred-aiosqlite": Figure("floor: 500 commits, aiosqlite, FULL", "ms"),
     "one-step": Figure("1 step, start to completed event", "ms"),
     "ten-steps": Figure("10 steps, start to completed event", "ms"),
     "five-hundred-steps": Figure("500 steps, start to completed event", "ms"),
@@ -59,15 +61,23 @@ RATIOS = {
     "one-step-sqlite3": Ratio("1 step ÷ floor with sqlite3", "one-step", "floor-sqlite3-full"),
     "ten-steps": Ratio("10 steps ÷ floor", "ten-steps", "floor-aiosqlite-full", at_most=3),
     "ten-steps-sqlite3": Ratio("10 steps ÷ floor with sqlite3", "ten-steps", "floor-sqlite3-full"),
-    "five-hundred-steps": Ratio("500 steps ÷ floor", "five-hundred-steps", "floor-aiosqlite-full"),
-    "five-hundred-steps-sqlite3": Ratio("500 steps ÷ floor with sqlite3", "five-hundred-steps", "floor-sqlite3-full"),
-    "growth": Ratio("500 steps ÷ 10 steps", "five-hundred-steps", "ten-steps", at_most=15),
+    "five-hundred-steps": Ratio(
+        "500 steps ÷ floor of 500 commits", "five-hundred-steps", "floor-five-hundred-aiosqlite"
+    ),
+    "five-hundred-steps-sqlite3": Ratio(
+        "500 steps ÷ floor of 500 commits with sqlite3", "five-hundred-steps", "floor-five-hundred-sqlite3"
+    ),
+    "growth": Ratio("500 steps ÷ 10 steps", "five-hundred-steps", "ten-steps"),
     "rate": Ratio("floor's rate ÷ 10 steps' rate, 8 in flight", "floor-rate-aiosqlite", "rate", at_most=2),
     "rate-sqlite3": Ratio("the same, floor with sqlite3", "floor-rate-sqlite3", "rate"),
     "resume": Ratio("SIGKILL to next step ÷ plain start", "resume", "start", at_most=5),
     "dbos-ten": Ratio("10 steps ÷ DBOS", "ten-steps", "dbos-ten", at_most=1 / 3),
     "dbos-five-hundred": Ratio("500 steps ÷ DBOS", "five-hundred-steps", "dbos-five-hundred", at_most=1 / 10),
+    "dbos-five-hundred-floor": Ratio(
+        "floor of 500 commits with sqlite3 ÷ DBOS, 500 steps", "floor-five-hundred-sqlite3", "dbos-five-hundred"
+    ),
     "dbos-rate": Ratio("DBOS' rate ÷ 10 steps' rate, 8 in flight", "dbos-rate", "rate", at_most=1 / 5),
+    "dbos-rate-floor": Ratio("DBOS' rate ÷ floor's rate, 8 in flight", "dbos-rate", "floor-rate-aiosqlite"),
 }
 
 

@@ -71,6 +71,8 @@ async def take_round(plan: Plan, floor: Floor, watch: Stopwatch, peer: Peer | No
         start, resume = await watch.resume()
         note("start", start)
         note("resume", resume)
+    for library in LIBRARIES:
+        note(f"floor-five-hundred-{library}", await asyncio.to_thread(floor.run, library, "FULL", rows=500))
     note("five-hundred-steps", await watch.complete_alone(five_hundred_steps.name))
     if peer is not None:
         note("dbos-five-hundred", await asyncio.to_thread(peer.ask, "one 500"))
