@@ -70,7 +70,7 @@ class Nursery:
         beats_path: str,
         modules: Callable[[], list[str]],
         exited: Callable[[Exited], None],
-        needs: Needs,
+        needs: Needs | None,
     ) -> None:
         """Hold the parts; `start` starts."""
         self._mode = mode
@@ -176,7 +176,7 @@ class Nursery:
                 beats_path=self._beats_path,
                 cwd=os.getcwd(),
                 argv=list(sys.argv),
-                needs=self._needs.model_dump_json(),
+                needs=self._needs.model_dump_json() if self._needs is not None else None,
             )
         )
         if self._stopping.is_set():

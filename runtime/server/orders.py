@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..base.errors import PluginConfigError
+from ..base.errors import ConfigError, PluginConfigError
 from ..base.tasks_group import group_of, groups_folder
 from ..child.main_module import importable
 from ..child.spec import ChildSpec, Needs, PluginText
@@ -40,11 +40,15 @@ class Orders:
             modules += [text.module, *(text.config_type or ())[:1]]
         return list(dict.fromkeys(modules))
 
-    def needs(self, run_dir: RunDirectory) -> Needs:
-        """Return what all children need, whatever their claims are."""
+    def needs(self, run_dir: RunDirectory) -> Needs | None:
+        """Return what all children need, whatever their claims are; None where none could open the database, and each will be told so."""
         server = self._server
+        try:
+            address = server.database.address
+        except ConfigError:
+            return None
         return Needs(
-            database=server.database.address,
+            database=address,
             pragmas=server.workflows_config.sqlite_pragmas,
             beats_path=run_dir.beats_path,
         )

@@ -92,6 +92,7 @@ async def _start(server: Servable, beside: Beside | None, stack: AsyncExitStack,
     if beside is not None:
         await stack.enter_async_context(beside())
     gc.freeze()  # what is there now stays, and a collection that went through all of it would hold up the loop for tens of milliseconds
+    stack.callback(gc.unfreeze)
     manager.ready()
 
 

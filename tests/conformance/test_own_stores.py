@@ -9,7 +9,7 @@ import pytest
 from pgkit import emptied
 from tenantstore import Forgetful, Tenant
 
-from paddock import AppServer, ConfigError, WorkflowsConfig
+from paddock import AppServer, ConfigError, WorkflowsConfig, workflow
 from paddock.runtime.store import schemes
 from paddock.stores import Database, MemoryDatabase, SqliteDatabase, database_of
 from paddock.testing import exercise_store
@@ -64,13 +64,22 @@ def test_what_names_one_in_memory():
 
 
 async def test_a_server_in_memory_runs_inline(tmp_path):
-    from paddock import workflow
-
     async with AppServer("memory://", workflows=WorkflowsConfig(launcher="inline")) as server:
         server.workflows.register(workflow("hello").task("greet", lambda: "hello").build())
         assert await server.workflows.run("hello") == "hello"
         assert (await server.health())["ok"]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("launcher", ["inline", "fork"])
+async def test_a_store_that_no_child_could_import_does_for_inline_work(tmp_path, launcher):
+    class Own(SqliteDatabase):
+        """Of this function, and of no module."""
+
+    hello = workflow("hello").isolated(False).task("greet", lambda: "hello").build()
+    async with AppServer(Own(tmp_path / "own.db"), workflows=WorkflowsConfig(launcher=launcher)) as server:
+        server.workflows.register(hello)
+        assert await server.workflows.run(hello) == "hello"
 
 
 @pytest.mark.parametrize(

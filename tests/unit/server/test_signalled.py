@@ -1,6 +1,7 @@
 """What signals do to a program that serves, with a server that does nothing."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -74,6 +75,17 @@ async def test_what_cannot_be_loaded_is_not_handed_over_to(capfd: pytest.Capture
     logged = capfd.readouterr()
     assert "no such key" in logged.out + logged.err
     assert "OSError: no room" in logged.out + logged.err
+
+
+async def test_no_collection_goes_through_what_was_there_before_it_served():
+    frozen: list[int] = []
+
+    async def look() -> None:
+        frozen.append(gc.get_freeze_count())
+
+    assert await serve(Servant(), ("open", HUP), trial=look) == "handed over"
+    assert frozen[0] > 0
+    assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.parametrize("number", [TERM, INT])
