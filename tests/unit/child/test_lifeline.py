@@ -1,0 +1,101 @@
+"""The child's line to its server: when it is taken up."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from paddock.runtime.base.config import SqlitePragmas
+from paddock.runtime.child import lifeline
+from paddock.runtime.child.lifeline import Lifeline
+from paddock.runtime.child.spec import ChildSpec, DefinitionPath
+
+
+class _Line:
+    """A line whose clock stands still, and how often it was about to connect."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.now = 0.0
+        self.taken_up: list[str] = []
+        monkeypatch.setattr(lifeline, "reach", self.taken_up.append)
+        monkeypatch.setattr(lifeline, "time", SimpleNamespace(monotonic=lambda: self.now))  # not the loop's
+        self.lifeline = Lifeline(
+            _spec(folder),
+            1,
+            on_cancel=_never,
+            on_drain=_never,
+            on_nudge=_never,
+            leave=_never,  # type: ignore[arg-type]
+        )
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator["_Line"]:
+        self.lifeline.start()
+        await asyncio.sleep(0)  # its task has begun, at 0
+        try:
+            yield self
+        finally:
+            await self.lifeline.finish("completed")
+            self.lifeline.close()
+
+    async def commit_at(self, now: float) -> None:
+        self.now = now
+        self.lifeline.committed(1)
+        await asyncio.sleep(0.12)  # what is due by the other clock is not due by this one
+
+    async def is_taken_up(self) -> None:
+        while not self.taken_up:
+            await asyncio.sleep(0.005)
+
+
+def _never(*_values: object) -> None:
+    raise AssertionError("nobody has called")
+
+
+def _spec(folder: Path) -> ChildSpec:
+    return ChildSpec(
+        database=str(folder / "app.db"),
+        pragmas=SqlitePragmas(),
+        instance=1,
+        epoch=1,
+        instance_id="i",
+        definition=DefinitionPath(name="w"),
+        address=f"unix:{folder}/hub.sock",
+        token="",
+        run_dir=str(folder),
+        slot=0,
+        beat_interval=1,
+        ready_timeout=1,
+        kill_grace=1,
+        orphan_grace=60,
+        suspend_after=1,
+        max_payload=1,
+        max_output=1,
+    )
+
+
+async def test_it_is_taken_up_once_nothing_was_committed_for_a_moment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    async with _Line(monkeypatch, tmp_path).held() as line:
+        await line.commit_at(0.04)
+        await line.commit_at(0.08)
+        assert not line.taken_up
+        line.now = 0.14
+        await line.is_taken_up()
+
+
+async def test_who_goes_on_committing_takes_it_up_all_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    async with _Line(monkeypatch, tmp_path).held() as line:
+        await line.commit_at(0.45)
+        assert not line.taken_up
+        line.now = 0.51
+        line.lifeline.committed(2)
+        await line.is_taken_up()
+
+
+async def test_what_the_bell_cannot_tell_takes_it_up_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    async with _Line(monkeypatch, tmp_path).held() as line:
+        line.lifeline.queued()
+        await line.is_taken_up()
