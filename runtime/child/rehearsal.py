@@ -76,7 +76,7 @@ class Stage:
                 with self._own_folder() as own:
                     spec = self._furnish(own, self._database)
                     database = SqliteDatabase(spec.database)
-                    store = SqliteStore(database.path, spec.pragmas, reader=False, patient=True)
+                    store = database.open_child(spec.pragmas)
                     if not self.statements:
                         store.note_statements(self.statements)
                     rehearse_child(spec, database, store)

@@ -45,7 +45,7 @@ class SqlStore:
     @property
     def writes(self) -> bool:
         """Tell whether a transaction of this store's own holds the lock that all writers share. From any thread."""
-        return False
+        return self._writer.writes
 
     def _make_viewer(self) -> ConnectionThread | None:
         """Return one more reader, for long looks; None where reads have no connection of their own."""
@@ -72,8 +72,13 @@ class SqlStore:
         worker = self._viewer or self._reader
         return await worker.call(functools.partial(_in_snapshot, function, values, named))
 
+    def note_statements(self, noted: dict[str, None]) -> None:
+        """Note every statement that is executed to write from now on, for another store's `prepare`."""
+        self._writer.note_statements(noted)
+
     def prepare(self, statements: Iterable[str]) -> None:
-        """Compile statements for writers before their first use, where that can be done without executing them."""
+        """Compile statements for writing before their first use, where that can be done without executing them."""
+        self._writer.prepare(statements)
 
     def observe_commits(self, observe: Callable[[float], None]) -> None:
         """Call `observe(seconds)` after each commit of this store, in its thread."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sqlite3
-from collections.abc import Iterable
 from pathlib import Path
 
 from ..base.config import SqlitePragmas
@@ -86,19 +85,6 @@ class SqliteStore(SqlStore):
         """
         with self._sqlite.unsynced():
             return super().load_now(lease, holder)
-
-    @property
-    def writes(self) -> bool:
-        """Tell whether its own transaction holds the write lock. From any thread."""
-        return self._sqlite.writes
-
-    def note_statements(self, noted: dict[str, None]) -> None:
-        """Note every statement that writers execute from now on, for another store's `prepare`."""
-        self._sqlite.note_statements(noted)
-
-    def prepare(self, statements: Iterable[str]) -> None:
-        """Compile statements for writers before their first use; nothing is executed."""
-        self._sqlite.prepare(statements)
 
     def _make_viewer(self) -> ConnectionThread:
         return Worker(open_connection(self.path, self._pragmas, read_only=True), self.path, turn=None)

@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from ..base.errors import DatabaseUnavailable, MachineError
@@ -45,6 +45,7 @@ class ConnectionThread(ABC):
             the contrary, or after a while without another failure.
         damage: the first damage that was found; it stays.
         committed: called with the seconds that each commit took, in the thread.
+        writes: whether a transaction is open that holds SQLite's write lock, for as long as the disk takes.
     """
 
     #: What is the machine's doing, whatever was asked: the errors of the database's library among them.
@@ -63,6 +64,7 @@ class ConnectionThread(ABC):
         self._failed_at = 0.0
         self.committed: Callable[[float], None] | None = None
         self.damage: str | None = None
+        self.writes = False
 
     async def call(self, function: Callable[[Any], Any]) -> Any:
         """Run `function(connection)` in the thread, in a transaction where this is a writer, and return its result.
@@ -172,6 +174,12 @@ class ConnectionThread(ABC):
     @abstractmethod
     def _perform(self, batch: list[Call]) -> list[Any]:
         """Run a batch and return a result for each call: a value or a `Failed`. What is raised is every call's."""
+
+    def note_statements(self, noted: dict[str, None]) -> None:  # noqa: B027  for those who can `prepare`
+        """Note every statement that is executed from now on."""
+
+    def prepare(self, statements: Iterable[str]) -> None:  # noqa: B027  a first use does as well
+        """Compile statements before their first use, where that can be done without executing them."""
 
     @property
     def near(self) -> bool:

@@ -150,7 +150,6 @@ class Worker(ConnectionThread):
         self._patient = patient
         self._ground = Ground(path) if path != ":memory:" else None
         self._changes = 0
-        self.writes = False  # a transaction is open, and holds the write lock for as long as the disk takes
         self._waits_ms = self._long_ms = connection.execute("PRAGMA busy_timeout").fetchone()[0]
 
     @property
