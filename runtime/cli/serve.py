@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import sys
@@ -106,14 +105,12 @@ def serve(
 
 def _serve(server: AppServer, front: Callable[[], AbstractAsyncContextManager[None]], secret: str | None) -> None:
     """Do what `server.serve()` does, but try out this command before it is executed anew: it knows what it is going to load."""
-    from ..server.signalled import Farewell, reexecute, serve_until_signalled
+    from ..server.signalled import serve_program
     from ..server.trial import try_command
 
     environ = {} if secret is None else {"PADDOCK_TOKEN": secret}
     command = [sys.executable, *sys.orig_argv[1:]]
-    farewell = asyncio.run(serve_until_signalled(server, front, lambda: try_command(command, environ=environ)))
-    if farewell is Farewell.HANDED_OVER:
-        reexecute()
+    serve_program(server, front, lambda: try_command(command, environ=environ))
 
 
 @asynccontextmanager

@@ -25,7 +25,7 @@ from .bus import EventBus
 from .logs import Logs
 from .running import RunningServer
 from .settings import LentStore, ServerSettings
-from .signalled import Farewell, reexecute, serve_until_signalled
+from .signalled import Farewell, serve_program, serve_until_signalled
 from .stacks import Stacks, holder, stacks_of
 from .workflows import Workflows
 
@@ -196,8 +196,7 @@ class AppServer:
         Raises:
             MachineError: the interpreter cannot be executed anew.
         """
-        if asyncio.run(self.serve_until_signalled(beside=beside)) is Farewell.HANDED_OVER:
-            reexecute()
+        serve_program(self, beside)
 
     async def __aenter__(self) -> Self:
         """Start."""

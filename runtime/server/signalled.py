@@ -28,7 +28,7 @@ from .heirs import bequeath
 from .service_manager import ServiceManager
 from .trial import Trial, try_program
 
-__all__ = ["Farewell", "Servable", "reexecute", "serve_until_signalled"]
+__all__ = ["Farewell", "Servable", "reexecute", "serve_program", "serve_until_signalled"]
 
 _ENDING = {signal.SIGTERM, signal.SIGINT}
 _HANDLED = (*_ENDING, signal.SIGHUP)
@@ -71,6 +71,12 @@ async def serve_until_signalled(server: Servable, beside: Beside | None = None, 
     async with ServiceManager() as manager:
         with _listening(loop, asked):
             return await _serve(server, beside, trial, asked, manager)
+
+
+def serve_program(server: Servable, beside: Beside | None = None, trial: Trial = try_program) -> None:
+    """Run a loop that serves until a signal, and execute the program anew where that signal wants it; raises MachineError."""
+    if asyncio.run(serve_until_signalled(server, beside, trial)) is Farewell.HANDED_OVER:
+        reexecute()
 
 
 async def _serve(

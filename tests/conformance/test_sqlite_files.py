@@ -271,14 +271,20 @@ def test_a_migration_runs_once(path):
     connection.close()
 
 
-def test_log_records_are_found_by_an_index(path, monkeypatch):
-    """Of a level among millions of events, from either end; also in a database that was made before there was one."""
-    monkeypatch.setattr("paddock.runtime.store.migrations.MIGRATIONS", MIGRATIONS[:1])
+def grown_from(version: int, path: str, monkeypatch: pytest.MonkeyPatch) -> sqlite3.Connection:
+    """Open a database that was made by an earlier version of the schema, and brought to this one."""
+    monkeypatch.setattr("paddock.runtime.store.migrations.MIGRATIONS", MIGRATIONS[:version])
     Path(path).touch()
     connection = open_connection(path, PRAGMAS)
     migrate(connection, path)
     monkeypatch.undo()
-    assert migrate(connection, path) == 1
+    assert migrate(connection, path) == version
+    return connection
+
+
+def test_log_records_are_found_by_an_index(path, monkeypatch):
+    """Of a level among millions of events, from either end; also in a database that was made before there was one."""
+    connection = grown_from(1, path, monkeypatch)
     for statement, index in ((_LOGS_OF_LEVEL, "paddock_logs "), (_LOGS_OF_INSTANCE, "paddock_logs_of ")):
         for way in ("ASC", "DESC"):
             rows = connection.execute(f"EXPLAIN QUERY PLAN {statement.format(way=way)}", [1] * statement.count("?"))
@@ -289,12 +295,7 @@ def test_log_records_are_found_by_an_index(path, monkeypatch):
 
 def test_what_is_looked_at_first_is_found_by_indices(path, monkeypatch):
     """Among a million that sleep or wait their turn; also in a database that was made before there were these."""
-    monkeypatch.setattr("paddock.runtime.store.migrations.MIGRATIONS", MIGRATIONS[:2])
-    Path(path).touch()
-    connection = open_connection(path, PRAGMAS)
-    migrate(connection, path)
-    monkeypatch.undo()
-    assert migrate(connection, path) == 2
+    connection = grown_from(2, path, monkeypatch)
     for statement, index in (
         (_QUEUED_AGAIN, "paddock_queued_again"),
         (_TRIED_AGAIN, "paddock_retrying"),

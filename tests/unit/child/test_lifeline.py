@@ -7,11 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from childkit import told
 
-from paddock.runtime.base.config import SqlitePragmas
 from paddock.runtime.child import lifeline
 from paddock.runtime.child.lifeline import Lifeline
-from paddock.runtime.child.spec import ChildSpec, DefinitionPath
 
 
 class _Line:
@@ -23,7 +22,7 @@ class _Line:
         monkeypatch.setattr(lifeline, "reach", self.taken_up.append)
         monkeypatch.setattr(lifeline, "time", SimpleNamespace(monotonic=lambda: self.now))  # not the loop's
         self.lifeline = Lifeline(
-            _spec(folder),
+            told(folder),
             1,
             on_cancel=_never,
             on_drain=_never,
@@ -53,28 +52,6 @@ class _Line:
 
 def _never(*_values: object) -> None:
     raise AssertionError("nobody has called")
-
-
-def _spec(folder: Path) -> ChildSpec:
-    return ChildSpec(
-        database=str(folder / "app.db"),
-        pragmas=SqlitePragmas(),
-        instance=1,
-        epoch=1,
-        instance_id="i",
-        definition=DefinitionPath(name="w"),
-        address=f"unix:{folder}/hub.sock",
-        token="",
-        run_dir=str(folder),
-        slot=0,
-        beat_interval=1,
-        ready_timeout=1,
-        kill_grace=1,
-        orphan_grace=60,
-        suspend_after=1,
-        max_payload=1,
-        max_output=1,
-    )
 
 
 async def test_it_is_taken_up_once_nothing_was_committed_for_a_moment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

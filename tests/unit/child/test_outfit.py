@@ -6,38 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from childkit import told
 
 from paddock import DatabaseUnavailable
 from paddock.runtime.base.config import SqlitePragmas
 from paddock.runtime.child.outfit import Outfit
-from paddock.runtime.child.spec import ChildSpec, DefinitionPath, Needs
+from paddock.runtime.child.spec import Needs
 from paddock.runtime.store.sql_store import SqlStore
 from paddock.runtime.store.sqlite import SqliteStore
 from paddock.watchdog.beats import BeatTable
 
 _PRAGMAS = SqlitePragmas()
-
-
-def spec(folder: Path, database: str = "one.db", pragmas: SqlitePragmas = _PRAGMAS) -> ChildSpec:
-    return ChildSpec(
-        database=str(folder / database),
-        pragmas=pragmas,
-        instance=1,
-        epoch=1,
-        instance_id="i",
-        definition=DefinitionPath(name="w"),
-        address="unix:nowhere",
-        token="",
-        run_dir=str(folder),
-        slot=0,
-        beat_interval=1,
-        ready_timeout=1,
-        kill_grace=1,
-        orphan_grace=1,
-        suspend_after=1,
-        max_payload=1,
-        max_output=1,
-    )
 
 
 @pytest.fixture
@@ -64,10 +43,10 @@ def rows_of(store: SqlStore) -> int:
 def test_it_is_used_where_the_order_names_the_same(folder: Path, outfit: Outfit):
     ahead = outfit._database
     assert ahead is not None
-    found = outfit.database(spec(folder))
+    found = outfit.database(told(folder, "one.db"))
     with (
         contextlib.closing(found[1]),
-        contextlib.closing(outfit.table(spec(folder))) as table,
+        contextlib.closing(outfit.table(told(folder, "one.db"))) as table,
         outfit.runner() as runner,
     ):
         assert found is ahead
@@ -80,7 +59,7 @@ def test_it_is_used_where_the_order_names_the_same(folder: Path, outfit: Outfit)
 def test_an_order_that_says_otherwise_is_followed(folder: Path, outfit: Outfit, other: dict):
     ahead = outfit._database
     assert ahead is not None
-    wanted = spec(folder, **other)
+    wanted = told(folder, **{"database": "one.db", **other})
     database, store = outfit.database(wanted)
     with contextlib.closing(store), contextlib.closing(outfit.table(wanted)), outfit.runner():
         assert database.name == wanted.database
@@ -93,9 +72,9 @@ def test_what_cannot_be_made_ahead_fails_where_it_is_needed(tmp_path: Path):
     outfit = Outfit(Needs(database=str(tmp_path / "none.db"), pragmas=_PRAGMAS, beats_path=str(tmp_path / "none")))
     outfit.make_ahead(())
     with outfit.runner(), pytest.raises(DatabaseUnavailable, match=r"none\.db"):
-        outfit.database(spec(tmp_path, "none.db"))
+        outfit.database(told(tmp_path, "none.db"))
     with pytest.raises(OSError, match="beats"):
-        outfit.table(spec(tmp_path))
+        outfit.table(told(tmp_path))
 
 
 def test_what_was_compiled_ahead_is_not_compiled_again(folder: Path):
