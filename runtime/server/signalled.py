@@ -28,7 +28,7 @@ from .heirs import bequeath
 from .service_manager import ServiceManager
 from .trial import Trial, try_program
 
-__all__ = ["Farewell", "Servable", "reexecute", "serve_program", "serve_until_signalled"]
+__all__ = ["Farewell", "Servable", "serve_program", "serve_until_signalled"]
 
 _ENDING = {signal.SIGTERM, signal.SIGINT}
 _HANDLED = (*_ENDING, signal.SIGHUP)
@@ -41,7 +41,7 @@ class Farewell(StrEnum):
     """How a server that served until a signal has ended."""
 
     STOPPED = "stopped"  # its processes are gone, its instances resumable; the program ends
-    HANDED_OVER = "handed over"  # its children run on; the program executes itself anew (`reexecute`)
+    HANDED_OVER = "handed over"  # its children run on; the program executes itself anew (`_reexecute`)
 
 
 class Servable(Protocol):
@@ -76,7 +76,7 @@ async def serve_until_signalled(server: Servable, beside: Beside | None = None, 
 def serve_program(server: Servable, beside: Beside | None = None, trial: Trial = try_program) -> None:
     """Run a loop that serves until a signal, and execute the program anew where that signal wants it; raises MachineError."""
     if asyncio.run(serve_until_signalled(server, beside, trial)) is Farewell.HANDED_OVER:
-        reexecute()
+        _reexecute()
 
 
 async def _serve(
@@ -223,7 +223,7 @@ def _listening(loop: asyncio.AbstractEventLoop, asked: asyncio.Queue[signal.Sign
             signal.signal(number, handler)
 
 
-def reexecute() -> NoReturn:
+def _reexecute() -> NoReturn:
     """Execute this program anew in this process: same command line, pid, working directory and standard streams.
 
     Call it after a handover, outside of the event loop. What is still open and not inheritable is closed.
