@@ -21,7 +21,6 @@ import select
 import signal
 import socket
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -44,12 +43,12 @@ from .outfit import Outfit
 from .rehearsal import Stage, build_schemas
 from .spawn import spawn
 from .spec import MARKER, SERVICE_MANAGER, ChildSpec, Needs
-from .standby import Standby, await_order
+from .standby import Standby, await_order, practise
+from .threads import other_threads, thread_count
 
 __all__ = ["main"]
 
 _BOOT_TIMEOUT = 30.0
-_ENDING = 0.1
 _SHORT_LIFE = 0.04
 _LIVES = 10
 _CORES = os.cpu_count() or 1
@@ -110,7 +109,7 @@ class ForkServer:
             except BaseException as error:  # noqa: BLE001  a module may raise anything, SystemExit too
                 failures[name] = "".join(traceback.format_exception_only(error)).strip()
         build_schemas()
-        threads = _other_threads()
+        threads = other_threads()
         gc.collect()
         gc.freeze()  # what is here is shared for good: collections in children leave it alone
         self._warmed = bool(modules) or self._warmed
@@ -185,7 +184,7 @@ class ForkServer:
         try:
             pid = (
                 spawn(order, self._boot, self._marker(order))
-                if order.mode == "spawn" or _thread_count() > 1
+                if order.mode == "spawn" or thread_count() > 1
                 else self._copy(order)
             )
             start_time = identify(pid).start_time
@@ -218,7 +217,7 @@ class ForkServer:
             or not self._warmed
             or self._channel is None
             or len(self._children) >= _CORES
-            or _thread_count() > 1
+            or thread_count() > 1
         ):
             return None
         return max(0.0, self._last_birth + _SHORT_LIFE - time.monotonic()) if self._children else 0
@@ -238,20 +237,8 @@ class ForkServer:
             self._be_child(lambda: await_order(theirs, me, self._stage, outfit), outfit, foreign=[ours.fileno()])
         theirs.close()
         self._standby = Standby(pid, ours)
-        self._practise()
-
-    def _practise(self) -> None:
-        """Take an order and pass it on, to nobody: after a fork each page is copied at its next write, and an order writes to sixty."""
-        if self._stage is None or self._stage.order is None:
-            return
-        with contextlib.suppress(IpcError, OSError):
-            ours, theirs = socket.socketpair()
-            with contextlib.closing(Channel(theirs)) as channel:
-                Channel(ours).send(self._stage.order)
-                for order in channel.receive():
-                    if isinstance(order, Fork):
-                        Standby(0, ours).hand(order)
-                identify(os.getpid())
+        if self._stage is not None and self._stage.order is not None:
+            practise(self._stage.order)
 
     def _dismiss_standby(self) -> None:
         standby, self._standby = self._standby, None
@@ -371,25 +358,6 @@ class ForkServer:
             if pid not in self._children and pid not in self._retired and not self._is_standby(pid):
                 with contextlib.suppress(ProcessLookupError):
                     end_tree(identify(pid), deadline=1.0)
-
-
-def _other_threads() -> list[str]:
-    """Return the threads that stay; one that is just ending gets the moment that it needs."""
-    until = time.monotonic() + _ENDING
-    while True:
-        found = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-        hidden = _thread_count() - 1 - len(found)
-        found += [f"{hidden} native"] if hidden > 0 else []
-        if not found or time.monotonic() > until:
-            return found
-        time.sleep(0.005)
-
-
-def _thread_count() -> int:
-    try:
-        return len(os.listdir("/proc/self/task"))
-    except OSError:
-        return threading.active_count()
 
 
 def main() -> None:
