@@ -25,6 +25,7 @@ __all__ = [
     "Follow",
     "Ident",
     "Idents",
+    "Input",
     "Json",
     "Last",
     "Name",
@@ -156,6 +157,7 @@ Db = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: for programs, one line each.")]
+Input = Annotated[str, typer.Argument(metavar="JSON", help="The input; - reads it from stdin.")]
 Ident = Annotated[
     str,
     typer.Argument(

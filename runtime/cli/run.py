@@ -19,7 +19,7 @@ from ..base.errors import UsageError
 from ..base.records import Status
 from ..store.schemes import database_of
 from ..store.sqlite_database import SqliteDatabase
-from .arguments import parse_json
+from .arguments import Input, parse_json
 from .completion import complete_workflow
 from .outcome import print_result, report, state_of
 from .output import FAILED, INTERRUPTED, complain, console
@@ -38,42 +38,48 @@ class Launcher(StrEnum):
     INLINE = "inline"
 
 
+_Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODULE:WORKFLOW",
+        show_default=False,
+        help="What to run; or path/to/file.py:workflow.",
+        autocompletion=complete_workflow,
+    ),
+]
+_Db = Annotated[
+    str | None,
+    typer.Option("--db", metavar="FILE", help="The database; by default a temporary one, removed afterwards."),
+]
+_Id = Annotated[
+    str | None,
+    typer.Option("--id", metavar="ID", help="An id of your own; an unfinished instance of this id in --db goes on."),
+]
+_Stream = Annotated[
+    bool, typer.Option("--stream", "-s", help="Print chunks and events as they come, a JSON line each.")
+]
+_Timeout = Annotated[
+    str | None, typer.Option("--timeout", metavar="DURATION", help="Cancel it after so long, such as 30s or 5min.")
+]
+_Launcher = Annotated[Launcher, typer.Option("--launcher", help="A forked or a fresh process, or this one.")]
+_Plugin = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="MODULE:CLASS", help="A plugin that it needs, may be repeated."),
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print the whole instance, not only its output.")]
+
+
 def run(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODULE:WORKFLOW",
-            show_default=False,
-            help="What to run; or path/to/file.py:workflow.",
-            autocompletion=complete_workflow,
-        ),
-    ],
-    input: Annotated[str, typer.Argument(metavar="JSON", help="The input; - reads it from stdin.")] = "null",
+    target: _Target,
+    input: Input = "null",
     *,
-    db: Annotated[
-        str | None,
-        typer.Option("--db", metavar="FILE", help="The database; by default a temporary one, removed afterwards."),
-    ] = None,
-    id: Annotated[
-        str | None,
-        typer.Option(
-            "--id", metavar="ID", help="An id of your own; an unfinished instance of this id in --db goes on."
-        ),
-    ] = None,
-    stream: Annotated[
-        bool, typer.Option("--stream", "-s", help="Print chunks and events as they come, a JSON line each.")
-    ] = False,
-    timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="DURATION", help="Cancel it after so long, such as 30s or 5min.")
-    ] = None,
-    launcher: Annotated[
-        Launcher, typer.Option("--launcher", help="A forked or a fresh process, or this one.")
-    ] = Launcher.FORK,
-    plugin: Annotated[
-        list[str] | None,
-        typer.Option("--plugin", metavar="MODULE:CLASS", help="A plugin that it needs, may be repeated."),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the whole instance, not only its output.")] = False,
+    db: _Db = None,
+    id: _Id = None,
+    stream: _Stream = False,
+    timeout: _Timeout = None,
+    launcher: _Launcher = Launcher.FORK,
+    plugin: _Plugin = None,
+    json: _Json = False,
 ) -> None:
     """Run a workflow once, and print its output as JSON.
 

@@ -25,52 +25,62 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 
+_Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODULE:SERVER",
+        show_default=False,
+        help="An AppServer; or a module that holds workflows; or path/to/file.py for either.",
+        autocompletion=complete_server,
+    ),
+]
+_Host = Annotated[str, typer.Option("--host", help="Where to listen; beyond loopback it needs a token.")]
+_Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")]
+_Db = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        envvar="PADDOCK_DB",
+        help="The database, where the target is no server; by default the only one in this folder, or a new app.db.",
+        show_default=False,
+        metavar="FILE",
+    ),
+]
+_Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token", help="What callers must show. Everybody on this machine can read it here: use PADDOCK_TOKEN."
+    ),
+]
+_TokenFile = Annotated[
+    str | None, typer.Option("--token-file", envvar="PADDOCK_TOKEN_FILE", help="A file that holds the token.")
+]
+_AllowHost = Annotated[
+    list[str] | None,
+    typer.Option("--allow-host", help="A further name under which it is reached, behind a proxy; may be repeated."),
+]
+_SslCertfile = Annotated[
+    str | None,
+    typer.Option("--ssl-certfile", metavar="FILE", help="Speak TLS, with this certificate and its chain."),
+]
+_SslKeyfile = Annotated[
+    str | None, typer.Option("--ssl-keyfile", metavar="FILE", help="Its key, where it stands in a file of its own.")
+]
+_OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+
+
 def serve(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODULE:SERVER",
-            show_default=False,
-            help="An AppServer; or a module that holds workflows; or path/to/file.py for either.",
-            autocompletion=complete_server,
-        ),
-    ],
+    target: _Target,
     *,
-    host: Annotated[
-        str, typer.Option("--host", help="Where to listen; beyond loopback it needs a token.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")] = 8321,
-    db: Annotated[
-        str | None,
-        typer.Option(
-            "--db",
-            envvar="PADDOCK_DB",
-            help="The database, where the target is no server; by default the only one in this folder, or a new app.db.",
-            show_default=False,
-            metavar="FILE",
-        ),
-    ] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(
-            "--token", help="What callers must show. Everybody on this machine can read it here: use PADDOCK_TOKEN."
-        ),
-    ] = None,
-    token_file: Annotated[
-        str | None, typer.Option("--token-file", envvar="PADDOCK_TOKEN_FILE", help="A file that holds the token.")
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option("--allow-host", help="A further name under which it is reached, behind a proxy; may be repeated."),
-    ] = None,
-    ssl_certfile: Annotated[
-        str | None,
-        typer.Option("--ssl-certfile", metavar="FILE", help="Speak TLS, with this certificate and its chain."),
-    ] = None,
-    ssl_keyfile: Annotated[
-        str | None, typer.Option("--ssl-keyfile", metavar="FILE", help="Its key, where it stands in a file of its own.")
-    ] = None,
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    host: _Host = "127.0.0.1",
+    port: _Port = 8321,
+    db: _Db = None,
+    token: _Token = None,
+    token_file: _TokenFile = None,
+    allow_host: _AllowHost = None,
+    ssl_certfile: _SslCertfile = None,
+    ssl_keyfile: _SslKeyfile = None,
+    open_page: _OpenPage = False,
 ) -> None:
     """Serve the HTTP API and the page, and run workflows, until a signal.
 

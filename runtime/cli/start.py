@@ -11,7 +11,7 @@ import typer
 from ..base.errors import UsageError, WorkflowNotFound
 from ..store.overview import workflow_names
 from ..store.schemes import open_reader
-from .arguments import Db, Json, complete_name, parse_json
+from .arguments import Db, Input, Json, complete_name, parse_json
 from .database import find_database
 from .desk import Done, ask, running_server
 from .output import print_id, print_json, tell_live
@@ -22,35 +22,43 @@ if TYPE_CHECKING:
 __all__ = ["start"]
 
 
+_Workflow = Annotated[
+    str,
+    typer.Argument(
+        metavar="WORKFLOW",
+        show_default=False,
+        help="A name that the server has registered; or module:workflow.",
+        autocompletion=complete_name,
+    ),
+]
+_Id = Annotated[
+    str | None,
+    typer.Option(
+        "--id", metavar="ID", help="An id of your own; the same one starts nothing twice.", show_default=False
+    ),
+]
+_Delay = Annotated[
+    str | None,
+    typer.Option("--delay", metavar="DURATION", help="Not before so long, such as 10min.", show_default=False),
+]
+_Priority = Annotated[int, typer.Option("--priority", metavar="NUMBER", help="A higher one runs first.")]
+_Meta = Annotated[
+    list[str] | None,
+    typer.Option("--meta", metavar="KEY=JSON", help="Metadata; may be repeated.", show_default=False),
+]
+_Wait = Annotated[bool, typer.Option("--wait", "-w", help="Wait for its end and print its output.")]
+
+
 def start(
-    workflow: Annotated[
-        str,
-        typer.Argument(
-            metavar="WORKFLOW",
-            show_default=False,
-            help="A name that the server has registered; or module:workflow.",
-            autocompletion=complete_name,
-        ),
-    ],
-    input: Annotated[str, typer.Argument(metavar="JSON", help="The input; - reads it from stdin.")] = "null",
+    workflow: _Workflow,
+    input: Input = "null",
     *,
     db: Db = None,
-    id: Annotated[
-        str | None,
-        typer.Option(
-            "--id", metavar="ID", help="An id of your own; the same one starts nothing twice.", show_default=False
-        ),
-    ] = None,
-    delay: Annotated[
-        str | None,
-        typer.Option("--delay", metavar="DURATION", help="Not before so long, such as 10min.", show_default=False),
-    ] = None,
-    priority: Annotated[int, typer.Option("--priority", metavar="NUMBER", help="A higher one runs first.")] = 0,
-    meta: Annotated[
-        list[str] | None,
-        typer.Option("--meta", metavar="KEY=JSON", help="Metadata; may be repeated.", show_default=False),
-    ] = None,
-    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for its end and print its output.")] = False,
+    id: _Id = None,
+    delay: _Delay = None,
+    priority: _Priority = 0,
+    meta: _Meta = None,
+    wait: _Wait = False,
     json: Json = False,
 ) -> None:
     """Start an instance, and print its id.

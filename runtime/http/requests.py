@@ -57,6 +57,7 @@ _BODY_TIMEOUT = 60.0
 LARGEST = 2**62  # of what a cursor may be: a database's integers end at twice that
 _PART = r"[0-9]{1,9}(\.[0-9]{1,9})?(ms|s|sec|m|min|h|d|w)"
 _DURATION_PATTERN = f"^{_PART}( ?{_PART})*$"
+_LONGEST_KEY = 1000
 _LONGEST = 1e9
 
 
@@ -90,8 +91,8 @@ def integral(value: object) -> object:
 Cursor = Annotated[int, Field(ge=0, le=LARGEST), BeforeValidator(_digits)]
 Count = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_digits)]
 PageSize = Annotated[int, Field(ge=1, le=500), BeforeValidator(_digits)]
-Key = Annotated[str, Field(min_length=1, max_length=1000)]
-KEY: dict[str, JsonValue] = {"minLength": 1, "maxLength": 1000}
+Key = Annotated[str, Field(min_length=1, max_length=_LONGEST_KEY)]
+KEY: dict[str, JsonValue] = {"minLength": 1, "maxLength": _LONGEST_KEY}
 Flag = Literal["0", "1", "true", "false"]
 _DURATION_SCHEMA = {
     "anyOf": [{"type": "number", "minimum": 0, "maximum": _LONGEST}, {"type": "string", "pattern": _DURATION_PATTERN}],
