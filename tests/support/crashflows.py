@@ -52,6 +52,7 @@ class Plan(BaseModel):
 
 async def plan(input: dict[str, Any], ctx: Context) -> Plan:
     with noted(ctx):
+        await asyncio.sleep(0.1)  # nothing is committed meanwhile, so the child takes up the line to its server
         print(f"planning {input['n']}")
         await ctx.set_metadata("planned", input["n"])
     return Plan(numbers=list(range(input["n"])), name="größe")
@@ -104,7 +105,7 @@ everything = (
     .poll("ready", is_ready, interval="10ms")
     .task("turn", turn)
     .loop("again", lambda ctx: ctx.steps["turn"] < 2, "turn")
-    .sleep("rest", "80ms")  # long enough for the child to take up the line to its server
+    .sleep("rest", "20ms")
     .pass_("finish", transform=lambda ctx: [ctx.steps["work"], ctx.steps["ready"], ctx.steps["turn"], ctx.metadata])
     .build()
 )
