@@ -134,10 +134,13 @@ class InlineRunner:
         return outcome.kind in (OutcomeKind.GIVEN_BACK, OutcomeKind.CANCELLED)
 
     async def _settle(self, lease: Lease, death: Death) -> None:
-        pause = 0.1
+        pause, over = 0.1, False
         while True:
             try:
-                await self._parts.store.settle(lease, death, self._parts.config.max_resumes, self._parts.clock.now())
+                settlement = await self._parts.store.settle(
+                    lease, death, self._parts.config.max_resumes, self._parts.clock.now()
+                )
+                over = settlement is not None and settlement.over
                 break
             except MachineError:
                 if self._stopping:  # the next server finds the lease, and nobody behind it
@@ -148,7 +151,8 @@ class InlineRunner:
         self._executions.pop(lease, None)
         self._settling.discard(lease)
         self._parts.committed()
-        self._parts.freed()
+        if not over:
+            self._parts.freed()
 
     def nudge(self, lease: Lease) -> None:
         """Let an execution look again: something has come for its instance."""

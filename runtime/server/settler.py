@@ -69,7 +69,8 @@ class Settler:
         self._report(child, settlement, death)
         child.settled.set()
         parts.bus.poke()
-        parts.freed()
+        if settlement is None or not settlement.over:
+            parts.freed()
         reach("server.settle.after")
         return True
 

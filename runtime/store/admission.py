@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ..base.records import LEVELS, ErrorInfo, LogSource, Status
+from ..base.records import LEVELS, TERMINAL, ErrorInfo, LogSource, Status
 from . import events, instances
 from .apply import apply
 from .ops import Lease, Logged
@@ -49,6 +49,7 @@ _HELD = """
 SELECT l.instance, l.epoch, i.id, i.workflow_name, i.status, l.isolated, l.pid, l.pid_start, l.boot_id, l.out_position, l.err_position
 FROM paddock_leases l JOIN paddock_instances i ON i.seq = l.instance
 """
+_SOMEBODY_WAITS = "SELECT EXISTS (SELECT 1 FROM paddock_instances WHERE status = 'pending' AND wake_at IS NULL)"
 _RELEASE = "DELETE FROM paddock_leases WHERE instance = ? AND epoch = ?"
 _OPEN_STEP = """
 SELECT key, attempts FROM paddock_steps WHERE instance = ? AND status IN ('running', 'retrying', 'waiting') ORDER BY seq DESC LIMIT 1
@@ -143,12 +144,16 @@ class Death:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of the instance: its status now, and when it may run again; or who holds its lease, against all knowledge."""
+    """What became of the instance: its status now, and when it may run again; or who holds its lease, against all knowledge.
+
+    `over` tells that the queue need not be looked at for it: the instance has ended, and nobody waits for its slot.
+    """
 
     status: Status
     wake_at: float | None = None
     crashes: int = 0
     holder: tuple[int, int, str] | None = None
+    over: bool = False
 
 
 def claim(tx: Transaction, wanted: Wanted, now: float) -> list[Claim]:
@@ -230,7 +235,8 @@ def settle(tx: Transaction, lease: Lease, death: Death, max_resumes: int, now: f
     if status is Status.RUNNING:
         settlement = _crashed(tx, lease, death, max_resumes, now)
     tx.execute(_RELEASE, (lease.instance, lease.epoch))
-    return settlement
+    over = settlement.status in TERMINAL and not tx.execute(_SOMEBODY_WAITS).fetchone()[0]
+    return replace(settlement, over=over)
 
 
 def _keep_leftover(tx: Transaction, seq: int, death: Death, now: float, *, running: bool) -> None:

@@ -16,6 +16,7 @@ from paddock import (
 )
 from paddock.runtime.base.records import TERMINAL
 from paddock.runtime.store import instances
+from paddock.runtime.store.admission import Death
 from paddock.runtime.store.lifecycle import ENDING_EVENT, TRANSITIONS
 from paddock.runtime.store.ops import Ended, Lease, StepBegun, StepCounted, StepRetrying, StepWaiting, Suspended
 from paddock.stores import Window
@@ -470,3 +471,22 @@ async def test_instances_of_unknown_workflows_are_parked_and_come_back(store):
     assert (await store.get("b")).error is None
     with pytest.raises(InstanceNotFound):
         await store.unblock(NOW, "nobody")
+
+
+async def test_a_settlement_says_whether_the_queue_is_to_be_looked_at(store):
+    """Not for an instance that has ended, where nobody waits for its slot."""
+
+    async def over(ident: str, *, end: bool) -> bool:
+        lease = await claimed(store, ident)
+        if end:
+            await store.commit(lease, [*step("only"), Ended(Status.COMPLETED, output="1")], NOW)
+        return (await store.settle(lease, Death(), 3, NOW)).over
+
+    assert await over("a", end=True)
+    assert not await over("b", end=False)  # it goes on
+    await store.end("b", Status.CANCELLED, NOW)
+    await store.create(new("waits", "other"), NOW)
+    assert not await over("c", end=True)
+    await store.end("waits", Status.CANCELLED, NOW)
+    await store.create(new("later", wake_at=NOW + 60), NOW)
+    assert await over("d", end=True)  # time wakes it, not a slot
