@@ -95,6 +95,8 @@ async def writers(folder: Path, count: int) -> list[Figure]:
         async with LoopWatch().on() as loop:
             idents = [await server.workflows.start(writer) for _ in range(count)]
             begun = {ident: await server.workflows.result(ident) for ident in idents}
+            while len(seen) < sum(map(len, begun.values())):  # noqa: ASYNC110  a result may be read before its events are told
+                await asyncio.sleep(_TICK)
         stop()
     waits = [after - before for stamps in begun.values() for before, after in pairwise(stamps)]
     # a handler is called when the commit of its step's begin has returned: what that event takes from there is what it takes from the commit

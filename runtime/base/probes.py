@@ -51,6 +51,7 @@ POINTS = {
     "child.step.returned": "a handler has returned, nothing is committed",
     "child.waiting": "a retry, a poll or a sleep waits for its time, all of it committed",
     "child.commit.inside": "a transaction is open, not committed",
+    "child.commit.unsynced": "a transaction is committed and can be seen, and the disk need not have it",
     "child.commit.after": "a transaction is committed, the server does not know",
     "child.ended": "the terminal commit stands, the process has not exited",
     "child.teardown": "plugins are about to be torn down",

@@ -151,7 +151,7 @@ class Lifeline:
     def committed(self, event_id: int) -> None:
         """Tell that events up to this id are in the store: by the bell, which no busy loop holds up, else over the line."""
         self._latest, self._committed_at = event_id, time.monotonic()
-        if self._ringer is not None and self._ringer.ring():
+        if self._ringer is not None and self._ringer.ring(event_id):
             return
         self._tell(Committed(event_id=event_id))
 

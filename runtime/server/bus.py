@@ -1,7 +1,10 @@
 """The event bus: the store's events in their order, to everybody who asked, as soon as they are committed.
 
-A child tells that it has committed up to an id; the bus reads on from its own cursor. So nothing is published that is not durable,
-nothing twice, and nothing out of order, and what was committed while no socket was there comes along with the next look.
+A child tells up to which id the disk has what it committed; the bus reads on from its own cursor up to there. So nothing is published that
+is not durable, nothing twice, and nothing out of order, and what was committed while no socket was there comes along with the next look.
+Where a child does not say so soon, because it died or was not heard, the store makes sure of it itself.
+
+What nobody waits for is read past: of most events only the name is looked at.
 
 Each asynchronous subscriber has a short queue of its own. One that falls behind loses nothing: it reads on from the store by its cursor,
 and holds up neither the bus nor its neighbours. Synchronous handlers are called on the loop, one after the other.
@@ -15,7 +18,7 @@ import fnmatch
 import inspect
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from traceback import format_exc
 from typing import Any, Self
@@ -26,7 +29,7 @@ from ..base.errors import ConfigError, InstanceNotFound, MachineError, ServerNot
 from ..base.log import get_logger
 from ..base.records import Event
 from ..store.protocol import Store
-from ..store.window import Window
+from ..store.window import Look, Window
 from .paging import event_cursor, event_window
 
 __all__ = ["EventBus", "Subscription"]
@@ -34,8 +37,10 @@ __all__ = ["EventBus", "Subscription"]
 _BATCH = 64
 _QUEUE = 64
 _LOOK_AT_LEAST = 1.0
+_MAKE_SURE = 0.01
 _LAST_MOMENT = 0.2
 _LONGEST_REST = 0.005
+_NAMES = 1000
 
 Handler = Callable[[Event], Any]
 _log = get_logger("paddock.events")
@@ -131,6 +136,25 @@ class Subscription:
         self._feed.end()
 
 
+class _Wishes:
+    """Which events somebody waits for: by patterns of their names, of one instance or of all."""
+
+    def __init__(self, wishes: Iterable[tuple[str, str | None]]) -> None:
+        self._patterns: set[str] = set()
+        self._of_instance: dict[str, set[str]] = {}
+        for pattern, instance_id in wishes:
+            (self._patterns if instance_id is None else self._of_instance.setdefault(instance_id, set())).add(pattern)
+        self._known: dict[str, bool] = {}
+
+    def __call__(self, name: str, instance_id: str) -> bool:
+        known = self._known.get(name)
+        if known is None:
+            if len(self._known) >= _NAMES:  # each instance has a name for its logs
+                self._known.clear()
+            known = self._known[name] = name in _OUTCOMES or _is_among(name, self._patterns)
+        return known or _is_among(name, self._of_instance.get(instance_id, ()))
+
+
 @dataclass(slots=True, eq=False)
 class _Listener:
     """An asynchronous handler, which outlives a stop and a new start of its server; its worker does not."""
@@ -154,8 +178,11 @@ class EventBus:
         self._signal = blinker.Signal("paddock.event")
         self._feeds: weakref.WeakSet[_Feed] = weakref.WeakSet()
         self._listeners: list[_Listener] = []
+        self._called: list[str] = []
+        self._wishes: _Wishes | None = None
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._wake = asyncio.Event()
+        self._waits = False  # something is committed, and perhaps not on the disk
         self.trouble: str | None = None
         self.published: Callable[[int], None] = lambda _cursor: None
         self._task: asyncio.Task[None] | None = None
@@ -177,7 +204,7 @@ class EventBus:
             await self._task
         self._task = None
         with contextlib.suppress(MachineError):
-            while await self._publish():
+            while await self._publish(sure=True):
                 pass
         for feed in list(self._feeds):
             feed.end()
@@ -201,16 +228,18 @@ class EventBus:
         """Look at the store: something was committed."""
         self._wake.set()
 
+    def heard(self, event_id: int) -> None:
+        """Look at the store: a child has everything up to an event on the disk."""
+        self.store.on_disk(event_id)
+        self._wake.set()
+
     async def _pump(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_AT_LEAST):
-                    await self._wake.wait()
-            self._wake.clear()
+            sure = not await self._poked(_MAKE_SURE if self._waits else _LOOK_AT_LEAST)
             began = loop.time()
             try:
-                while await self._publish():  # noqa: ASYNC110  a turn for the others between two batches, not a wait
+                while await self._publish(sure=sure):  # noqa: ASYNC110  a turn for the others between two batches, not a wait
                     await asyncio.sleep(0)
                 self.trouble = None
             except Exception as error:  # noqa: BLE001  whatever it is: without the pump nobody hears anything
@@ -222,10 +251,20 @@ class EventBus:
             # each look costs about the same, however little it finds: where many commit, it finds more after a rest
             await asyncio.sleep(min(loop.time() - began, _LONGEST_REST))
 
-    async def _publish(self) -> bool:
+    async def _poked(self, seconds: float) -> bool:
+        """Wait for a poke, no longer than that; return whether there was one."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        poked = self._wake.is_set()
+        self._wake.clear()
+        return poked
+
+    async def _publish(self, *, sure: bool = False) -> bool:
         """Publish one batch; return whether there may be more."""
-        events, more = await self.store.read_on(self.cursor, _BATCH)
-        for event in events:
+        look = await self._look(sure=sure)
+        self._waits = look.waits
+        for event in look.events:
             self.cursor = event.id
             self._signal.send(self, event=event)
             for feed in self._feeds:
@@ -234,9 +273,23 @@ class EventBus:
                 for waiter in self._waiters.pop(event.instance_id, ()):
                     if not waiter.done():
                         waiter.set_result(None)
-        if events:
+        if look.last > self.cursor or look.events:
+            self.cursor = look.last
             self.published(self.cursor)
-        return more
+        return look.more
+
+    async def _look(self, *, sure: bool) -> Look:
+        while True:
+            wishes = self._wishes = self._wishes or self._gather_wishes()
+            look = await self.store.read_on(self.cursor, _BATCH, wanted=wishes, sure=sure)
+            if self._wishes is wishes:
+                return look
+            # somebody has come meanwhile, whose events may have been read past
+
+    def _gather_wishes(self) -> _Wishes:
+        return _Wishes(
+            [(pattern, None) for pattern in self._called] + [(feed.pattern, feed.instance_id) for feed in self._feeds]
+        )
 
     # --- subscribing ---
 
@@ -259,8 +312,17 @@ class EventBus:
             if _matches(event, pattern, None):
                 _call(handler, event)
 
+        def end() -> None:
+            if receive in connected:
+                connected.discard(receive)
+                self._signal.disconnect(receive)
+                self._called.remove(pattern)
+
+        connected = {receive}
         self._signal.connect(receive, weak=False)
-        return lambda: self._signal.disconnect(receive)
+        self._called.append(pattern)
+        self._wishes = None
+        return end
 
     def _on_async(self, pattern: str, handler: Handler) -> Callable[[], None]:
         listener = _Listener(pattern, handler)
@@ -279,7 +341,7 @@ class EventBus:
     def _begin(self, listener: _Listener) -> None:
         feed = _Feed(self, listener.pattern, None, None)
         feed.cursor = self.cursor
-        self._feeds.add(feed)
+        self._follow(feed)
         listener.worker = asyncio.create_task(self._work(feed, listener.handler), name=f"paddock-on-{listener.pattern}")
 
     async def _work(self, feed: _Feed, handler: Handler) -> None:
@@ -310,8 +372,12 @@ class EventBus:
         """
         cursor = event_cursor(after) if after is not None else (self.cursor if self._task is not None else None)
         feed = _Feed(self, _pattern(pattern), instance_id, cursor)
-        self._feeds.add(feed)
+        self._follow(feed)
         return Subscription(feed)
+
+    def _follow(self, feed: _Feed) -> None:
+        self._feeds.add(feed)
+        self._wishes = None
 
     async def history(
         self,
@@ -367,10 +433,14 @@ def _pattern(value: object) -> str:
     raise ConfigError(f'a pattern is a glob over events\' names, such as "workflow.*", not {value!r:.100}')
 
 
+def _is_among(name: str, patterns: Iterable[str]) -> bool:
+    return any(pattern in ("*", name) or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
 def _matches(event: Event, pattern: str, instance_id: str | None) -> bool:
     if instance_id is not None and event.instance_id != instance_id:
         return False
-    return pattern in ("*", event.name) or fnmatch.fnmatchcase(event.name, pattern)
+    return _is_among(event.name, (pattern,))
 
 
 def _call(handler: Handler, event: Event) -> None:

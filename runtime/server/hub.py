@@ -59,7 +59,7 @@ class Hub:
     async def start(self, transport: Literal["unix", "tcp"]) -> str:
         """Listen; return the address as text."""
         if transport != "tcp":
-            bell = Bell(self._run_dir.bell_path, self._parts.bus.poke)
+            bell = Bell(self._run_dir.bell_path, self._parts.bus.heard, self._roster.is_crowded)
             bell.start()
             self._bell = bell
             return format_address(await self._listen(UnixAddress(self._run_dir.socket_path)))
@@ -125,7 +125,9 @@ class Hub:
                 child.connection = None
 
     def _hear(self, child: Child, message: Message) -> None:
-        if isinstance(message, Committed | Finished):
+        if isinstance(message, Committed):
+            self._parts.bus.heard(message.event_id)
+        elif isinstance(message, Finished):
             self._parts.bus.poke()
         elif isinstance(message, Nudge):
             self._parts.freed()  # it has started another instance

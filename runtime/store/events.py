@@ -18,7 +18,7 @@ import pydantic_core
 from ..base.clock import as_datetime
 from ..base.records import LEVELS, Event, LogRecord
 from .transaction import Transaction
-from .window import Window
+from .window import Interest, Look, Window
 
 __all__ = [
     "INPUT",
@@ -141,17 +141,25 @@ def read_events(
         low, high = (low, rows[-1][0]) if window.backwards else (rows[-1][0], high)
 
 
-def read_on(tx: Transaction, after: int, limit: int) -> tuple[list[Event], bool]:
-    """Return up to `limit` events after a cursor, until they are some 256 KB of JSON together, and whether there may be more."""
+def read_on(tx: Transaction, after: int, limit: int, up_to: int | None = None, wanted: Interest | None = None) -> Look:
+    """Read on after a cursor, past up to `limit` events and no further than `up_to`, until what was found is some 256 KB of JSON."""
     found: list[Event] = []
-    size = 0
-    for row in tx.execute(_READ_ON, (*Window(after, limit).bounds, limit)).fetchall():
+    last, size = after, 0
+    window = Window(after, limit, before=None if up_to is None else up_to + 1)
+    waits = up_to is not None and last_event_id(tx) > up_to
+    if up_to is not None and up_to <= after:
+        return Look(found, last, more=False, waits=waits)
+    rows = tx.execute(_READ_ON, (*window.bounds, limit)).fetchall()
+    for row in rows:
+        last = row[0]
+        if wanted is not None and not wanted(row[1], row[2]):
+            continue
         held = _held(tx, row)
         size += len(row[5] or "") + len(held or "")
         found.append(_event(row, held))
         if size >= _ENOUGH:
-            return found, True
-    return found, len(found) == limit
+            return Look(found, last, more=True, waits=waits)
+    return Look(found, last, more=len(rows) == limit, waits=waits)
 
 
 def _held(tx: Transaction, row: tuple[Any, ...]) -> str | None:

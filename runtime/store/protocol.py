@@ -11,7 +11,7 @@ from .instances import NewInstance
 from .journal import Journal
 from .ops import Lease, Op
 from .signals import Awaited, ChildOutcome, Kept
-from .window import Window
+from .window import Interest, Look, Window
 
 __all__ = ["JournalStore", "Store", "WouldWait"]
 
@@ -136,10 +136,14 @@ class Store(JournalStore, Protocol):
         """Return the events of a window; `pattern` is a glob over the name. Raises InstanceNotFound."""
         ...
 
-    async def read_on(self, after: int, limit: int) -> tuple[list[Event], bool]:
-        """Return events after a cursor, as soon as may be, and whether there may be more of them.
+    def on_disk(self, event_id: int) -> None:
+        """Hear that a child has everything up to an event on the disk."""
+        ...
 
-        Fewer than `limit` where they are large: the caller's loop may be what reads them.
+    async def read_on(self, after: int, limit: int, *, wanted: Interest | None = None, sure: bool = False) -> Look:
+        """Return the wanted events after a cursor that are on the disk, as soon as may be; with `sure`, of all that are committed, once they are.
+
+        It goes past up to `limit` events; fewer where those that are wanted are large, for the caller's loop may be what reads them.
         """
         ...
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from ..base.errors import DatabaseDamaged, DatabaseTooNew, DatabaseUnavailable, PaddockError
 from ..base.records import Instance, Status
 from . import instances, journal
+from .flush import flush_once
 from .journal import Journal
 from .migrations import SCHEMA_VERSION, read_version
 from .transaction import Transaction
@@ -41,14 +42,19 @@ class Reader:
         version: int,
         errors: type[Exception] = sqlite3.Error,
         explain: Callable[[Any, str], PaddockError] = explain,
+        flush: Callable[[str], None] = lambda _path: None,
     ) -> None:
-        """Hold a connection that is open and checked, with what its library raises and what that means."""
+        """Hold a connection that is open and checked, with what its library raises and what that means.
+
+        `flush` waits until the disk has what can be read.
+        """
         self._connection = connection
         self._path = path
         #: The schema's version.
         self.version = version
         self._errors = errors
         self._explain = explain
+        self._flush = flush
 
     def get(self, instance_id: str) -> Instance | None:
         """Return one instance with its steps, or None."""
@@ -81,11 +87,13 @@ class Reader:
         try:
             self._connection.execute("BEGIN")  # several tables as of one moment
             try:
-                return function(self._connection, *args, **kwargs)
+                found = function(self._connection, *args, **kwargs)
             finally:
                 self._connection.execute("ROLLBACK")
+            self._flush(self._path)
         except self._errors as error:
             raise self._explain(error, self._path) from None
+        return found
 
 
 @contextlib.contextmanager
@@ -114,7 +122,7 @@ def open_reader(path: str) -> Iterator[Reader]:
             raise DatabaseTooNew(
                 f"{path} has schema version {version}; this Paddock knows up to {SCHEMA_VERSION}. Upgrade Paddock."
             )
-        yield Reader(connection, path, version)
+        yield Reader(connection, path, version, flush=flush_once)
     except sqlite3.Error as error:
         raise explain(error, path) from None
     finally:

@@ -16,7 +16,7 @@ from .schedules import ScheduleRow
 from .signals import Awaited, ChildOutcome, Kept
 from .thread import ConnectionThread
 from .transaction import Transaction
-from .window import Window
+from .window import Interest, Look, Window
 
 __all__ = ["SqlStore"]
 
@@ -38,6 +38,7 @@ class SqlStore:
         self.path = path
         self._writer = writer
         self._reader = reader
+        self._follower = reader
         self._viewer: ConnectionThread | None = None
         #: Called first in each transaction that writes (not in those of `commit_now`): what it raises is all that comes of it.
         self.guard: Callable[[Transaction], None] | None = None
@@ -53,11 +54,8 @@ class SqlStore:
 
     def close(self) -> None:
         """Finish what is under way and close the connections."""
-        self._writer.close()
-        if self._reader is not self._writer:
-            self._reader.close()
-        if self._viewer is not None:
-            self._viewer.close()
+        for worker in dict.fromkeys((self._writer, self._reader, self._follower, self._viewer or self._reader)):
+            worker.close()
 
     async def view(self, function: Callable[..., Any], *values: Any, **named: Any) -> Any:
         """Run a function that reads, such as those of `browse`, in one snapshot, on a connection of its own.
@@ -86,18 +84,20 @@ class SqlStore:
 
     def health(self) -> dict[str, Any]:
         """Return what is wrong with the store now; `{}` when nothing is."""
-        trouble = self._writer.damage or self._reader.damage or self._writer.trouble or self._reader.trouble
+        workers = (self._writer, self._reader, self._follower)
+        told = [worker.damage for worker in workers] + [worker.trouble for worker in workers]
+        trouble = next(filter(None, told), None)
         return {"database": trouble} if trouble else {}
 
-    async def _write(self, function: Callable[..., Any], *values: Any) -> Any:
+    async def _write(self, function: Callable[..., Any], *values: Any, early: bool = False) -> Any:
         if (guard := self.guard) is None:
-            return await self._writer.call(lambda tx: function(tx, *values))
+            return await self._writer.call(lambda tx: function(tx, *values), early=early)
 
         def guarded(tx: Transaction) -> Any:
             guard(tx)
             return function(tx, *values)
 
-        return await self._writer.call(guarded)
+        return await self._writer.call(guarded, early=early)
 
     async def _read(self, function: Callable[..., Any], *values: Any, **named: Any) -> Any:
         return await self._reader.call(functools.partial(_in_snapshot, function, values, named))
@@ -195,8 +195,8 @@ class SqlStore:
         return await self._write(instances.create, new, now)  # type: ignore[no-any-return]
 
     async def claim(self, wanted: Wanted, now: float) -> list[Claim]:
-        """Give free slots to pending instances."""
-        return await self._write(admission.claim, wanted, now)  # type: ignore[no-any-return]
+        """Give free slots to pending instances; a child that was claimed for tells nobody of it before a commit of its own."""
+        return await self._write(admission.claim, wanted, now, early=True)  # type: ignore[no-any-return]
 
     async def held(self) -> list[Held]:
         """Return every lease."""
@@ -295,10 +295,18 @@ class SqlStore:
             outside.of_instance, events.read_events, instance_id, window, pattern=pattern
         )
 
-    async def read_on(self, after: int, limit: int) -> tuple[list[Event], bool]:
-        """Return events after a cursor, as soon as may be, and whether there may be more of them."""
-        read = functools.partial(_in_snapshot, events.read_on, (after, limit), {})
-        return await self._reader.call_here(read)  # type: ignore[no-any-return]
+    def on_disk(self, event_id: int) -> None:
+        """Hear that a child has everything up to an event on the disk. Here all that can be read is."""
+
+    async def read_on(self, after: int, limit: int, *, wanted: Interest | None = None, sure: bool = False) -> Look:
+        """Return the wanted events after a cursor, as soon as may be; with `sure`, of all that are committed, once the disk has them."""
+        return await self._look(after, limit, None, wanted, sure=sure)
+
+    async def _look(self, after: int, limit: int, up_to: int | None, wanted: Interest | None, *, sure: bool) -> Look:
+        """Read on in this thread, up to an event; or, to be sure, in the reader's, which waits for the disk."""
+        values = (after, limit, None if sure else up_to, wanted)
+        read = functools.partial(_in_snapshot, events.read_on, values, {})
+        return await (self._reader.call(read) if sure else self._follower.call_here(read))  # type: ignore[no-any-return]
 
     async def last_event_id(self) -> int:
         """Return the newest event's id."""

@@ -11,18 +11,22 @@ from ..base.config import SqlitePragmas
 from ..base.errors import DatabaseDamaged, DatabaseUnavailable
 from ..base.log import get_logger
 from ..base.private import open_to_others
+from .flush import FlushPosition
 from .journal import Journal
 from .migrations import migrate, read_version, tables
 from .ops import Lease
 from .sql_store import SqlStore
 from .thread import ConnectionThread
 from .turn import LockFile
+from .window import Interest, Look
 from .worker import Worker, explain, open_connection
 
 __all__ = ["BESIDE", "MemoryStore", "SqliteStore", "real_path"]
 
 #: What SQLite keeps beside a database, with its mode.
 BESIDE = ("-wal", "-shm")
+#: How a connection is opened that `flush.py` syncs for; a rehearsal's "OFF" goes the same way, and waits for nothing.
+_OPENED = {"FULL": "NORMAL", "EXTRA": "NORMAL", "OFF": "OFF"}
 _log = get_logger("paddock.store")
 
 
@@ -38,23 +42,27 @@ class SqliteStore(SqlStore):
         path: the database's real path.
         pragmas: how it is opened.
         reader: have a second connection for reads, so that they never wait for the write lock (the server's way).
-        patient: wait while the disk is full instead of raising (a child's way).
+        child: have one connection, and wait while the disk is full instead of raising.
     """
 
-    def __init__(self, path: str, pragmas: SqlitePragmas, *, reader: bool = True, patient: bool = False) -> None:
+    def __init__(self, path: str, pragmas: SqlitePragmas, *, reader: bool = True, child: bool = False) -> None:
         """Open the database; see `open_store` for the server's checks.
 
         Raises:
             DatabaseDamaged: it is not a database.
             DatabaseUnavailable: it cannot be opened.
         """
-        turn = LockFile.of(path) if path != ":memory:" else None
-        reading = writing = Worker(open_connection(path, pragmas), path, turn=turn, patient=patient)
-        if reader and path != ":memory:":
-            reading = Worker(open_connection(path, pragmas, read_only=True), path, turn=None)
-        super().__init__(path, writing, reading)
-        self._sqlite = writing
-        self._pragmas = pragmas
+        is_file = path != ":memory:"
+        level = _OPENED.get(pragmas.synchronous) if is_file else None
+        self._pragmas = pragmas.model_copy(update={"synchronous": level}) if level else pragmas
+        connection = open_connection(path, self._pragmas)
+        self._position = FlushPosition(path, syncs=level == "NORMAL") if level else None
+        turn = LockFile.of(path) if is_file else None
+        self._sqlite = Worker(connection, path, turn=turn, position=self._position, patient=child)
+        has_reader = reader and is_file and not child
+        super().__init__(path, self._sqlite, self._open_reader(path) if has_reader else self._sqlite)
+        if has_reader:
+            self._follower = self._open_reader(path)  # its own: who reads on waits for nobody who waits for the disk
 
     @classmethod
     def open(cls, path: str, pragmas: SqlitePragmas) -> SqliteStore:
@@ -86,8 +94,28 @@ class SqliteStore(SqlStore):
         with self._sqlite.unsynced():
             return super().load_now(lease, holder)
 
+    def on_disk(self, event_id: int) -> None:
+        """Hear that the disk has everything up to an event."""
+        if self._position is not None:
+            self._position.note(event_id)
+
+    async def read_on(self, after: int, limit: int, *, wanted: Interest | None = None, sure: bool = False) -> Look:
+        """Return the wanted events after a cursor, up to where the disk is known to have them; with `sure`, all, once it has them."""
+        up_to = self._position.up_to if self._position is not None else None
+        return await self._look(after, limit, up_to, wanted, sure=sure)
+
+    def close(self) -> None:
+        """Finish what is under way and close the connections."""
+        super().close()
+        if self._position is not None:
+            self._position.close()
+
+    def _open_reader(self, path: str) -> Worker:
+        connection = open_connection(path, self._pragmas, read_only=True)
+        return Worker(connection, path, turn=None, position=self._position, writer=self._sqlite)
+
     def _make_viewer(self) -> ConnectionThread:
-        return Worker(open_connection(self.path, self._pragmas, read_only=True), self.path, turn=None)
+        return self._open_reader(self.path)
 
 
 class MemoryStore(SqliteStore):

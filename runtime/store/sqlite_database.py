@@ -73,7 +73,7 @@ class SqliteDatabase(Database):
 
     def open_child(self, pragmas: SqlitePragmas) -> SqlStore:
         """Open the file as it is; raises DatabaseDamaged, DatabaseUnavailable."""
-        return SqliteStore(self.path, pragmas, reader=False, patient=True)
+        return SqliteStore(self.path, pragmas, child=True)
 
     def core_db(self, pragmas: SqlitePragmas) -> Any:
         """Return a connection of aiosqlite's, opened at its first use."""

@@ -11,7 +11,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from ..base.errors import DatabaseUnavailable, MachineError
 
@@ -20,7 +20,17 @@ __all__ = ["Call", "ConnectionThread", "Failed"]
 _JOIN_AT_MOST = 64
 _DOUBT = 5.0
 
-Call = tuple[Callable[[Any], Any], "asyncio.AbstractEventLoop | None", "asyncio.Future[Any] | None"]
+
+class Call(NamedTuple):
+    """What is to be run, and who waits for it: nobody where the calling thread runs it itself.
+
+    `early` is answered when it is committed, though the disk may not have it yet.
+    """
+
+    function: Callable[[Any], Any]
+    loop: asyncio.AbstractEventLoop | None = None
+    future: asyncio.Future[Any] | None = None
+    early: bool = False
 
 
 class Failed:
@@ -58,7 +68,7 @@ class ConnectionThread(ABC):
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._in_use = threading.Lock()
-        self._brief = False
+        self._brief = self._hasty = False
         self._closed = False
         self.trouble: str | None = None
         self._failed_at = 0.0
@@ -66,10 +76,11 @@ class ConnectionThread(ABC):
         self.damage: str | None = None
         self.writes = False
 
-    async def call(self, function: Callable[[Any], Any]) -> Any:
+    async def call(self, function: Callable[[Any], Any], *, early: bool = False) -> Any:
         """Run `function(connection)` in the thread, in a transaction where this is a writer, and return its result.
 
-        A cancelled caller does not cancel the transaction: it commits or not as if nobody had looked.
+        A cancelled caller does not cancel the transaction: it commits or not as if nobody had looked. `early` does not wait until the disk has
+        the commit: for what leads to nothing but other commits, which cannot come there without it.
 
         Raises:
             DatabaseUnavailable: nothing was committed, or the commit's fate is unknown; read again before doing it again.
@@ -78,7 +89,7 @@ class ConnectionThread(ABC):
             raise DatabaseUnavailable(f"{self._name} is closed here")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._calls.put((function, loop, future))
+        self._calls.put(Call(function, loop, future, early))
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="paddock-store", daemon=True)
             self._thread.start()
@@ -87,13 +98,16 @@ class ConnectionThread(ABC):
     async def call_here(self, function: Callable[[Any], Any]) -> Any:
         """Do what `call` does for something short: in the calling thread, where this is `near` and nobody uses the connection just now.
 
-        Two switches of threads take longer than a look at what was written a moment ago.
+        Two switches of threads take longer than a look at what was written a moment ago. The disk is not waited for here: who calls must
+        know how far it is.
         """
         if self._closed or not self.near or not self._in_use.acquire(blocking=False):
             return await self.call(function)
         try:
-            return self._run_alone([(function, None, None)])[0]
+            self._hasty = True
+            return self._run_alone([Call(function)])[0]
         finally:
+            self._hasty = False
             self._in_use.release()
 
     def call_now(self, function: Callable[[Any], Any], *, brief: bool = False) -> Any:
@@ -109,7 +123,7 @@ class ConnectionThread(ABC):
         with self._in_use:
             self._brief = brief
             try:
-                return self._run_alone([(function, None, None)])[0]
+                return self._run_alone([Call(function)])[0]
             finally:
                 self._brief = False
 
@@ -143,8 +157,8 @@ class ConnectionThread(ABC):
     def _answer(batch: list[Call], results: list[Any]) -> None:
         """Wake each caller's loop once."""
         loops: dict[Any, list[tuple[Any, Any]]] = {}
-        for (_, loop, future), result in zip(batch, results, strict=True):
-            loops.setdefault(loop, []).append((future, result))
+        for call, result in zip(batch, results, strict=True):
+            loops.setdefault(call.loop, []).append((call.future, result))
         for loop, answers in loops.items():
             try:
                 loop.call_soon_threadsafe(_resolve, answers)
@@ -167,7 +181,7 @@ class ConnectionThread(ABC):
             results = [Failed(failure)] * len(batch)
         except Exception as error:  # noqa: BLE001  whatever it is, this thread must live: every caller waits for it
             results = [Failed(error)] * len(batch)
-        if batch[0][1] is None and isinstance(results[0], Failed):
+        if batch[0].loop is None and isinstance(results[0], Failed):
             raise results[0].error
         return results
 

@@ -4,6 +4,8 @@ The writer joins transactions that wait at the same time into one commit (group 
 caller's error is not its neighbours'. A transaction always begins IMMEDIATE: a deferred one that reads first and writes later is
 refused at once when another has written meanwhile (SQLITE_BUSY_SNAPSHOT), whatever the busy timeout. A lock held by a stranger is
 waited for, as long as it takes.
+
+Who writes gives the write lock back before it waits for the disk, and nobody hands on what the disk does not have: `flush.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from urllib.parse import quote
 from ..base.config import SqlitePragmas
 from ..base.errors import DatabaseDamaged, DatabaseUnavailable, MachineError, PaddockError
 from ..base.probes import reach
+from .events import last_event_id
+from .flush import FlushPosition, Mark, count_quiet, read_mark
 from .ground import Ground
 from .protocol import WouldWait
 from .thread import Call, ConnectionThread, Failed
@@ -28,8 +32,8 @@ __all__ = ["Worker", "explain", "open_connection"]
 
 _RETRY_FIRST, _RETRY_LAST = 0.05, 1.0
 _BRIEFLY_MS = 50
-_NORMAL = 1
 _JOURNAL_LIMIT = 64 * 2**20
+_NOTHING_SEEN = Mark(0, 0)
 
 
 def open_connection(path: str, pragmas: SqlitePragmas, *, read_only: bool = False) -> sqlite3.Connection:
@@ -134,20 +138,34 @@ class Worker(ConnectionThread):
         connection: opened with `open_connection`.
         path: for messages.
         turn: the writers' turn; None for a reader or a database in memory.
+        position: what waits for the disk, in SQLite's place: the connection is to be opened with `synchronous=NORMAL`. None to wait for nothing
+            that SQLite does not wait for.
         patient: wait while the disk is full instead of raising (a child has nobody to tell).
+        writer: of a reader, who writes to the same database in this process.
     """
 
     errors = (sqlite3.Error, OSError, MachineError)
 
     def __init__(
-        self, connection: sqlite3.Connection, path: str, *, turn: LockFile | None, patient: bool = False
+        self,
+        connection: sqlite3.Connection,
+        path: str,
+        *,
+        turn: LockFile | None,
+        position: FlushPosition | None = None,
+        patient: bool = False,
+        writer: Worker | None = None,
     ) -> None:
         """Hold the connection; the thread starts with the first call."""
         super().__init__(path, joins=turn is not None or path == ":memory:")
         self._connection = connection
         self._path = path
         self._turn = turn
+        self._position = position
         self._patient = patient
+        self._writer = writer
+        self._seen = _NOTHING_SEEN
+        self._unsynced = False
         self._ground = Ground(path) if path != ":memory:" else None
         self._changes = 0
         self._waits_ms = self._long_ms = connection.execute("PRAGMA busy_timeout").fetchone()[0]
@@ -177,15 +195,11 @@ class Worker(ConnectionThread):
     @contextlib.contextmanager
     def unsynced(self) -> Iterator[None]:
         """Let the commits in here come to the disk with the next one that is synced, of whatever process."""
-        (level,) = self._connection.execute("PRAGMA synchronous").fetchone()
-        if level <= _NORMAL:
-            yield
-            return
-        self._connection.execute(f"PRAGMA synchronous = {_NORMAL}")
+        self._unsynced = True
         try:
             yield
         finally:
-            self._connection.execute(f"PRAGMA synchronous = {level}")
+            self._unsynced = False
 
     def _perform(self, batch: list[Call]) -> list[Any]:
         return self._read(batch) if self._reads_only else self._write(batch)
@@ -213,20 +227,40 @@ class Worker(ConnectionThread):
         return found
 
     def _read(self, batch: list[Call]) -> list[Any]:
-        return [_outcome(function, self._connection) for function, _, _ in batch]
+        results = [_outcome(call.function, self._connection) for call in batch]
+        if self._position is not None and not self._hasty:
+            self._await_disk(self._position, read_mark(self._connection))
+        return results
 
     def _write(self, batch: list[Call]) -> list[Any]:
+        try:
+            results = self._commit(batch)
+            if self._position is not None and not self._unsynced:
+                self._answer_early(batch, results)
+                reach("child.commit.unsynced")
+                self._await_disk(self._position, self._seen)
+        finally:
+            self.writes = False
+        return results
+
+    def _answer_early(self, batch: list[Call], results: list[Any]) -> None:
+        """Answer who need not wait for the disk; the answer that comes when it has the commit finds it answered."""
+        if early := [number for number, call in enumerate(batch) if call.early]:
+            self._answer([batch[number] for number in early], [results[number] for number in early])
+
+    def _commit(self, batch: list[Call]) -> list[Any]:
         pause = _RETRY_FIRST
         if (wanted := _BRIEFLY_MS if self._brief else self._long_ms) != self._waits_ms:
             self._connection.execute(f"PRAGMA busy_timeout = {wanted}")
             self._waits_ms = wanted
         while True:
             try:
-                if self._turn is None:
-                    return self._transaction(batch)
-                with self._turn:
+                if self._position is not None and self._position.doubtful:
+                    self._write_wal_anew(self._position)
+                with self._turn or contextlib.nullcontext():
                     return self._transaction(batch)
             except sqlite3.Error as error:
+                self.writes = False
                 if not (_is_passing(error) or (self._patient and _is_full(error))) or self._closed:
                     raise
                 if self._brief and _is_passing(error):
@@ -237,16 +271,19 @@ class Worker(ConnectionThread):
 
     def _transaction(self, batch: list[Call]) -> list[Any]:
         connection = self._connection
-        began, self._changes = time.monotonic(), connection.total_changes
+        began, self._changes, self._seen = time.monotonic(), connection.total_changes, _NOTHING_SEEN
         connection.execute("BEGIN IMMEDIATE")
         self.writes = True
         try:
             if self._ground is not None:
                 self._ground.check()
+            before = last_event_id(connection) if self._position is not None else 0
             if len(batch) == 1:
-                results = [batch[0][0](connection)]
+                results = [batch[0].function(connection)]
             else:
-                results = [self._savepoint(function) for function, _, _ in batch]
+                results = [self._savepoint(call.function) for call in batch]
+            if self._position is not None and not self._unsynced:
+                self._seen = self._mark(before)
             reach("child.commit.inside")
             connection.execute("COMMIT")
             if self.committed is not None:
@@ -257,9 +294,37 @@ class Worker(ConnectionThread):
             if len(batch) > 1 or isinstance(error, OSError | MachineError) or _is_disks(error):
                 raise
             return [Failed(error)]
-        finally:
-            self.writes = False
         return results
+
+    def _mark(self, before: int) -> Mark:
+        """Return how far the open transaction reaches, as the next reader will see it; `before` is the newest event that it has found."""
+        connection = self._connection
+        newest = last_event_id(connection)
+        if newest > before:
+            return Mark(newest, 0)  # which was made here, so nobody can know yet that the disk has it
+        if connection.total_changes != self._changes:
+            count_quiet(connection)
+        return read_mark(connection)
+
+    def _await_disk(self, position: FlushPosition, mark: Mark) -> None:
+        """Return once the disk has everything up to a mark; raises OSError, sqlite3.Error, DatabaseUnavailable."""
+        try:
+            position.flush(mark)
+        except OSError:
+            if self._writer is not None:
+                self._writer.call_now(_nothing)
+            else:
+                self._write_wal_anew(position)
+            position.note(*mark)
+
+    def _write_wal_anew(self, position: FlushPosition) -> None:
+        """Have all of the WAL on the disk after a sync that failed; raises OSError, sqlite3.Error."""
+        with self._turn or contextlib.nullcontext():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                position.write_anew()
+            finally:
+                self._connection.execute("ROLLBACK")
 
     def _savepoint(self, function: Callable[[sqlite3.Connection], Any]) -> Any:
         self._connection.execute("SAVEPOINT one")
@@ -268,6 +333,10 @@ class Worker(ConnectionThread):
             self._connection.execute("ROLLBACK TO one")
         self._connection.execute("RELEASE one")
         return outcome
+
+
+def _nothing(_connection: sqlite3.Connection) -> None:
+    """Read and write nothing: a transaction for what comes before it."""
 
 
 class _Noting:

@@ -167,7 +167,7 @@ async def _events_come_once_and_in_order(store: SqlStore) -> None:
     async def follow() -> None:
         while True:
             last = not writing
-            found, more = await store.read_on(seen[-1] if seen else first, _PAGE)
+            found, _, more, _ = await store.read_on(seen[-1] if seen else first, _PAGE)
             seen.extend(event.id for event in found)
             _must(more == (len(found) == _PAGE), "more is told of than there is, or less")
             if last and not found:

@@ -76,9 +76,23 @@ async def test_reading_on_finds_what_a_page_finds_and_tells_whether_there_is_mor
     lease = await claimed(store)
     await store.commit(lease, [*step("s", '"small"'), Emitted("workflow.event", {"n": 1}, ("alias",))], NOW)
     everything = await store.events(Window(0, 10_000))
-    assert await store.read_on(0, 10_000) == (everything, False)
-    assert await store.read_on(everything[2].id, 2) == (everything[3:5], True)
-    assert await store.read_on(everything[-1].id, 2) == ([], False)
+    assert await store.read_on(0, 10_000) == (everything, everything[-1].id, False, False)
+    assert await store.read_on(everything[2].id, 2) == (everything[3:5], everything[4].id, True, False)
+    assert await store.read_on(everything[-1].id, 2) == ([], everything[-1].id, False, False)
+
+
+async def test_reading_on_goes_past_what_nobody_wants(store):
+    lease = await claimed(store)
+    await store.commit(lease, step("s", f'"{"x" * 300_000}"'), NOW)
+    everything = await store.events(Window(0, 10_000))
+
+    def wanted(name, instance_id):
+        assert instance_id == "a"
+        return name == "workflow.step.started"
+
+    [started] = [event for event in everything if event.name == "workflow.step.started"]
+    assert await store.read_on(0, 10_000, wanted=wanted) == ([started], everything[-1].id, False, False)
+    assert await store.read_on(0, 1, wanted=wanted) == ([], everything[0].id, True, False)
 
 
 async def test_reading_on_stops_where_events_are_large(store):
@@ -87,7 +101,7 @@ async def test_reading_on_stops_where_events_are_large(store):
         await store.commit(lease, step(key, large), NOW)
     everything = await store.events(Window(0, 10_000))
     cursor, found, looks = 0, [], 0
-    while (page := await store.read_on(cursor, 10_000))[1]:
+    while (page := await store.read_on(cursor, 10_000)).more:
         found += page[0]
         cursor, looks = found[-1].id, looks + 1
         assert sum(len(str(event.data)) for event in page[0]) < 400_000

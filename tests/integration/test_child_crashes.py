@@ -16,6 +16,7 @@ CHILD_POINTS = [
     "child.step.begun",
     "child.step.returned",
     "child.commit.inside",
+    "child.commit.unsynced",
     "child.commit.after",
     "child.waiting",
     "child.ended",

@@ -29,7 +29,7 @@ CHILD = [
         "child.ready",
         "child.step.begun",
     ),
-    *("child.step.returned", "child.commit.inside", "child.commit.after", "child.waiting"),
+    *("child.step.returned", "child.commit.inside", "child.commit.unsynced", "child.commit.after", "child.waiting"),
 ]
 """Points that every instance of `held-everything` passes before it ends."""
 LAST = ["child.ended", "child.teardown"]

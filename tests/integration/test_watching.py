@@ -1,5 +1,6 @@
 """The watchdog with real children: who is stopped is ended and resumed, who is busy is left alone."""
 
+import asyncio
 import os
 import signal
 import time
@@ -56,6 +57,25 @@ async def test_a_child_stopped_with_the_write_lock(stage: Stage, monkeypatch: py
         for instance in instances:
             await proven(server, instance, THREE)
         assert await kills() == 1
+
+
+async def test_a_child_stopped_before_its_sync_holds_up_nobody(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    """It has given the write lock back, and what it committed is told, for whoever sees it makes sure of the disk."""
+    faults = Faults(stage, monkeypatch, {"child.commit.unsynced": "stop"})
+    async with stage.server() as server:
+        faults.arm("child.commit.unsynced", 2)
+        stopped = await server.workflows.start("held", {"until": str(stage.flag)})
+        await until(lambda: faults.fired("child.commit.unsynced"), "the stop")
+        async with asyncio.timeout(DEADLINE):
+            async for event in server.events.subscribe(instance_id=stopped, after=0):
+                if event.name == "workflow.step.started":
+                    break
+        stage.let_go()
+        await proven(server, await server.workflows.start("held", {"until": str(stage.flag)}), THREE)
+        found = await server.workflows.get_instance(stopped)
+        assert (found.status, found.executions) == ("running", 1)
+        os.kill(found.pid, signal.SIGCONT)
+        assert (await proven(server, stopped, THREE)).executions == 1
 
 
 async def test_the_busy_are_left_alone(stage: Stage):

@@ -40,7 +40,8 @@ POINTS = (
     ),
     *("forkserver.request", "forkserver.forked", "forkserver.reaped", "child.born", "child.leased", "child.connect"),
     *("child.import", "child.plugins", "child.ready", "child.step.begun", "child.step.returned", "child.waiting"),
-    *("child.commit.inside", "child.commit.after", "child.ended", "child.teardown", "watchdog.boot"),
+    *("child.commit.inside", "child.commit.unsynced", "child.commit.after", "child.ended", "child.teardown"),
+    "watchdog.boot",
 )
 SETTINGS: dict[str, Any] = {
     "workflows": {

@@ -43,6 +43,7 @@ _QUEUE = "conformance/test_store_queue.py::"
 _TURNS = "conformance/test_sqlite_turns.py::"
 _PG = "conformance/test_postgres_turns.py::"
 _FILES = "conformance/test_sqlite_files.py::"
+_FLUSH = "conformance/test_sqlite_flush.py::"
 _INTEGRATION = "integration/"
 
 MUTANTS = [
@@ -280,7 +281,7 @@ MUTANTS = [
     # --- G14 ---
     Mutant(
         "BEGIN IMMEDIATE", "G14", "runtime/store/worker.py",
-        'connection.execute("BEGIN IMMEDIATE")', 'connection.execute("BEGIN")',
+        'connection.execute("BEGIN IMMEDIATE")\n        self.writes', 'connection.execute("BEGIN")\n        self.writes',
         f"{_TURNS}test_a_transaction_does_not_begin_before_it_may_write",
     ),
     Mutant(
@@ -299,8 +300,24 @@ MUTANTS = [
         f"{_FILES}test_how_every_connection_is_opened",
     ),
     Mutant(
+        "a child's commit that is on the disk", "G14", "runtime/store/flush.py",
+        "        if self._syncs:\n            _fdatasync(descriptor)\n", "        pass\n",
+        f"{_FLUSH}test_each_commit_waits_for_the_disk_once",
+    ),
+    Mutant(
+        "nothing is told that is not on the disk", "G14", "runtime/store/sqlite.py",
+        "self._position.up_to if self._position is not None else None", "None",
+        f"{_FLUSH}test_events_are_told_up_to_where_a_child_has_synced",
+    ),
+    Mutant(
+        "nothing is shown that is not on the disk", "G14", "runtime/store/worker.py",
+        "            self._await_disk(self._position, read_mark(self._connection))\n", "            pass\n",
+        f"{_FLUSH}test_a_look_syncs_first_what_a_dead_child_has_left_unsynced",
+    ),
+    Mutant(
         "writers take turns", "G14", "runtime/store/worker.py",
-        "                with self._turn:\n                    return self._transaction(batch)", "                return self._transaction(batch)",
+        "                with self._turn or contextlib.nullcontext():\n                    return self._transaction(batch)",
+        "                return self._transaction(batch)",
         f"{_TURNS}test_a_writer_waits_for_its_turn",
     ),
     Mutant(

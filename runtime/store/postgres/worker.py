@@ -80,7 +80,7 @@ class PostgresWorker(ConnectionThread):
     def _perform(self, batch: list[Call]) -> list[Any]:
         if self._writes:
             return self._write(batch)
-        return [self._read(function) for function, _, _ in batch]
+        return [self._read(call.function) for call in batch]
 
     def _disconnect(self) -> None:
         if self._token is None:
@@ -154,9 +154,9 @@ class PostgresWorker(ConnectionThread):
             first = connection.script(BEGIN.format(key=connection.key(WRITE_LOCK)) + _LAST)[0]
             connection.last_event = first
             if len(batch) == 1:
-                results = [batch[0][0](connection)]
+                results = [batch[0].function(connection)]
             else:
-                results = [self._savepoint(function, connection) for function, _, _ in batch]
+                results = [self._savepoint(call.function, connection) for call in batch]
             reach("child.commit.inside")
         except BaseException as error:
             connection.last_event = None

@@ -1,6 +1,7 @@
 """The server's life: start and stop, one server a database, files and their modes, restarts, what it refuses to start on."""
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import stat
@@ -298,8 +299,10 @@ async def test_files_are_for_their_owner_alone_and_go_with_the_server(tmp_path: 
             }
             assert {"app.db", "app.db-wal", "app.db-shm"} <= set(database)
             assert set(database.values()) == {0o600}
-            for path in [run_dir, *run_dir.rglob("*")]:
-                assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+            for folder, _, files in os.walk(run_dir):
+                for path in (folder, *(os.path.join(folder, name) for name in files)):
+                    with contextlib.suppress(FileNotFoundError):  # a rehearsal's are gone soon
+                        assert stat.S_IMODE(os.stat(path).st_mode) & 0o077 == 0, path
             assert any(stat.S_ISSOCK(p.stat().st_mode) for p in run_dir.iterdir()) is (mode == "fork")
             unix = Path("/proc/net/unix").read_text()
             assert "@paddock" not in unix

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -12,18 +13,20 @@ import pytest
 from paddock.ipc.bell import Bell, Ringer
 
 DEADLINE = 20.0
-RING = "import sys; from paddock.ipc.bell import Ringer; sys.exit(not Ringer(sys.argv[1]).ring())"
+RING = "import sys; from paddock.ipc.bell import Ringer; sys.exit(not Ringer(sys.argv[1]).ring(7))"
 
 
 class Ear:
-    """Counts what a bell tells, and waits for it."""
+    """Counts how often a bell tells something, keeps what, and waits for it."""
 
     def __init__(self) -> None:
         self.heard = 0
+        self.highest = 0
         self._changed = asyncio.Event()
 
-    def __call__(self) -> None:
+    def __call__(self, number: int) -> None:
         self.heard += 1
+        self.highest = max(self.highest, number)
         self._changed.set()
 
     async def until(self, number: int) -> None:
@@ -61,7 +64,7 @@ async def test_rings_that_come_together_are_heard_once_and_a_full_queue_blocks_n
     bell, ringer = Bell(path, ear), Ringer(path)
     bell.start()
     try:
-        assert all(ringer.ring() for _ in range(10_000))
+        assert all(ringer.ring(7) for _ in range(10_000))
         await ear.until(1)
         async with asyncio.timeout(DEADLINE):
             while True:  # what was queued is heard in a few turns; then there is silence
@@ -71,7 +74,7 @@ async def test_rings_that_come_together_are_heard_once_and_a_full_queue_blocks_n
                 if ear.heard == before:
                     break
         assert ear.heard < 10_000 / 10
-        assert ringer.ring()
+        assert ringer.ring(7)
         await ear.until(before + 1)
     finally:
         ringer.close()
@@ -80,20 +83,49 @@ async def test_rings_that_come_together_are_heard_once_and_a_full_queue_blocks_n
 
 async def test_whoever_rings_finds_the_bell_that_is_there_now(path: str):
     ringer = Ringer(path)
-    assert not ringer.ring()
+    assert not ringer.ring(7)
     for _ in range(2):
         ear = Ear()
         first, second = Bell(path, Ear()), Bell(path, ear)
         first.start()
         second.start()  # a server that was killed leaves its socket behind
-        assert ringer.ring()
+        assert ringer.ring(7)
         await ear.until(1)
         second.stop()
         first.stop()
-        assert not ringer.ring()
+        assert not ringer.ring(7)
     ringer.close()
 
 
 async def test_a_path_that_cannot_be_had_is_an_error(path: str):
     with pytest.raises(OSError):
         Bell(os.path.join(path, "not", "there"), Ear()).start()
+
+
+async def test_the_highest_number_is_heard_and_in_a_crowd_once_for_all_that_come_in_a_rest(path: str):
+    ear = Ear()
+    bell, ringer = Bell(path, ear, lambda: True), Ringer(path)
+    bell.start()
+    try:
+        assert ringer.ring(7)
+        await ear.until(1)
+        for number in (8, 2**63 - 1, 9):  # the bell rests: no turn of the loop comes between
+            assert ringer.ring(number)
+        await ear.until(2)
+        assert (ear.heard, ear.highest) == (2, 2**63 - 1)
+    finally:
+        ringer.close()
+        bell.stop()
+
+
+async def test_a_ring_of_another_version_says_look(path: str):
+    ear = Ear()
+    bell = Bell(path, ear)
+    bell.start()
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.sendto(b".", path)
+        await ear.until(1)
+        assert ear.highest == 0
+    finally:
+        bell.stop()

@@ -1,11 +1,13 @@
 """The bus, and subscribers that read ahead of it."""
 
 import contextlib
+from typing import Any
 
 from storekit import claimed, step
 
 from paddock.runtime.server.bus import EventBus
 from paddock.runtime.store.sqlite import MemoryStore
+from paddock.runtime.store.window import Look
 from paddock.stores import Window
 
 
@@ -26,3 +28,46 @@ async def _reads_ahead(store: MemoryStore) -> None:
     after = await store.events(Window(before[-1].id, 100))
     assert [await anext(feed) for _ in after] == after
     assert not feed.ready()
+
+
+async def test_who_comes_while_the_bus_reads_misses_nothing_that_is_committed_then():
+    seen: list[str] = []
+    with contextlib.closing(MemoryStore()) as store:
+        bus = EventBus(store)
+        lease = await claimed(store)
+        reads = store.read_on
+
+        async def read_on(*args: Any, **named: Any) -> Look:
+            if not seen:
+                bus.on("workflow.step.*", lambda event: seen.append(event.name))
+                await store.commit(lease, step("one"), 1.0)
+                seen.append("asked")
+            return await reads(*args, **named)
+
+        store.read_on = read_on  # type: ignore[method-assign]
+        await bus._publish()
+    assert seen == ["asked", "workflow.step.started", "workflow.step.completed"]
+
+
+async def test_what_nobody_waits_for_is_not_told():
+    with contextlib.closing(MemoryStore()) as store:
+        bus = EventBus(store)
+        published: list[int] = []
+        bus.published = published.append
+        lease = await claimed(store)
+        seen: list[str] = []
+        stop = bus.on("workflow.step.completed", lambda event: seen.append(event.name))
+        feed = bus.subscribe("workflow.s*", instance_id="a")
+        other = bus.subscribe("*", instance_id="b")
+        await store.commit(lease, [*step("one"), *step("two")], 1.0)
+        await bus._publish()
+        assert seen == ["workflow.step.completed"] * 2
+        assert published == [await store.last_event_id()] == [bus.cursor]
+        assert [event.name for event in feed.ready()][-2:] == ["workflow.step.started", "workflow.step.completed"]
+        assert other.ready() == []
+        stop()
+        stop()  # idempotent
+        await store.commit(lease, step("three"), 1.0)
+        await bus._publish()
+        assert len(seen) == 2
+        assert [event.data["step"] for event in feed.ready()] == ["three", "three"]
