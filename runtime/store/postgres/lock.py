@@ -113,8 +113,12 @@ class PostgresLock:
     def leave(self, *, remove: bool = True) -> None:
         """Give the lock back with its session; the note goes too, unless the next server is to find it."""
         try:
-            if remove and self.session.is_open:
-                self.session.connection().execute(_LEAVE, (self.token,))
+            if self.session.is_open:
+                connection = self.session.connection()
+                if remove:
+                    connection.execute(_LEAVE, (self.token,))
+                # said, and not left to the end of the session, of which PostgreSQL takes note a moment later
+                connection.script(f"SELECT pg_advisory_unlock({connection.key(_SERVER_LOCK)})")
         except psycopg.Error:
             pass  # the next server writes its own over it
         finally:
