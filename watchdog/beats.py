@@ -5,7 +5,7 @@ server delays no verdict, and the table outlives them all. Beats must not travel
 stopped holder of its write lock would silence everybody.
 
 Who writes what: the server claims and releases slots; the fork server assigns a process to a slot and records its
-exit; the child beats; the watchdog sets the verdict. Every number is one aligned 64-bit store through a cast
+exit; the child beats; the watchdog sets the verdict; whoever wants to see a child's stacks counts up `STACKS_ASKED`. Every number is one aligned 64-bit store through a cast
 memoryview, so no reader sees half of one. A reader that sees a text while it is written takes it again
 (`TEXT_SEQUENCE` is odd meanwhile). `claim` clears a slot, and `pid` is assigned last, so a slot with a pid is whole.
 
@@ -39,6 +39,7 @@ from .slots import (
     PID,
     PROGRESS,
     SIGNAL,
+    STACKS_ASKED,
     START_TIME,
     STATE,
     STEP_AT,
@@ -99,6 +100,11 @@ class SlotWriter:
         words = self._words
         words[LOOP_BEATS] += 1
         words[LAST_BEAT] = time.monotonic_ns()
+
+    @property
+    def stacks_asked(self) -> int:
+        """Return how often somebody has asked for the stacks."""
+        return self._words[STACKS_ASKED]
 
     def bump_progress(self) -> None:
         """Show that something was committed."""
@@ -282,6 +288,10 @@ class BeatTable:
         at = self._word(slot)
         self._words[at + MEMORY_LIMIT] = memory
         self._words[at + CPU_LIMIT] = cpu_us
+
+    def ask_for_stacks(self, slot: int) -> None:
+        """Ask the process of a slot to write its stacks at its next beat."""
+        self._words[self._word(slot) + STACKS_ASKED] += 1
 
     def saw_memory(self, slot: int, size: int) -> None:
         """Note how many bytes a tree was seen to hold, where that is more than ever."""

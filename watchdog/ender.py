@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..ipc.messages import Killed, Stale
 from .beats import BeatTable, Verdict
 from .identity import ProcessHandle, is_alive
-from .stacks import take_stacks, trace_path_of
+from .stacks import ask_for_stacks, take_stacks, trace_path_of
 from .tree import end_tree, marker_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ REASONS = {
     Verdict.MEMORY_LIMIT: "memory_limit",
 }
 
-_ACK_TIMEOUT = 1.0
+_ACK_TIMEOUT = _ANSWER_TIMEOUT = 1.0
 _EXIT_TIMEOUT = 0.5
 _POLL_INTERVAL = 0.02
 # Who can still run gets the chance to end by itself; a stopped process hears nothing, a step's time is up, and who
@@ -64,7 +64,7 @@ def end_stale(
         if not observer.still_stale(finding, time.monotonic()):
             _take_back(finding, table)
             return False
-        stack = take_stacks(handle, identity, trace_path_of(trace_dir, identity.pid), state=finding.state)
+        stack = _stacks_of(finding, handle, table, trace_dir)
         reach("watchdog.killing")
         grace = observer.thresholds.kill_grace if finding.verdict in _ASKED_FIRST else 0.0
         asked = _end_tree(finding, table, grace, reach)
@@ -74,6 +74,13 @@ def end_stale(
         number = _signal_of(finding, table, asked=asked)
     _report(finding, hub, stack, number)
     return True
+
+
+def _stacks_of(finding: Finding, handle: ProcessHandle, table: BeatTable, trace_dir: str) -> str | None:
+    trace, stack = trace_path_of(trace_dir, finding.identity.pid), None
+    if finding.verdict is Verdict.STALLED:  # its loop stands still, its heart beats
+        stack = ask_for_stacks(table.path, finding.identity, trace, timeout=_ANSWER_TIMEOUT)
+    return stack or take_stacks(handle, finding.identity, trace, state=finding.state)
 
 
 def _end_tree(finding: Finding, table: BeatTable, grace: float, reach: Callable[[str], None]) -> bool:

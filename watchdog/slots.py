@@ -20,6 +20,7 @@ __all__ = [
     "PID",
     "PROGRESS",
     "SIGNAL",
+    "STACKS_ASKED",
     "START_TIME",
     "STATE",
     "STEP_AT",
@@ -64,7 +65,7 @@ _MASK = 2**64 - 1
 ID_AT, ID_SIZE = 144, 200
 STEP_AT, STEP_SIZE = 352, 120
 # Words behind the texts.
-MEMORY_LIMIT, PEAK_MEMORY, CPU_LIMIT = 59, 60, 61
+MEMORY_LIMIT, PEAK_MEMORY, CPU_LIMIT, STACKS_ASKED = 59, 60, 61, 62
 
 
 class Verdict(IntEnum):

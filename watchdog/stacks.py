@@ -1,9 +1,13 @@
-"""Take the stacks of all threads of a process that is about to be ended.
+"""Take the stacks of all threads of a process.
 
-The child has called `faulthandler.register(STACK_SIGNAL, file=…, all_threads=True)` with a file of its own in the
-trace directory. faulthandler's handler is C: it answers while other C code holds the GIL or a deadlock holds
-everything else. What it cannot do is run in a stopped process, so that one is continued for the moment it takes and
-stopped again.
+One that goes on is asked to write them itself: its heartbeat's thread does, which holds the GIL, so that no other thread runs Python code
+meanwhile. From a signal's handler a thread that runs is read while its frames come and go, and within a few tries the process is dead of
+SIGSEGV (`faulthandler.register(…, all_threads=True)` takes no lock, and cannot).
+
+One that does not answer, because C code holds the GIL, and one that is about to be ended gets the signal. The child has called
+`faulthandler.register(STACK_SIGNAL, file=…, all_threads=True)` with a file of its own in the trace directory. faulthandler's handler is C: it
+answers while other C code holds the GIL or a deadlock holds everything else. What it cannot do is run in a stopped process, so that one is
+continued for the moment it takes and stopped again.
 """
 
 from __future__ import annotations
@@ -13,10 +17,11 @@ import os
 import signal
 import time
 
+from .beats import BeatTable, BeatTableError
 from .identity import ProcessHandle, ProcessIdentity
 from .procstat import catches_signal
 
-__all__ = ["MAX_STACKS", "STACK_SIGNAL", "take_stacks", "trace_path_of"]
+__all__ = ["MAX_STACKS", "STACK_SIGNAL", "ask_for_stacks", "take_stacks", "trace_path_of"]
 
 #: What makes a child write its stacks.
 STACK_SIGNAL = signal.SIGUSR2
@@ -32,6 +37,43 @@ _SETTLED_AFTER = 0.06
 def trace_path_of(trace_dir: str, pid: int) -> str:
     """Return the file into which the child with this pid writes its stacks."""
     return os.path.join(trace_dir, f"{pid}.trace")
+
+
+def ask_for_stacks(beats_path: str, identity: ProcessIdentity, trace_path: str, *, timeout: float) -> str | None:
+    """Have a process write its stacks at its next heartbeat and return them, within about `timeout` seconds; None when it does not.
+
+    Args:
+        beats_path: the table in which it beats.
+        identity: the process.
+        trace_path: the file that it writes to.
+        timeout: seconds to wait for the text.
+    """
+    before = _size(trace_path)
+    if before is None:
+        return None
+    try:
+        table = BeatTable.open(beats_path)
+    except (BeatTableError, OSError):
+        return None
+    try:
+        slots = (table.read(slot) for slot in table.used())
+        found = next(
+            (view.slot for view in slots if (view.pid, view.start_time) == (identity.pid, identity.start_time)), None
+        )
+        if found is None:
+            return None
+        table.ask_for_stacks(found)
+    finally:
+        table.close()
+    _wait_settled(trace_path, before, timeout)
+    text = _read_from(trace_path, before)
+    return None if text is None else _without_the_writer(text)
+
+
+def _without_the_writer(text: str) -> str:
+    """Leave out the thread that has written this: faulthandler calls it the current one, and it is the heartbeat's."""
+    threads = [thread for thread in text.split("\n\n") if not thread.startswith("Current thread")]
+    return "\n\n".join(threads) or text
 
 
 def take_stacks(

@@ -65,8 +65,12 @@ class Pulse:
 
     def _beat(self) -> None:
         turns, looked_at = -1, time.monotonic()
+        asked = 0
         while True:
             self._writer.beat_thread()
+            if asked != self._writer.stacks_asked:
+                asked = self._writer.stacks_asked
+                faulthandler.dump_traceback(self._trace, all_threads=True)
             self.bound()
             if time.monotonic() - looked_at > _STUCK_SECONDS:
                 if turns == self._turns and self.orphaned():

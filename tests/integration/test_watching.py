@@ -10,6 +10,8 @@ from crashflows import THREE
 from crashkit import DEADLINE, WATCHFUL, Faults, Stage, history, line, proven, until
 from ledger import starts
 
+from paddock.watchdog.identity import process_state
+
 
 async def test_a_stopped_child_is_ended_with_its_stacks_and_resumed(stage: Stage):
     async with stage.server(watchdog=WATCHFUL) as server:
@@ -89,6 +91,36 @@ async def test_the_busy_are_left_alone(stage: Stage):
         await proven(server, python, "computed")
         await proven(server, blocked, THREE)
         assert not [event for event in await history(server) if event.name.startswith("workflow.watchdog")]
+
+
+async def test_the_stacks_of_a_busy_one_are_taken_and_it_goes_on(stage: Stage):
+    """Its thread computes while they are taken: read from a signal's handler its frames would kill it within a few tries."""
+    async with stage.server() as server:
+        instance = await server.workflows.start("busy-in-thread", {"until": str(stage.flag)})
+        await line("begin", key="compute")
+        for _ in range(8):
+            assert "in compute_in_thread" in (await server.stacks(instance, timeout=20)).text
+        stage.let_go()
+        assert (await proven(server, instance, "computed")).executions == 1
+
+
+async def test_the_stacks_of_one_that_cannot_answer_are_taken_too(stage: Stage):
+    """C code holds the GIL; and a stopped one is stopped again."""
+    async with stage.server() as server:
+        instance = await server.workflows.start("busy-in-c", {"seconds": 4.0})
+        await line("begin", key="compute")
+        assert "in compute_in_c" in (await server.stacks(instance, timeout=2.0)).text
+        found = await proven(server, instance, "computed")
+        assert found.executions == 1
+        held = await server.workflows.start("held", {"until": str(stage.flag)})
+        child = (await line("begin", key="hold", instance=held))["pid"]
+        os.kill(child, signal.SIGSTOP)
+        await until(lambda: process_state(child)[0] == "T", "the stop")
+        assert "most recent call first" in (await server.stacks(held)).text
+        await until(lambda: process_state(child)[0] == "T", "the stop again")
+        os.kill(child, signal.SIGCONT)
+        stage.let_go()
+        assert (await proven(server, held, THREE)).executions == 1
 
 
 async def test_a_server_that_does_nothing_for_long_costs_no_child(stage: Stage):

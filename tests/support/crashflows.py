@@ -263,7 +263,17 @@ async def compute_in_c(input: dict[str, Any], ctx: Context) -> str:
     return "computed"
 
 
+def compute_in_thread(input: dict[str, Any], ctx: Context) -> str:
+    """Compute in Python, where frames come and go, in a worker's thread."""
+    with noted(ctx):
+        while not os.path.exists(input["until"]):
+            for _ in range(200):
+                (Path("some") / "path" / "or" / "other").exists()
+    return "computed"
+
+
 busy = workflow("busy").task("compute", compute).build()
+busy_in_thread = workflow("busy-in-thread").task("compute", compute_in_thread).build()
 busy_in_c = workflow("busy-in-c").task("compute", compute_in_c).build()
 
 

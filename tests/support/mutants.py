@@ -203,7 +203,7 @@ MUTANTS = [
     ),
     Mutant(
         "the stacks before the kill", "G8", "watchdog/ender.py",
-        "        stack = take_stacks(handle, identity, trace_path_of(trace_dir, identity.pid), state=finding.state)\n",
+        "        stack = _stacks_of(finding, handle, table, trace_dir)\n",
         '        stack = ""\n',
         f"{_INTEGRATION}test_watching.py::test_a_stopped_child_is_ended_with_its_stacks_and_resumed",
     ),
