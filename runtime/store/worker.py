@@ -249,7 +249,7 @@ class Worker(ConnectionThread):
             self._answer([batch[number] for number in early], [results[number] for number in early])
 
     def _commit(self, batch: list[Call]) -> list[Any]:
-        pause = _RETRY_FIRST
+        pause, again = _RETRY_FIRST, True
         if (wanted := _BRIEFLY_MS if self._brief else self._long_ms) != self._waits_ms:
             self._connection.execute(f"PRAGMA busy_timeout = {wanted}")
             self._waits_ms = wanted
@@ -261,6 +261,9 @@ class Worker(ConnectionThread):
                     return self._transaction(batch)
             except sqlite3.Error as error:
                 self.writes = False
+                if again and getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_FSYNC:
+                    again = False  # a sync of SQLite's own, of a WAL that begins anew: nothing is committed, and it writes all of it again
+                    continue
                 if not (_is_passing(error) or (self._patient and _is_full(error))) or self._closed:
                     raise
                 if self._brief and _is_passing(error):
