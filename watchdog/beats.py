@@ -5,9 +5,10 @@ server delays no verdict, and the table outlives them all. Beats must not travel
 stopped holder of its write lock would silence everybody.
 
 Who writes what: the server claims and releases slots; the fork server assigns a process to a slot and records its
-exit; the child beats; the watchdog sets the verdict; whoever wants to see a child's stacks counts up `STACKS_ASKED`. Every number is one aligned 64-bit store through a cast
-memoryview, so no reader sees half of one. A reader that sees a text while it is written takes it again
-(`TEXT_SEQUENCE` is odd meanwhile). `claim` clears a slot, and `pid` is assigned last, so a slot with a pid is whole.
+exit; the child beats; the watchdog sets the verdict; whoever wants to see a child's stacks counts up `STACKS_ASKED`.
+Every number is one aligned 64-bit store through a cast memoryview, so no reader sees half of one. A reader that sees a
+text while it is written takes it again (`TEXT_SEQUENCE` is odd meanwhile). `claim` clears a slot, and `pid` is assigned
+last, so a slot with a pid is whole.
 
 The file is allocated in full when it is created: a hole in it would be a SIGBUS in every process once the disk is full.
 

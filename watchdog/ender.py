@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..ipc.messages import Killed, Stale
 from .beats import BeatTable, Verdict
 from .identity import ProcessHandle, is_alive
-from .stacks import ask_for_stacks, take_stacks, trace_path_of
+from .stacks import ask_or_take_stacks, take_stacks, trace_path_of
 from .tree import end_tree, marker_of
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ def end_stale(
 
 
 def _stacks_of(finding: Finding, handle: ProcessHandle, table: BeatTable, trace_dir: str) -> str | None:
-    trace, stack = trace_path_of(trace_dir, finding.identity.pid), None
+    identity, state, trace = finding.identity, finding.state, trace_path_of(trace_dir, finding.identity.pid)
     if finding.verdict is Verdict.STALLED:  # its loop stands still, its heart beats
-        stack = ask_for_stacks(table.path, finding.identity, trace, timeout=_ANSWER_TIMEOUT)
-    return stack or take_stacks(handle, finding.identity, trace, state=finding.state)
+        return ask_or_take_stacks(table.path, handle, identity, trace, state=state, patience=_ANSWER_TIMEOUT)
+    return take_stacks(handle, identity, trace, state=state)
 
 
 def _end_tree(finding: Finding, table: BeatTable, grace: float, reach: Callable[[str], None]) -> bool:

@@ -21,7 +21,7 @@ from .beats import BeatTable, BeatTableError
 from .identity import ProcessHandle, ProcessIdentity
 from .procstat import catches_signal
 
-__all__ = ["MAX_STACKS", "STACK_SIGNAL", "ask_for_stacks", "take_stacks", "trace_path_of"]
+__all__ = ["MAX_STACKS", "STACK_SIGNAL", "ask_or_take_stacks", "take_stacks", "trace_path_of"]
 
 #: What makes a child write its stacks.
 STACK_SIGNAL = signal.SIGUSR2
@@ -39,15 +39,33 @@ def trace_path_of(trace_dir: str, pid: int) -> str:
     return os.path.join(trace_dir, f"{pid}.trace")
 
 
-def ask_for_stacks(beats_path: str, identity: ProcessIdentity, trace_path: str, *, timeout: float) -> str | None:
-    """Have a process write its stacks at its next heartbeat and return them, within about `timeout` seconds; None when it does not.
+def ask_or_take_stacks(
+    beats_path: str,
+    handle: ProcessHandle,
+    identity: ProcessIdentity,
+    trace_path: str,
+    *,
+    state: str,
+    patience: float,
+    timeout: float = 1.0,
+) -> str | None:
+    """Return the stacks of a process that goes on; None when it does not write them. One that is stopped is not asked.
 
     Args:
         beats_path: the table in which it beats.
+        handle: a hold on the process.
         identity: the process.
         trace_path: the file that it writes to.
-        timeout: seconds to wait for the text.
+        state: its state letter.
+        patience: seconds to wait for the process to write them itself.
+        timeout: seconds to wait for the signal's answer then.
     """
+    text = _ask(beats_path, identity, trace_path, patience) if state not in _STOPPED else None
+    return text or take_stacks(handle, identity, trace_path, state=state, timeout=timeout)
+
+
+def _ask(beats_path: str, identity: ProcessIdentity, trace_path: str, timeout: float) -> str | None:
+    """Have a process write its stacks at its next heartbeat, and return them; None when it does not."""
     before = _size(trace_path)
     if before is None:
         return None

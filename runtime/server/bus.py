@@ -6,153 +6,40 @@ Where a child does not say so soon, because it died or was not heard, the store 
 
 What nobody waits for is read past: of most events only the name is looked at.
 
-Each asynchronous subscriber has a short queue of its own. One that falls behind loses nothing: it reads on from the store by its cursor,
-and holds up neither the bus nor its neighbours. Synchronous handlers are called on the loop, one after the other.
+Asynchronous subscribers have a feed each (`feeds.py`). Synchronous handlers are called on the loop, one after the other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fnmatch
 import inspect
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from traceback import format_exc
-from typing import Any, Self
+from typing import Any
 
 import blinker
 
-from ..base.errors import ConfigError, InstanceNotFound, MachineError, ServerNotRunning
+from ..base.errors import ConfigError, MachineError, ServerNotRunning
 from ..base.log import get_logger
 from ..base.records import Event
 from ..store.protocol import Store
-from ..store.window import Look, Window
+from ..store.window import Look
+from .feeds import OUTCOMES, Feed, Subscription, Wishes, matches
 from .paging import event_cursor, event_window
 
 __all__ = ["EventBus", "Subscription"]
 
 _BATCH = 64
-_QUEUE = 64
 _LOOK_AT_LEAST = 1.0
 _MAKE_SURE = 0.01
 _LAST_MOMENT = 0.2
 _LONGEST_REST = 0.005
-_NAMES = 1000
 
 Handler = Callable[[Event], Any]
 _log = get_logger("paddock.events")
-
-
-class _Feed:
-    """One subscriber's place in the stream."""
-
-    def __init__(self, bus: EventBus, pattern: str, instance_id: str | None, cursor: int | None) -> None:
-        self._bus = bus
-        self.pattern = pattern
-        self.instance_id = instance_id
-        self.cursor = cursor
-        self._queue: deque[Event] = deque()
-        self._behind = cursor is not None
-        self._over = False
-        self._wake = asyncio.Event()
-
-    def offer(self, event: Event) -> None:
-        if self._behind or not _matches(event, self.pattern, self.instance_id):
-            return
-        if len(self._queue) >= _QUEUE:
-            self._behind = True  # it goes on from its cursor in the store
-            return
-        self._queue.append(event)
-        self._wake.set()
-
-    async def next(self) -> Event:
-        while True:
-            if self._queue:
-                event = self._queue.popleft()
-                if self.cursor is not None and event.id <= self.cursor:
-                    continue
-                self.cursor = event.id
-                return event
-            if self._over:
-                raise StopAsyncIteration
-            if self._behind:
-                await self._catch_up()
-                continue
-            self._wake.clear()
-            await self._wake.wait()
-
-    def ready(self) -> list[Event]:
-        """Return what is queued, without waiting."""
-        found = [event for event in self._queue if self.cursor is None or event.id > self.cursor]
-        self._queue.clear()
-        if found:
-            self.cursor = found[-1].id
-        return found
-
-    def end(self) -> None:
-        self._over = True
-        self._wake.set()
-
-    async def _catch_up(self) -> None:
-        target = self._bus.cursor
-        try:
-            found = await self._bus.store.events(
-                Window(self.cursor or 0, _QUEUE), pattern=self.pattern, instance_id=self.instance_id
-            )
-        except InstanceNotFound:  # not started yet, or cleaned up: there is nothing to catch up with
-            found = []
-        self._queue.extend(found)
-        if len(found) < _QUEUE and self._bus.cursor == target:
-            self._behind = False  # no await between the check and this: the next offer is not missed
-
-
-class Subscription:
-    """Events one after the other, from `EventBus.subscribe`: `async for event in subscription`. It ends when the server stops.
-
-    It counts from the call that made it. Taking the next event may be cancelled, by a timeout for example: none is lost.
-    """
-
-    def __init__(self, feed: _Feed) -> None:
-        """Read a feed."""
-        self._feed = feed
-
-    def __aiter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    async def __anext__(self) -> Event:
-        """Return the next event, as soon as there is one."""
-        return await self._feed.next()
-
-    def ready(self) -> list[Event]:
-        """Take what follows and is here already, without waiting; at most a few dozen events."""
-        return self._feed.ready()
-
-    async def aclose(self) -> None:
-        """End the subscription; one that nobody holds any more ends by itself."""
-        self._feed.end()
-
-
-class _Wishes:
-    """Which events somebody waits for: by patterns of their names, of one instance or of all."""
-
-    def __init__(self, wishes: Iterable[tuple[str, str | None]]) -> None:
-        self._patterns: set[str] = set()
-        self._of_instance: dict[str, set[str]] = {}
-        for pattern, instance_id in wishes:
-            (self._patterns if instance_id is None else self._of_instance.setdefault(instance_id, set())).add(pattern)
-        self._known: dict[str, bool] = {}
-
-    def __call__(self, name: str, instance_id: str) -> bool:
-        known = self._known.get(name)
-        if known is None:
-            if len(self._known) >= _NAMES:  # each instance has a name for its logs
-                self._known.clear()
-            known = self._known[name] = name in _OUTCOMES or _is_among(name, self._patterns)
-        return known or _is_among(name, self._of_instance.get(instance_id, ()))
 
 
 @dataclass(slots=True, eq=False)
@@ -176,10 +63,10 @@ class EventBus:
         self.store = store
         self.cursor = 0
         self._signal = blinker.Signal("paddock.event")
-        self._feeds: weakref.WeakSet[_Feed] = weakref.WeakSet()
+        self._feeds: weakref.WeakSet[Feed] = weakref.WeakSet()
         self._listeners: list[_Listener] = []
-        self._called: list[str] = []
-        self._wishes: _Wishes | None = None
+        self._called: dict[Callable[..., None], str] = {}
+        self._wishes: Wishes | None = None
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._wake = asyncio.Event()
         self._waits = False  # something is committed, and perhaps not on the disk
@@ -262,18 +149,18 @@ class EventBus:
 
     async def _publish(self, *, sure: bool = False) -> bool:
         """Publish one batch; return whether there may be more."""
-        look = await self._look(sure=sure)
+        before, look = self.cursor, await self._look(sure=sure)
         self._waits = look.waits
         for event in look.events:
             self.cursor = event.id
             self._signal.send(self, event=event)
             for feed in self._feeds:
                 feed.offer(event)
-            if event.name in _OUTCOMES:
+            if event.name in OUTCOMES:
                 for waiter in self._waiters.pop(event.instance_id, ()):
                     if not waiter.done():
                         waiter.set_result(None)
-        if look.last > self.cursor or look.events:
+        if look.last > before:
             self.cursor = look.last
             self.published(self.cursor)
         return look.more
@@ -286,9 +173,10 @@ class EventBus:
                 return look
             # somebody has come meanwhile, whose events may have been read past
 
-    def _gather_wishes(self) -> _Wishes:
-        return _Wishes(
-            [(pattern, None) for pattern in self._called] + [(feed.pattern, feed.instance_id) for feed in self._feeds]
+    def _gather_wishes(self) -> Wishes:
+        return Wishes(
+            [(pattern, None) for pattern in self._called.values()]
+            + [(feed.pattern, feed.instance_id) for feed in self._feeds]
         )
 
     # --- subscribing ---
@@ -309,18 +197,15 @@ class EventBus:
             return self._on_async(pattern, handler)
 
         def receive(_bus: object, *, event: Event) -> None:
-            if _matches(event, pattern, None):
+            if matches(event, pattern):
                 _call(handler, event)
 
         def end() -> None:
-            if receive in connected:
-                connected.discard(receive)
-                self._signal.disconnect(receive)
-                self._called.remove(pattern)
+            self._signal.disconnect(receive)
+            self._called.pop(receive, None)
 
-        connected = {receive}
         self._signal.connect(receive, weak=False)
-        self._called.append(pattern)
+        self._called[receive] = pattern
         self._wishes = None
         return end
 
@@ -339,12 +224,12 @@ class EventBus:
         return end
 
     def _begin(self, listener: _Listener) -> None:
-        feed = _Feed(self, listener.pattern, None, None)
+        feed = Feed(self, listener.pattern, None, None)
         feed.cursor = self.cursor
         self._follow(feed)
         listener.worker = asyncio.create_task(self._work(feed, listener.handler), name=f"paddock-on-{listener.pattern}")
 
-    async def _work(self, feed: _Feed, handler: Handler) -> None:
+    async def _work(self, feed: Feed, handler: Handler) -> None:
         while True:
             try:
                 event = await feed.next()
@@ -371,11 +256,11 @@ class EventBus:
             ConfigError: the pattern is no text, or `after` no id.
         """
         cursor = event_cursor(after) if after is not None else (self.cursor if self._task is not None else None)
-        feed = _Feed(self, _pattern(pattern), instance_id, cursor)
+        feed = Feed(self, _pattern(pattern), instance_id, cursor)
         self._follow(feed)
         return Subscription(feed)
 
-    def _follow(self, feed: _Feed) -> None:
+    def _follow(self, feed: Feed) -> None:
         self._feeds.add(feed)
         self._wishes = None
 
@@ -422,25 +307,10 @@ class EventBus:
                 del self._waiters[instance_id]
 
 
-_OUTCOMES = frozenset(
-    {"workflow.completed", "workflow.failed", "workflow.cancelled", "workflow.timed_out", "workflow.suspended"}
-)
-
-
 def _pattern(value: object) -> str:
     if isinstance(value, str) and value:
         return value
     raise ConfigError(f'a pattern is a glob over events\' names, such as "workflow.*", not {value!r:.100}')
-
-
-def _is_among(name: str, patterns: Iterable[str]) -> bool:
-    return any(pattern in ("*", name) or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _matches(event: Event, pattern: str, instance_id: str | None) -> bool:
-    if instance_id is not None and event.instance_id != instance_id:
-        return False
-    return _is_among(event.name, (pattern,))
 
 
 def _call(handler: Handler, event: Event) -> None:

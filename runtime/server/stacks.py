@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from ...watchdog.identity import ProcessHandle, ProcessIdentity, process_state
-from ...watchdog.stacks import ask_for_stacks, take_stacks, trace_path_of
+from ...watchdog.stacks import ask_or_take_stacks, trace_path_of
 from ..base.errors import InvalidTransition, MachineError
 from ..base.records import TERMINAL
 from ..store import instances
@@ -15,7 +15,6 @@ from ..store.transaction import Transaction
 
 __all__ = ["Stacks", "holder", "stacks_of"]
 
-_STOPPED = "Tt"
 _SIGNALLED = 0.5  # seconds that C code needs to answer a signal, at most
 
 
@@ -61,12 +60,15 @@ def stacks_of(found: Held, run_dir: str, timeout: float) -> Stacks:
         )
     with handle:
         trace = trace_path_of(os.path.join(run_dir, "trace"), found.pid)
-        state, text = process_state(found.pid)[0], None
-        if state not in _STOPPED:
-            patience = max(timeout / 2, timeout - _SIGNALLED)
-            text = ask_for_stacks(os.path.join(run_dir, "beats"), identity, trace, timeout=patience)
-        if text is None:  # it cannot: stopped, or C code holds the GIL
-            text = take_stacks(handle, identity, trace, state=state, timeout=min(timeout, _SIGNALLED))
+        text = ask_or_take_stacks(
+            os.path.join(run_dir, "beats"),
+            handle,
+            identity,
+            trace,
+            state=process_state(found.pid)[0],
+            patience=max(timeout / 2, timeout - _SIGNALLED),
+            timeout=min(timeout, _SIGNALLED),
+        )
     if text is None:
         raise MachineError(
             f"process {found.pid} of instance {found.id} wrote no stacks within {timeout:g} s; it may have just begun, or it hangs in the kernel"

@@ -298,14 +298,16 @@ class SqlStore:
     def on_disk(self, event_id: int) -> None:
         """Hear that a child has everything up to an event on the disk. Here all that can be read is."""
 
-    async def read_on(self, after: int, limit: int, *, wanted: Interest | None = None, sure: bool = False) -> Look:
-        """Return the wanted events after a cursor, as soon as may be; with `sure`, of all that are committed, once the disk has them."""
-        return await self._look(after, limit, None, wanted, sure=sure)
+    @property
+    def _told_up_to(self) -> int | None:
+        """Return up to which event those that are committed may be told without waiting for the disk; None for all."""
+        return None
 
-    async def _look(self, after: int, limit: int, up_to: int | None, wanted: Interest | None, *, sure: bool) -> Look:
-        """Read on in this thread, up to an event; or, to be sure, in the reader's, which waits for the disk."""
-        values = (after, limit, None if sure else up_to, wanted)
+    async def read_on(self, after: int, limit: int, *, wanted: Interest | None = None, sure: bool = False) -> Look:
+        """Return the wanted events after a cursor that are on the disk, as soon as may be; with `sure`, all, once they are there."""
+        values = (after, limit, None if sure else self._told_up_to, wanted)
         read = functools.partial(_in_snapshot, events.read_on, values, {})
+        # in this thread, or, to be sure, in the reader's, which waits for the disk
         return await (self._reader.call(read) if sure else self._follower.call_here(read))  # type: ignore[no-any-return]
 
     async def last_event_id(self) -> int:

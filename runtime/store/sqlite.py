@@ -18,7 +18,6 @@ from .ops import Lease
 from .sql_store import SqlStore
 from .thread import ConnectionThread
 from .turn import LockFile
-from .window import Interest, Look
 from .worker import Worker, explain, open_connection
 
 __all__ = ["BESIDE", "MemoryStore", "SqliteStore", "real_path"]
@@ -99,10 +98,9 @@ class SqliteStore(SqlStore):
         if self._position is not None:
             self._position.note(event_id)
 
-    async def read_on(self, after: int, limit: int, *, wanted: Interest | None = None, sure: bool = False) -> Look:
-        """Return the wanted events after a cursor, up to where the disk is known to have them; with `sure`, all, once it has them."""
-        up_to = self._position.up_to if self._position is not None else None
-        return await self._look(after, limit, up_to, wanted, sure=sure)
+    @property
+    def _told_up_to(self) -> int | None:
+        return self._position.up_to if self._position is not None else None
 
     def close(self) -> None:
         """Finish what is under way and close the connections."""

@@ -111,12 +111,12 @@ MUTANTS = [
         "conformance/test_store_records.py::test_a_cursor_misses_nothing_and_repeats_nothing",
     ),
     Mutant(
-        "a subscriber that goes on from the table when it was slow", "G3", "runtime/server/bus.py",
+        "a subscriber that goes on from the table when it was slow", "G3", "runtime/server/feeds.py",
         "            self._behind = True  # it goes on from its cursor in the store\n", "            pass\n",
         "acceptance/contract/test_events.py::test_a_slow_handler_holds_up_nobody_and_misses_nothing",
     ),
     Mutant(
-        "the subscriber's own cursor", "G3", "runtime/server/bus.py",
+        "the subscriber's own cursor", "G3", "runtime/server/feeds.py",
         "if self.cursor is not None and event.id <= self.cursor:", "if False:",
         "unit/server/test_bus.py::test_what_a_subscriber_has_read_ahead_of_the_bus_does_not_come_again", fast=True,
     ),
