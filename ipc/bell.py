@@ -6,9 +6,8 @@ needs no answer and no connection, and finds whichever server has the path now.
 
 It carries a number, the id of the newest event that is on the disk; of several rings the highest counts. Nothing is authenticated: who may
 ring may write the database too. A full queue loses a ring: the rings before it have not been heard yet, and what it would have told
-the server finds out itself a moment later. Where more are at work than there are cores, to be woken by each ring would cost them the core
-that they work on: the bell rests for a moment then, and hears together what has come. The path lies in the run directory (0700), and
-the socket is 0600 (unix(7): connecting to a socket needs write permission).
+the server finds out itself a moment later. The path lies in the run directory (0700), and the socket is 0600 (unix(7): connecting to a socket
+needs write permission).
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from collections.abc import Callable
 __all__ = ["Bell", "Ringer"]
 
 _AT_ONCE = 256
-_REST = 0.002  # seconds
 _LONGEST = 20  # digits of 64 bits
 
 
@@ -32,14 +30,12 @@ class Bell:
     Args:
         path: where; what lies there is replaced (whoever calls holds the lock of the directory).
         rung: called on the loop with the highest number, once for all the rings that have come together.
-        crowded: tells whether to rest after a ring.
     """
 
-    def __init__(self, path: str, rung: Callable[[int], None], crowded: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, path: str, rung: Callable[[int], None]) -> None:
         """Hold the parts; `start` listens."""
         self._path = path
         self._rung = rung
-        self._crowded = crowded
         self._socket: socket.socket | None = None
 
     def start(self) -> None:
@@ -59,7 +55,7 @@ class Bell:
             self._socket = None
             raise
         os.chmod(self._path, 0o600)
-        self._listen()
+        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._hear)
 
     def _hear(self) -> None:
         if self._socket is None:
@@ -68,15 +64,7 @@ class Bell:
         with contextlib.suppress(OSError):  # none left
             for _ in range(_AT_ONCE):
                 highest = max(highest, _number(self._socket.recv(_LONGEST)))
-        if self._crowded():
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(self._socket.fileno())
-            loop.call_later(_REST, self._listen)
         self._rung(highest)
-
-    def _listen(self) -> None:
-        if self._socket is not None:
-            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._hear)
 
     def stop(self) -> None:
         """Listen no more; idempotent."""

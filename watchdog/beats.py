@@ -5,7 +5,8 @@ server delays no verdict, and the table outlives them all. Beats must not travel
 stopped holder of its write lock would silence everybody.
 
 Who writes what: the server claims and releases slots; the fork server assigns a process to a slot and records its
-exit; the child beats; the watchdog sets the verdict; whoever wants to see a child's stacks counts up `STACKS_ASKED`.
+exit; the child beats, and notes up to which event the disk has its commits (`ON_DISK`); the watchdog sets the verdict; whoever wants to see a
+child's stacks counts up `STACKS_ASKED`. In the header the server says when it will look for that.
 Every number is one aligned 64-bit store through a cast memoryview, so no reader sees half of one. A reader that sees a
 text while it is written takes it again (`TEXT_SEQUENCE` is odd meanwhile). `claim` clears a slot, and `pid` is assigned
 last, so a slot with a pid is whole.
@@ -36,6 +37,7 @@ from .slots import (
     LOOP_BEATS,
     MAX_RSS,
     MEMORY_LIMIT,
+    ON_DISK,
     PEAK_MEMORY,
     PID,
     PROGRESS,
@@ -66,9 +68,11 @@ _WORD = 8
 _SLOT_WORDS = 64
 _SLOT_SIZE = _SLOT_WORDS * _WORD
 _TEXT_TRIES = 8
+_SURELY_NS = 20_000  # a store is seen by every core long before
 
 # Words of the header, which takes the place of one slot. The boot id follows as text.
 _H_MAGIC, _H_VERSION, _H_SLOTS, _H_SLOT_SIZE, _H_WATCHDOG_PID, _H_WATCHDOG_START, _H_WATCHDOG_BEATS = range(7)
+_H_LOOKS_AT = 7
 _H_BOOT, _H_BOOT_SIZE = 64, 64
 
 
@@ -321,6 +325,21 @@ class BeatTable:
         self._words[at + USER_US] = user_us
         self._words[at + SYS_US] = sys_us
         self._words[at + EXIT_RECORDED] = 1
+
+    # --- how far the disk is ---------------------------------------------------------------------------------------
+
+    def note_on_disk(self, slot: int, event_id: int) -> bool:
+        """Note up to which event the disk has what this slot's process has committed; tell whether the server will look by itself soon."""
+        self._words[self._word(slot) + ON_DISK] = event_id
+        return time.monotonic_ns() + _SURELY_NS < self._words[_H_LOOKS_AT]
+
+    def on_disk(self, slot: int) -> int:
+        """Return what was noted last, 0 for nothing."""
+        return self._words[self._word(slot) + ON_DISK]
+
+    def promise_look(self, at_ns: int) -> None:
+        """Say that the server will look, at this CLOCK_MONOTONIC time in nanoseconds or later; 0 for no promise."""
+        self._words[_H_LOOKS_AT] = at_ns
 
     # --- the watchdog's own life ------------------------------------------------------------------------------------
 

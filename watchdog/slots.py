@@ -16,6 +16,7 @@ __all__ = [
     "LOOP_BEATS",
     "MAX_RSS",
     "MEMORY_LIMIT",
+    "ON_DISK",
     "PEAK_MEMORY",
     "PID",
     "PROGRESS",
@@ -65,7 +66,7 @@ _MASK = 2**64 - 1
 ID_AT, ID_SIZE = 144, 200
 STEP_AT, STEP_SIZE = 352, 120
 # Words behind the texts.
-MEMORY_LIMIT, PEAK_MEMORY, CPU_LIMIT, STACKS_ASKED = 59, 60, 61, 62
+MEMORY_LIMIT, PEAK_MEMORY, CPU_LIMIT, STACKS_ASKED, ON_DISK = 59, 60, 61, 62, 63
 
 
 class Verdict(IntEnum):

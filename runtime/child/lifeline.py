@@ -76,6 +76,7 @@ class Lifeline:
         self._connection: Connection | None = None
         self._latest = 0
         self._committed_at = 0.0
+        self._untold = False
         self._ready = False
         self._queued = False
         self._wanted = asyncio.Event()
@@ -148,12 +149,25 @@ class Lifeline:
             elif isinstance(message, Nudge):
                 self._on_nudge()
 
-    def committed(self, event_id: int) -> None:
-        """Tell that events up to this id are in the store: by the bell, which no busy loop holds up, else over the line."""
+    def committed(self, event_id: int, *, awaited: bool = False) -> None:
+        """Tell that events up to this id are in the store: by the bell, which no busy loop holds up, else over the line.
+
+        With `awaited` the server will look soon without being told; it is told at the `last` of them only.
+        """
         self._latest, self._committed_at = event_id, time.monotonic()
-        if self._ringer is not None and self._ringer.ring(event_id):
-            return
-        self._tell(Committed(event_id=event_id))
+        self._untold = awaited and self._ringer is not None
+        if not self._untold:
+            self._say()
+
+    def last(self) -> None:
+        """Tell what was not told yet: nothing follows, and somebody waits for the outcome."""
+        if self._untold:
+            self._untold = False
+            self._say()
+
+    def _say(self) -> None:
+        if self._ringer is None or not self._ringer.ring(self._latest):
+            self._tell(Committed(event_id=self._latest))
 
     def queued(self) -> None:
         """Tell that this instance has started another."""
@@ -173,6 +187,7 @@ class Lifeline:
 
     async def finish(self, status: str) -> None:
         """Say goodbye, and wait a moment for it to go out."""
+        self.last()
         self._tell(Finished(status=status))
         if self._task is not None:
             self._task.cancel()

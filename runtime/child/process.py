@@ -294,7 +294,9 @@ class _Child:
         began = Began(
             self._began.pid, self._began.pid_start, self._began.boot_id, definition.fingerprint(), definition.timeout
         )
-        return await execute(definition, frame, began)
+        outcome = await execute(definition, frame, began)
+        self._lifeline.last()
+        return outcome
 
     async def _refuse(self, writer: JournalWriter, op: Ended | Suspended) -> Outcome:
         writer.add(op)
@@ -309,8 +311,7 @@ class _Child:
         return self._execution is not None and self._execution.replaying
 
     def _committed(self, event_id: int) -> None:
-        self._pulse.committed()
-        self._lifeline.committed(event_id)
+        self._lifeline.committed(event_id, awaited=self._pulse.committed(event_id))
 
     def _read_output(self) -> None:
         if self._output is not None:

@@ -38,6 +38,7 @@ class Pulse:
 
     def __init__(self, table: BeatTable, slot: int, interval: float, trace_dir: str) -> None:
         """Open the file for stacks; `start` begins to beat. `interval` is in seconds."""
+        self._table, self._slot = table, slot
         self._writer: SlotWriter = table.writer(slot)
         self._interval = interval
         self._deadlines: dict[str, int] = {}
@@ -107,9 +108,10 @@ class Pulse:
         self.leaving(code)
         os._exit(code)
 
-    def committed(self) -> None:
-        """Note that something was committed."""
+    def committed(self, event_id: int) -> bool:
+        """Note what was committed, and is on the disk; tell whether the server will look for it by itself."""
         self._writer.bump_progress()
+        return self._table.note_on_disk(self._slot, event_id)
 
     def step_begun(self, key: str, name: str, attempt: int, timeout: float | None) -> None:
         """Note the step that runs and how many seconds it may take."""

@@ -33,6 +33,7 @@ from ..base.errors import MachineError
 from ..base.log import get_logger
 from .children import Child
 from .roster import Parts, Roster
+from .rounds import Rounds
 from .rundir import RunDirectory
 
 __all__ = ["Hub"]
@@ -44,11 +45,17 @@ class Hub:
     """Listen, and take what children, fork server and watchdog say."""
 
     def __init__(
-        self, parts: Parts, roster: Roster, run_dir: RunDirectory, control: Callable[[Connection], Awaitable[None]]
+        self,
+        parts: Parts,
+        roster: Roster,
+        rounds: Rounds,
+        run_dir: RunDirectory,
+        control: Callable[[Connection], Awaitable[None]],
     ) -> None:
         """Hold the parts; `control` serves a connection of the command line."""
         self._parts = parts
         self._roster = roster
+        self._rounds = rounds
         self._run_dir = run_dir
         self._control = control
         self._bell: Bell | None = None
@@ -59,7 +66,7 @@ class Hub:
     async def start(self, transport: Literal["unix", "tcp"]) -> str:
         """Listen; return the address as text."""
         if transport != "tcp":
-            bell = Bell(self._run_dir.bell_path, self._parts.bus.heard, self._roster.is_crowded)
+            bell = Bell(self._run_dir.bell_path, self._rounds.rung)
             bell.start()
             self._bell = bell
             return format_address(await self._listen(UnixAddress(self._run_dir.socket_path)))
@@ -83,6 +90,7 @@ class Hub:
             await self._listener.stop()
         if self._bell is not None:
             self._bell.stop()
+        self._rounds.stop()
 
     async def _meet(self, connection: Connection, hello: Hello) -> None:
         if hello.role == "child":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,8 +19,6 @@ from .children import Child
 from .nursery import Nursery
 
 __all__ = ["Parts", "Roster"]
-
-_CORES = os.cpu_count() or 1
 
 SpecOf = Callable[[Claim, int], ChildSpec]
 
@@ -60,10 +57,6 @@ class Roster:
     def children(self) -> list[Child]:
         """Return the children there are."""
         return list(self._children.values())
-
-    def is_crowded(self) -> bool:
-        """Tell whether there are more children than cores."""
-        return len(self._children) > _CORES
 
     def add(self, child: Child) -> Child:
         """Take on a child."""

@@ -173,7 +173,7 @@ class RunningServer:
         )
         self.supervisor = Supervisor(parts)
         self.desk = ControlDesk(server.workflows, self.processes, self.problems)
-        self.hub = Hub(parts, self.supervisor.roster, self.run_dir, self.desk.talk)
+        self.hub = Hub(parts, self.supervisor.roster, self.supervisor.rounds, self.run_dir, self.desk.talk)
         self.inline = InlineRunner(
             InlineParts(
                 store=self.store,

@@ -33,6 +33,7 @@ from .children import Child
 from .exits import ended
 from .nursery import ForkOrder, LauncherGone
 from .roster import Parts, Roster
+from .rounds import Rounds
 from .settler import Settler
 from .takeover import TakeOver
 
@@ -50,6 +51,7 @@ class Supervisor:
         """Hold the parts."""
         self._parts = parts
         self.roster = Roster()
+        self.rounds = Rounds(parts.table, self.roster, parts.bus.heard)
         self._settler = Settler(parts, self.roster)
         self._births = Births(parts.table)
         self._tasks: set[asyncio.Task[None]] = set()

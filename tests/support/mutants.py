@@ -157,6 +157,11 @@ MUTANTS = [
         "        while not self._stopping.is_set():\n            born", "        for _ in range(1):\n            born",
         f"{_INTEGRATION}test_server_crashes.py::test_the_fork_server_killed_while_it_is_idle_and_while_children_run",
     ),
+    Mutant(
+        "a look after the last promise of one", "G5", "runtime/server/rounds.py",
+        "        if (newest := self._look()) > self._newest:\n", "        if self._left and (newest := self._look()) > self._newest:\n",
+        "unit/server/test_rounds.py::test_what_is_noted_as_the_promise_is_taken_back_is_heard", fast=True,
+    ),
     # --- G6 ---
     Mutant(
         "the adoption of the living", "G6", "runtime/server/takeover.py",

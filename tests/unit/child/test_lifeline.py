@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from childkit import told
 
+from paddock.ipc.bell import Bell
 from paddock.runtime.child import lifeline
 from paddock.runtime.child.lifeline import Lifeline
 
@@ -70,6 +71,35 @@ async def test_who_goes_on_committing_takes_it_up_all_the_same(monkeypatch: pyte
         line.now = 0.51
         line.lifeline.committed(2)
         await line.is_taken_up()
+
+
+async def test_a_server_that_will_look_by_itself_is_told_at_the_last_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    line = _Line(monkeypatch, tmp_path)
+    rings: list[int] = []
+    bell = Bell(told(tmp_path).bell_path, rings.append)
+    bell.start()
+    try:
+        async with line.held():
+            line.lifeline.committed(1)
+            await _heard(rings, [1])
+            line.lifeline.committed(2, awaited=True)
+            line.lifeline.committed(3, awaited=True)
+            line.lifeline.last()
+            await _heard(rings, [1, 3])
+            line.lifeline.last()  # it is told already
+            line.lifeline.committed(4, awaited=True)
+        await _heard(rings, [1, 3, 4])  # goodbye
+    finally:
+        bell.stop()
+
+
+async def _heard(rings: list[int], expected: list[int]) -> None:
+    async with asyncio.timeout(20):
+        while len(rings) < len(expected):
+            await asyncio.sleep(0.005)
+    assert rings == expected
 
 
 async def test_what_the_bell_cannot_tell_takes_it_up_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
