@@ -33,8 +33,7 @@ class Stopwatch:
     def __init__(self, server: AppServer) -> None:
         self._server = server
         self._expected: dict[tuple[str, str], asyncio.Future[float]] = {}
-        for name in ("workflow.completed", "workflow.step.started"):
-            server.events.on(name, self._take)
+        server.events.on("workflow.completed", self._take)
 
     def _take(self, event: Event) -> None:
         expected = self._expected.get((event.name, event.instance_id))
@@ -81,7 +80,13 @@ class Stopwatch:
     async def resume(self) -> tuple[float, float]:
         """Return the seconds from `start` to the first step's begin, and from a SIGKILL of the child to its next step's begin."""
         await self.quiet()
-        ident = str(uuid.uuid4())
+        end_looking = self._server.events.on("workflow.step.started", self._take)
+        try:
+            return await self._resume(str(uuid.uuid4()))
+        finally:
+            end_looking()
+
+    async def _resume(self, ident: str) -> tuple[float, float]:
         async with asyncio.timeout(_PATIENCE):
             with self._expect("workflow.step.started", ident) as begun:
                 begin = time.perf_counter()

@@ -6,7 +6,7 @@ stopped holder of its write lock would silence everybody.
 
 Who writes what: the server claims and releases slots; the fork server assigns a process to a slot and records its
 exit; the child beats, and notes up to which event the disk has its commits (`ON_DISK`); the watchdog sets the verdict; whoever wants to see a
-child's stacks counts up `STACKS_ASKED`. In the header the server says when it will look for that.
+child's stacks counts up `STACKS_ASKED`. In the header the server says for how long it will go on looking for that.
 Every number is one aligned 64-bit store through a cast memoryview, so no reader sees half of one. A reader that sees a
 text while it is written takes it again (`TEXT_SEQUENCE` is odd meanwhile). `claim` clears a slot, and `pid` is assigned
 last, so a slot with a pid is whole.
@@ -68,11 +68,10 @@ _WORD = 8
 _SLOT_WORDS = 64
 _SLOT_SIZE = _SLOT_WORDS * _WORD
 _TEXT_TRIES = 8
-_SURELY_NS = 20_000  # a store is seen by every core long before
 
 # Words of the header, which takes the place of one slot. The boot id follows as text.
 _H_MAGIC, _H_VERSION, _H_SLOTS, _H_SLOT_SIZE, _H_WATCHDOG_PID, _H_WATCHDOG_START, _H_WATCHDOG_BEATS = range(7)
-_H_LOOKS_AT = 7
+_H_LOOKS_UNTIL, _H_LAST_UNTIL = 7, 16  # the boot id lies between them
 _H_BOOT, _H_BOOT_SIZE = 64, 64
 
 
@@ -255,12 +254,7 @@ class BeatTable:
     def read(self, slot: int) -> SlotView:
         """Return what a slot says now."""
         at = self._word(slot)
-        step = ""
-        for _ in range(_TEXT_TRIES):
-            before = self._words[at + TEXT_SEQUENCE]
-            step = self._text(at * _WORD + STEP_AT)
-            if before % 2 == 0 and before == self._words[at + TEXT_SEQUENCE]:
-                break
+        step = self.step(slot)
         words = self._words[at : at + _SLOT_WORDS].tolist()
         verdict = words[VERDICT]
         return SlotView(
@@ -287,6 +281,21 @@ class BeatTable:
             peak_memory=words[PEAK_MEMORY],
             cpu_limit_us=words[CPU_LIMIT],
         )
+
+    def step(self, slot: int) -> str:
+        """Return the step that a slot's process is in, or an empty text."""
+        at = self._word(slot)
+        step = ""
+        for _ in range(_TEXT_TRIES):
+            before = self._words[at + TEXT_SEQUENCE]
+            step = self._text(at * _WORD + STEP_AT)
+            if before % 2 == 0 and before == self._words[at + TEXT_SEQUENCE]:
+                break
+        return step
+
+    def progress(self, slot: int) -> int:
+        """Return how often a slot's process has committed."""
+        return self._words[self._word(slot) + PROGRESS]
 
     def limit(self, slot: int, *, memory: int, cpu_us: int) -> None:
         """Say what the process of a slot may use: bytes that its tree may hold, microseconds of CPU time; 0 for any."""
@@ -328,18 +337,26 @@ class BeatTable:
 
     # --- how far the disk is ---------------------------------------------------------------------------------------
 
-    def note_on_disk(self, slot: int, event_id: int) -> bool:
-        """Note up to which event the disk has what this slot's process has committed; tell whether the server will look by itself soon."""
+    def note_on_disk(self, slot: int, event_id: int) -> None:
+        """Note up to which event the disk has what this slot's process has committed."""
         self._words[self._word(slot) + ON_DISK] = event_id
-        return time.monotonic_ns() + _SURELY_NS < self._words[_H_LOOKS_AT]
 
     def on_disk(self, slot: int) -> int:
         """Return what was noted last, 0 for nothing."""
         return self._words[self._word(slot) + ON_DISK]
 
-    def promise_look(self, at_ns: int) -> None:
-        """Say that the server will look, at this CLOCK_MONOTONIC time in nanoseconds or later; 0 for no promise."""
-        self._words[_H_LOOKS_AT] = at_ns
+    def promise_looks(self, seconds: float, *, crowded: bool = False) -> None:
+        """Say that the server will go on looking for so long, and then once more; 0 for no promise.
+
+        Who notes something and then reads the promise need not tell the server. Where it is `crowded` that holds for a process's last word too.
+        """
+        until = time.monotonic_ns() + int(seconds * 1e9) if seconds else 0
+        self._words[_H_LOOKS_UNTIL] = until
+        self._words[_H_LAST_UNTIL] = until if crowded else 0
+
+    def looks_promised(self, *, last: bool = False) -> bool:
+        """Tell whether the server will look by itself; `last` where a process asks that has nothing more to say."""
+        return time.monotonic_ns() < self._words[_H_LAST_UNTIL if last else _H_LOOKS_UNTIL]
 
     # --- the watchdog's own life ------------------------------------------------------------------------------------
 

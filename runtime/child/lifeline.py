@@ -44,6 +44,7 @@ class Lifeline:
         on_cancel: called with the reason and the grace in seconds when the server asks the process to stop.
         on_drain: called when the server asks it to stop at the next step's boundary.
         on_nudge: called when something has come for the instance.
+        is_looked_for: tells whether the server will look by itself for what was committed; asked with True where nothing follows.
         leave: ends the process with a code.
     """
 
@@ -55,6 +56,7 @@ class Lifeline:
         on_cancel: Callable[[str, float], None],
         on_drain: Callable[[], None],
         on_nudge: Callable[[], None],
+        is_looked_for: Callable[[bool], bool],
         leave: Callable[[int], NoReturn],
     ) -> None:
         """Hold the parts; `start` connects."""
@@ -71,6 +73,7 @@ class Lifeline:
         self._on_cancel = on_cancel
         self._on_drain = on_drain
         self._on_nudge = on_nudge
+        self._is_looked_for = is_looked_for
         self._leave = leave
         self._ringer = Ringer(spec.bell_path) if spec.transport == "unix" else None
         self._connection: Connection | None = None
@@ -149,19 +152,19 @@ class Lifeline:
             elif isinstance(message, Nudge):
                 self._on_nudge()
 
-    def committed(self, event_id: int, *, awaited: bool = False) -> None:
+    def committed(self, event_id: int) -> None:
         """Tell that events up to this id are in the store: by the bell, which no busy loop holds up, else over the line.
 
-        With `awaited` the server will look soon without being told; it is told at the `last` of them only.
+        A server that looks by itself is told at the `last` of them only.
         """
         self._latest, self._committed_at = event_id, time.monotonic()
-        self._untold = awaited and self._ringer is not None
+        self._untold = self._ringer is not None and self._is_looked_for(False)
         if not self._untold:
             self._say()
 
     def last(self) -> None:
         """Tell what was not told yet: nothing follows, and somebody waits for the outcome."""
-        if self._untold:
+        if self._untold and not self._is_looked_for(True):
             self._untold = False
             self._say()
 

@@ -170,6 +170,7 @@ class _Child:
             on_cancel=self._cancelled,
             on_drain=self._drain,
             on_nudge=self._nudge,
+            is_looked_for=lambda last: pulse.is_looked_for(last=last),
             leave=pulse.leave,
         )
         pulse.orphaned = Lookout(spec.address, spec.orphan_grace).alone
@@ -311,7 +312,8 @@ class _Child:
         return self._execution is not None and self._execution.replaying
 
     def _committed(self, event_id: int) -> None:
-        self._lifeline.committed(event_id, awaited=self._pulse.committed(event_id))
+        self._pulse.committed(event_id)
+        self._lifeline.committed(event_id)
 
     def _read_output(self) -> None:
         if self._output is not None:

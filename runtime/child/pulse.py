@@ -108,10 +108,14 @@ class Pulse:
         self.leaving(code)
         os._exit(code)
 
-    def committed(self, event_id: int) -> bool:
-        """Note what was committed, and is on the disk; tell whether the server will look for it by itself."""
+    def committed(self, event_id: int) -> None:
+        """Note what was committed, and is on the disk."""
         self._writer.bump_progress()
-        return self._table.note_on_disk(self._slot, event_id)
+        self._table.note_on_disk(self._slot, event_id)
+
+    def is_looked_for(self, *, last: bool) -> bool:
+        """Tell whether the server will look for what was noted, by itself; `last` where nothing follows."""
+        return self._table.looks_promised(last=last)
 
     def step_begun(self, key: str, name: str, attempt: int, timeout: float | None) -> None:
         """Note the step that runs and how many seconds it may take."""

@@ -74,7 +74,9 @@ class Births:
     def _is_busy(self, child: Child, born: _Born, now: float) -> bool:
         if child.exited.done() or child.settled.is_set() or now - born.ordered >= self._moment:
             return False
-        view = self._table.read(child.slot)
-        if view.progress != born.progress:
-            born.progress, born.since = view.progress, now
-        return not view.step.startswith("plugin:") and not (born.progress and now - born.since >= self._still)
+        progress = self._table.progress(child.slot)
+        if progress != born.progress:
+            born.progress, born.since = progress, now
+        if progress:
+            return now - born.since < self._still
+        return not self._table.step(child.slot).startswith("plugin:")

@@ -56,6 +56,12 @@ class Child:
     stale: dict[str, object] | None = None
     stop_error: ErrorInfo | None = None
 
+    @property
+    def exit_report(self) -> Exited | None:
+        """Return what the fork server told of its end, None where it did not (yet)."""
+        exited = self.exited
+        return exited.result() if exited.done() and not exited.cancelled() and exited.exception() is None else None
+
 
 @dataclass(frozen=True, slots=True)
 class _ExitFacts:
@@ -73,16 +79,21 @@ class _ExitFacts:
         return None if self.user_seconds is None else round(self.user_seconds + (self.system_seconds or 0.0), 3)
 
 
-def describe_death(child: Child, view: SlotView, run_dir: str, held: Held | None, *, planned: bool) -> Death:
+def describe_death(
+    child: Child, view: SlotView, run_dir: str, held: Held | None, *, planned: bool, silent: bool = False
+) -> Death:
     """Gather what is known of a dead child: exit code or signal, the watchdog's verdict, stacks, the end of its output.
 
-    `held` gives the positions up to which its output is kept already.
+    `held` gives the positions up to which its output is kept already; `silent` says that it has left nothing to read.
     """
     exit_facts = _exit_facts(child, view)
     out_path, err_path = output_paths(run_dir, child.lease.instance, child.lease.epoch)
     killed = child.killed.result() if child.killed.done() and not child.killed.cancelled() else None
     trace = os.path.join(run_dir, "trace", f"{view.pid}.trace")
-    stack = (killed.stack if killed is not None else None) or tail(trace, _TAIL) or None
+    printed, complained, traced = (
+        ("", "", "") if silent else (tail(path, _TAIL) for path in (out_path, err_path, trace))
+    )
+    stack = (killed.stack if killed is not None else None) or traced or None
     facts = _facts(child, view, exit_facts)
     error = child.stop_error or ErrorInfo(
         type="ProcessDied",
@@ -92,8 +103,8 @@ def describe_death(child: Child, view: SlotView, run_dir: str, held: Held | None
         signal=facts.signal,
         exit_code=facts.exit_code,
         stack=stack,
-        output=tail(out_path, _TAIL) or None,
-        error_output=tail(err_path, _TAIL) or None,
+        output=printed or None,
+        error_output=complained or None,
         max_rss=exit_facts.max_rss or None,
         peak_memory=view.peak_memory or None,
         cpu_seconds=facts.cpu_seconds,
@@ -161,8 +172,7 @@ def _meant(view: SlotView, exit_code: int | None) -> int | None:
 
 
 def _exit_facts(child: Child, view: SlotView) -> _ExitFacts:
-    if child.exited.done() and not child.exited.cancelled() and child.exited.exception() is None:
-        found = child.exited.result()
+    if (found := child.exit_report) is not None:
         return _ExitFacts(
             found.exit_code, found.signal, found.max_rss, round(found.user_time, 3), round(found.system_time, 3)
         )

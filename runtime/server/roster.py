@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ...watchdog.beats import BeatTable
@@ -57,6 +57,14 @@ class Roster:
     def children(self) -> list[Child]:
         """Return the children there are."""
         return list(self._children.values())
+
+    def __iter__(self) -> Iterator[Child]:
+        """Go through the children there are; none may come or go meanwhile."""
+        return iter(self._children.values())
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._children)
 
     def add(self, child: Child) -> Child:
         """Take on a child."""

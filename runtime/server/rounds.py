@@ -6,14 +6,17 @@ of beats when it will look next. A child notes there what it has on the disk, an
 over: somebody waits for the outcome. (Interrupt mitigation, as of the Linux kernel's NAPI: after the first interrupt of a burst the device is
 polled.) What comes alone is heard at once, then, and what comes in a burst a few milliseconds later, together.
 
-Nothing is lost between the two: who was promised a look had noted before he read the promise. After the last round the promise is taken back
-first, and then there is one look more.
+Nothing is lost between the two: who was promised looks had noted before he read the promise, and after it is taken back there is one look more, a
+round later, when every core has long seen what the others wrote.
+
+More children than cores are a crowd: to be woken for one costs the others the core that they work on, so the last word of a child waits for the
+next round too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
+import os
 from collections.abc import Callable
 
 from ...watchdog.beats import BeatTable
@@ -23,6 +26,8 @@ __all__ = ["Rounds"]
 
 _PACE = 0.004
 _QUIET = 2
+_PROMISE = 0.1  # renewed with each round; a server that stands still for longer is rung for
+_CORES = os.cpu_count() or 1
 
 
 class Rounds:
@@ -35,44 +40,44 @@ class Rounds:
     """
 
     def __init__(self, table: BeatTable, roster: Roster, heard: Callable[[int], None]) -> None:
-        """Hold the parts; nobody goes round yet."""
+        """Take back what a server before may have promised; nobody goes round yet."""
         self._table = table
         self._roster = roster
         self._heard = heard
         self._newest = 0
-        self._left = 0
+        self._quiet = 0
         self._timer: asyncio.TimerHandle | None = None
+        table.promise_looks(0)
 
     def rung(self, event_id: int) -> None:
         """Hear a child that rings, and go round for a while."""
         self._newest = max(event_id, self._look())
         self._heard(self._newest)
-        self._left = _QUIET
-        if self._timer is None:
-            self._wait()
+        self._quiet = 0
+        self._go_on()
 
     def stop(self) -> None:
         """Go round no more."""
-        self._table.promise_look(0)
+        self._table.promise_looks(0)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _wait(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_PACE, self._round)
-        self._table.promise_look(time.monotonic_ns() + int(_PACE * 1e9))
+    def _go_on(self) -> None:
+        crowded = len(self._roster) > _CORES
+        self._table.promise_looks(_PROMISE if self._quiet < _QUIET else 0, crowded=crowded)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_PACE, self._round)
 
     def _round(self) -> None:
         self._timer = None
-        self._left -= 1
-        if not self._left:
-            self._table.promise_look(0)
         if (newest := self._look()) > self._newest:
-            self._newest = newest
+            self._newest, self._quiet = newest, 0
             self._heard(newest)
-            self._left = _QUIET
-        if self._left:
-            self._wait()
+        else:
+            self._quiet += 1
+        if self._quiet <= _QUIET:
+            self._go_on()
 
     def _look(self) -> int:
-        return max((self._table.on_disk(child.slot) for child in self._roster.children), default=0)
+        return max((self._table.on_disk(child.slot) for child in self._roster), default=0)

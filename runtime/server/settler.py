@@ -60,6 +60,7 @@ class Settler:
         if settlement is not None and settlement.holder is not None:
             child.identity = ProcessIdentity(*settlement.holder)
             return False
+        newest = parts.table.on_disk(child.slot)
         self._roster.remove(child)
         parts.table.release(child.slot)
         remove_files(parts.run_dir, child.lease, view.pid)
@@ -68,7 +69,10 @@ class Settler:
             remove_group(group)
         self._report(child, settlement, death)
         child.settled.set()
-        parts.bus.poke()
+        if settlement is None or settlement.told or not _left_in_order(child):
+            parts.bus.poke()
+        elif newest > parts.bus.cursor:
+            parts.bus.heard(newest)
         if settlement is None or not settlement.over:
             parts.freed()
         reach("server.settle.after")
@@ -91,7 +95,7 @@ class Settler:
         planned = self._roster.draining or unborn
         try:
             if has_left_nothing(parts.run_dir, child.lease, view.pid):
-                death = describe_death(child, view, parts.run_dir, None, planned=planned)
+                death = describe_death(child, view, parts.run_dir, None, planned=planned, silent=True)
             else:
                 held = next((held for held in await self._insist(parts.store.held) if held.lease == child.lease), None)
                 death = await asyncio.to_thread(describe_death, child, view, parts.run_dir, held, planned=planned)
@@ -160,3 +164,9 @@ class Settler:
                     _log.error("the database does not take a settlement; it is tried until it does", error=str(error))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
+
+
+def _left_in_order(child: Child) -> bool:
+    """Tell whether a child has noted all that it has committed: it was not ended between the two."""
+    report = child.exit_report
+    return report is not None and report.exit_code == 0

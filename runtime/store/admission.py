@@ -146,7 +146,8 @@ class Death:
 class Settlement:
     """What became of the instance: its status now, and when it may run again; or who holds its lease, against all knowledge.
 
-    `over` tells that the queue need not be looked at for it: the instance has ended, and nobody waits for its slot.
+    `over` tells that the queue need not be looked at for it: the instance has ended, and nobody waits for its slot. `told` tells that there are
+    events of it.
     """
 
     status: Status
@@ -154,6 +155,7 @@ class Settlement:
     crashes: int = 0
     holder: tuple[int, int, str] | None = None
     over: bool = False
+    told: bool = False
 
 
 def claim(tx: Transaction, wanted: Wanted, now: float) -> list[Claim]:
@@ -236,7 +238,8 @@ def settle(tx: Transaction, lease: Lease, death: Death, max_resumes: int, now: f
         settlement = _crashed(tx, lease, death, max_resumes, now)
     tx.execute(_RELEASE, (lease.instance, lease.epoch))
     over = settlement.status in TERMINAL and not tx.execute(_SOMEBODY_WAITS).fetchone()[0]
-    return replace(settlement, over=over)
+    told = status is Status.RUNNING or bool(death.verdicts or death.leftover)
+    return replace(settlement, over=over, told=told)
 
 
 def _keep_leftover(tx: Transaction, seq: int, death: Death, now: float, *, running: bool) -> None:

@@ -159,8 +159,8 @@ MUTANTS = [
     ),
     Mutant(
         "a look after the last promise of one", "G5", "runtime/server/rounds.py",
-        "        if (newest := self._look()) > self._newest:\n", "        if self._left and (newest := self._look()) > self._newest:\n",
-        "unit/server/test_rounds.py::test_what_is_noted_as_the_promise_is_taken_back_is_heard", fast=True,
+        "        if self._timer is None:\n", "        if self._timer is None and self._quiet < _QUIET:\n",
+        "unit/server/test_rounds.py::test_what_is_noted_as_the_promise_is_taken_back_is_heard",
     ),
     # --- G6 ---
     Mutant(

@@ -19,6 +19,7 @@ class _Line:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.now = 0.0
+        self.promised = [False, False]  # looks after a commit, and after the last
         self.taken_up: list[str] = []
         monkeypatch.setattr(lifeline, "reach", self.taken_up.append)
         monkeypatch.setattr(lifeline, "time", SimpleNamespace(monotonic=lambda: self.now))  # not the loop's
@@ -28,6 +29,7 @@ class _Line:
             on_cancel=_never,
             on_drain=_never,
             on_nudge=_never,
+            is_looked_for=lambda last: self.promised[last],
             leave=_never,  # type: ignore[arg-type]
         )
 
@@ -84,13 +86,21 @@ async def test_a_server_that_will_look_by_itself_is_told_at_the_last_only(
         async with line.held():
             line.lifeline.committed(1)
             await _heard(rings, [1])
-            line.lifeline.committed(2, awaited=True)
-            line.lifeline.committed(3, awaited=True)
+            line.promised = [True, False]
+            line.lifeline.committed(2)
+            line.lifeline.committed(3)
             line.lifeline.last()
             await _heard(rings, [1, 3])
             line.lifeline.last()  # it is told already
-            line.lifeline.committed(4, awaited=True)
-        await _heard(rings, [1, 3, 4])  # goodbye
+            line.promised = [True, True]
+            line.lifeline.committed(4)
+            line.lifeline.last()
+            line.promised = [False, False]
+            line.lifeline.committed(5)
+            await _heard(rings, [1, 3, 5])
+            line.promised = [True, False]
+            line.lifeline.committed(6)
+        await _heard(rings, [1, 3, 5, 6])  # goodbye
     finally:
         bell.stop()
 

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,24 @@ def test_two_processes(table: BeatTable):
         assert table.read(slot).step_deadline_ns == 19_999
         child.communicate("")
     assert table.read(slot).thread_beats == 20_000
+
+
+def test_looks_are_promised_for_a_time_and_a_last_word_waits_in_a_crowd_only(tmp_path):
+    with closing(BeatTable.create(str(tmp_path / "beats"), 4)) as table:
+        boot = table.boot_id
+        slot = table.claim()
+        table.note_on_disk(slot, 6)
+        assert table.on_disk(slot) == 6
+        assert not table.looks_promised()
+        table.promise_looks(1000)
+        assert (table.looks_promised(), table.looks_promised(last=True)) == (True, False)
+        table.promise_looks(1000, crowded=True)
+        assert (table.looks_promised(), table.looks_promised(last=True)) == (True, True)
+        table.promise_looks(1e-9, crowded=True)
+        while table.looks_promised():  # a nanosecond is over soon
+            pass
+        table.promise_looks(0)
+        assert not table.looks_promised()
+        assert table.boot_id == boot
+        table.release(slot)
+        assert table.on_disk(table.claim()) == 0, "a slot begins with nothing"
