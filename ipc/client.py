@@ -1,29 +1,17 @@
-"""Reach the hub: `connect` on an event loop, `connect_sync` and `Channel` in processes that have none.
-
-Everything has one deadline. A connect may "succeed" against a listener that is stopped or whose backlog is full, so
-only a `Welcome` counts. Whatever stands in the way of reaching a peer is a `PeerGone`; the system's own error is its
-cause.
-"""
+"""Reach the hub from an event loop. A process without one uses `channel.py`, and so does what holds there of deadlines and errors."""
 
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
-import time
 
-from .address import Address, TcpAddress, UnixAddress, check_socket_path, format_address
+from .address import Address, TcpAddress, check_socket_path, format_address
+from .channel import BACKLOG_RETRY, check_answer, try_unix
 from .connection import Connection, adopt_socket
-from .errors import HandshakeRefused, PeerGone, ProtocolError
-from .frames import MAX_FRAME, FrameDecoder
-from .messages import Hello, Message, Refused, Welcome, decode_message, encode_message
+from .errors import PeerGone
+from .messages import Hello
 
-__all__ = ["Channel", "connect", "connect_sync"]
-
-_READ_SIZE = 256 * 1024
-_BACKLOG_RETRY = 0.005
-# A closed peer is an error to handle, not a signal to die by; a child may have SIGPIPE at its default.
-_NO_SIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
+__all__ = ["connect"]
 
 
 async def connect(address: Address, hello: Hello, *, timeout: float = 5.0) -> Connection:
@@ -40,7 +28,7 @@ async def connect(address: Address, hello: Hello, *, timeout: float = 5.0) -> Co
             connection = await adopt_socket(await _open(address))
             connection.send(hello)
             answer = await connection.receive()
-            _check_answer(answer, address)
+            check_answer(answer, address)
             result, connection = connection, None
             return result
     except TimeoutError as error:
@@ -53,41 +41,6 @@ async def connect(address: Address, hello: Hello, *, timeout: float = 5.0) -> Co
             await connection.wait_closed(0)
 
 
-def connect_sync(address: Address, hello: Hello, timeout: float = 5.0) -> Channel:
-    """Connect, say hello and return the channel once it is welcomed, within `timeout` seconds. Blocks.
-
-    Raises:
-        HandshakeRefused: the hub said no.
-        PeerGone: nobody is there, it closed, or it did not answer in time.
-        ProtocolError: something else answers there.
-    """
-    deadline = time.monotonic() + timeout
-    try:
-        channel = Channel(_open_sync(address, deadline))
-    except OSError as error:
-        raise PeerGone(f"cannot reach {format_address(address)}: {error}") from error
-    try:
-        channel.send(hello, timeout=max(0.0, deadline - time.monotonic()))
-        messages = channel.wait(max(0.0, deadline - time.monotonic()))
-        if not messages:
-            raise PeerGone(f"no answer from {format_address(address)} within {timeout} s")
-        _check_answer(messages[0], address)
-        channel.push_back(messages[1:])
-    except BaseException:
-        channel.close()
-        raise
-    return channel
-
-
-def _check_answer(answer: Message | None, address: Address) -> None:
-    if answer is None:
-        raise PeerGone(f"{format_address(address)} closed the connection during the handshake")
-    if isinstance(answer, Refused):
-        raise HandshakeRefused(answer.reason)
-    if not isinstance(answer, Welcome):
-        raise ProtocolError(f"expected a welcome, got {answer.type!r}")
-
-
 async def _open(address: Address) -> socket.socket:
     if isinstance(address, TcpAddress):
         sock = _tcp_socket(address)
@@ -96,8 +49,8 @@ async def _open(address: Address) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        while not _try_unix(sock, address):  # noqa: ASYNC110  the kernel does not tell when a backlog has room
-            await asyncio.sleep(_BACKLOG_RETRY)
+        while not try_unix(sock, address):  # noqa: ASYNC110  the kernel does not tell when a backlog has room
+            await asyncio.sleep(BACKLOG_RETRY)
     except BaseException:
         sock.close()
         raise
@@ -113,118 +66,7 @@ async def _or_close(sock: socket.socket, address: TcpAddress) -> socket.socket:
     return sock
 
 
-def _open_sync(address: Address, deadline: float) -> socket.socket:
-    if isinstance(address, TcpAddress):
-        sock = socket.create_connection((address.host, address.port), timeout=max(0.001, deadline - time.monotonic()))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does the same on its side
-        return sock
-    check_socket_path(address.path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        while not _try_unix(sock, address):
-            if time.monotonic() > deadline:
-                raise TimeoutError("the listener's backlog is full")
-            time.sleep(_BACKLOG_RETRY)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
 def _tcp_socket(address: TcpAddress) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
     sock.setblocking(False)
     return sock
-
-
-def _try_unix(sock: socket.socket, address: UnixAddress) -> bool:
-    # connect(2): a Unix socket never connects "in progress"; EAGAIN means that the backlog is full and nothing has
-    # begun.
-    try:
-        sock.connect(address.path)
-    except BlockingIOError:
-        return False
-    return True
-
-
-class Channel:
-    """Messages over a connected socket, for a process without an event loop. For one thread."""
-
-    def __init__(self, sock: socket.socket, max_frame: int = MAX_FRAME) -> None:
-        """Take over the socket and make it non-blocking; `max_frame` in bytes."""
-        sock.setblocking(False)
-        self._sock = sock
-        self._decoder = FrameDecoder(max_frame)
-        self._ready: list[Message] = []
-
-    def fileno(self) -> int:
-        """Return the descriptor, to poll for reading; -1 once closed."""
-        return self._sock.fileno()
-
-    def push_back(self, messages: list[Message]) -> None:
-        """Put messages in front of those that the next `receive` returns."""
-        self._ready[:0] = messages
-
-    def send(self, msg: Message, timeout: float = 5.0) -> None:
-        """Send a whole message, blocking for at most `timeout` seconds.
-
-        Raises:
-            PeerGone: the peer closed, or did not take it in time; the stream is cut inside a frame then, so it is
-                closed.
-        """
-        view = memoryview(encode_message(msg))
-        deadline = time.monotonic() + timeout
-        try:
-            while view:
-                try:
-                    view = view[self._sock.send(view, _NO_SIGNAL) :]
-                except BlockingIOError:
-                    if not self._poll(select.POLLOUT, deadline):
-                        raise TimeoutError(f"not taken within {timeout} s") from None
-        except OSError as error:
-            self.close()
-            raise PeerGone(f"the message was not sent: {error}") from error
-
-    def receive(self) -> list[Message]:
-        """Read what is there, once, and return the messages that it completed; never blocks.
-
-        Raises:
-            PeerGone: the peer has closed and everything that it sent was returned.
-            ProtocolError: a frame is no message of ours.
-            FrameTooLarge: a frame is too long. After any of them, close the channel.
-        """
-        ready, self._ready = self._ready, []
-        if ready:
-            return ready
-        try:
-            data = self._sock.recv(_READ_SIZE)
-        except (BlockingIOError, InterruptedError):
-            return []
-        except OSError as error:
-            raise PeerGone(f"the connection was lost: {error}") from error
-        if not data:
-            raise PeerGone("the peer closed the connection")
-        return [decode_message(payload) for payload in self._decoder.feed(data)]
-
-    def wait(self, timeout: float) -> list[Message]:
-        """Wait up to `timeout` seconds for at least one message; an empty list means that none came.
-
-        Raises what `receive` raises.
-        """
-        deadline = time.monotonic() + timeout
-        while True:
-            messages = self.receive()
-            if messages or not self._poll(select.POLLIN, deadline):
-                return messages
-
-    def close(self) -> None:
-        """Close the socket; idempotent."""
-        self._sock.close()
-
-    def _poll(self, events: int, deadline: float) -> bool:
-        # poll, not select: a descriptor over 1023 must not fail. An error or a hang-up counts as ready, the call will
-        # tell.
-        poller = select.poll()
-        poller.register(self._sock, events)
-        return bool(poller.poll(max(0.0, deadline - time.monotonic()) * 1000))

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..ipc.address import Address
-from ..ipc.client import Channel, connect_sync
+from ..ipc.channel import Channel, connect_sync
 from ..ipc.errors import IpcError, PeerGone
 from ..ipc.messages import Hello, Message, Policy, StaleAck
 

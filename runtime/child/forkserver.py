@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from ...ipc.client import Channel
+from ...ipc.channel import Channel
 from ...ipc.errors import IpcError
 from ...ipc.messages import Boot, Exited, Fork, Forked, ForkFailed, Shutdown, Warm, Warmed
 from ...watchdog.beats import BeatTable

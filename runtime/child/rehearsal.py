@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 import structlog  # noqa: F401  for every child's logger
 
-from ...ipc.messages import Fork
+from ...ipc.messages import Cancel, Committed, Drain, Finished, Fork, Hello, Nudge, Ready, Refused, Welcome
 from ...watchdog.beats import BeatTable, BeatTableError
 from ..authoring.builder import workflow
 from ..authoring.graph import Graph
@@ -170,7 +170,12 @@ def _spec(database: str, run_dir: str) -> ChildSpec:
 
 
 def build_schemas() -> None:
-    """Build the validators of every workflow that was imported; one that cannot be built fails where it is used."""
+    """Build the validators of every workflow that was imported, and of what children say and hear.
+
+    One that cannot be built fails where it is used.
+    """
+    for kind in (Cancel, Committed, Drain, Finished, Hello, Nudge, Ready, Refused, Welcome):
+        kind.model_rebuild()
     for definition in list(BUILT.values()):
         schemas = [definition.input_schema]
         if isinstance(definition, Graph):

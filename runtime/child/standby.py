@@ -18,7 +18,7 @@ import socket
 import struct
 from dataclasses import dataclass, field
 
-from ...ipc.client import Channel
+from ...ipc.channel import Channel
 from ...ipc.errors import IpcError
 from ...ipc.messages import Fork
 from ...watchdog.identity import identify

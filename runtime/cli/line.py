@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ...ipc.address import parse_address
-from ...ipc.client import Channel, connect_sync
+from ...ipc.channel import Channel, connect_sync
 from ...ipc.errors import FrameTooLarge, HandshakeRefused, IpcError, PeerGone
 from ...ipc.handshake import PROTOCOL_VERSION
 from ...ipc.messages import Answer, Ask, Hello

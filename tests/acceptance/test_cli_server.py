@@ -11,7 +11,7 @@ from clikit import LIMIT, MODULE, Command, DetachedServer, wait_for_text
 
 from paddock import InvalidTransition, MachineError, PaddockError, SqlitePragmas, UsageError
 from paddock.ipc.address import parse_address
-from paddock.ipc.client import connect_sync
+from paddock.ipc.channel import connect_sync
 from paddock.ipc.errors import HandshakeRefused, PeerGone
 from paddock.ipc.handshake import PROTOCOL_VERSION
 from paddock.ipc.messages import Hello, Nudge

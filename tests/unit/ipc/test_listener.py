@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from paddock.ipc.address import Address, TcpAddress, UnixAddress
-from paddock.ipc.client import Channel, connect, connect_sync
+from paddock.ipc.channel import Channel, connect_sync
+from paddock.ipc.client import connect
 from paddock.ipc.connection import Connection, adopt_socket
 from paddock.ipc.errors import (
     AddressInUse,
