@@ -12,6 +12,8 @@ PYTEST_ARGS ?=
 export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
+# Tests start hundreds of interpreters: where the environment forbids bytecode, each would compile the tests' modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Folders are listed beside files, so that a file that was removed makes a new wheel too.
 SOURCES := pyproject.toml README.md LICENSE \
