@@ -1,4 +1,7 @@
-"""The application server as its user holds it: settings before the start, services while it runs."""
+"""The application server as its user holds it: settings before the start, services while it runs.
+
+Its parts are imported once there is one: the fork server imports what a user's script imports, and each child is a copy of it.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,15 @@ from ..engine.plugins import Plugin, Plugins, order_plugins, resolve_plugins
 from ..store.database import Database
 from ..store.schemes import database_of
 from ..store.sql_store import SqlStore
-from .bus import EventBus
-from .logs import Logs
-from .running import RunningServer
-from .settings import LentStore, ServerSettings
-from .signalled import Farewell, serve_program, serve_until_signalled
-from .stacks import Stacks, holder, stacks_of
-from .workflows import Workflows
 
 if TYPE_CHECKING:
     from ..http.gate import Gate
     from ..http.served import Served
+    from .bus import EventBus
+    from .running import RunningServer
+    from .settings import ServerSettings
+    from .signalled import Farewell
+    from .stacks import Stacks
 
 __all__ = ["AppServer"]
 
@@ -65,6 +66,11 @@ class AppServer:
         run_dir: str | Path | None = None,
     ) -> None:
         """Hold the settings; nothing is opened or started yet."""
+        from .bus import EventBus
+        from .logs import Logs
+        from .settings import LentStore
+        from .workflows import Workflows
+
         self.config = config if config is not None else {}
         if not isinstance(self.config, dict):
             raise ConfigError(f"config must be a dict, not {type(self.config).__name__}")
@@ -123,6 +129,8 @@ class AppServer:
                 "this script starts a server when it is imported, and a child process has just imported it; "
                 'put the start under `if __name__ == "__main__":`'
             )
+        from .running import RunningServer
+
         running = RunningServer(self._parts())
         try:
             await running.start()
@@ -133,6 +141,8 @@ class AppServer:
         self._started_at = time.time()
 
     def _parts(self) -> ServerSettings:
+        from .settings import ServerSettings
+
         return ServerSettings(
             database=self._database,
             run_dir=self._given_run_dir,
@@ -185,6 +195,8 @@ class AppServer:
         Returns:
             How it ended: ``"stopped"`` or ``"handed over"``.
         """
+        from .signalled import serve_until_signalled
+
         return await serve_until_signalled(self, beside)
 
     def serve(self, *, beside: Callable[[], AbstractAsyncContextManager[Any]] | None = None) -> None:
@@ -196,6 +208,8 @@ class AppServer:
         Raises:
             MachineError: the interpreter cannot be executed anew.
         """
+        from .signalled import serve_program
+
         serve_program(self, beside)
 
     async def __aenter__(self) -> Self:
@@ -270,6 +284,8 @@ class AppServer:
             InvalidTransition: it has no process of its own now.
             MachineError: its process has only begun, is dead, or does not answer within `timeout`.
         """
+        from .stacks import holder, stacks_of
+
         store, running = self._lent.opened(), self._running
         if running is None:
             raise ServerNotRunning("the server is not started")

@@ -193,3 +193,22 @@ def test_a_child_process_can_import_support_modules() -> None:
     command = [sys.executable, "-P", "-c", code]
     child = subprocess.run(command, input=json.dumps(sys.path), capture_output=True, text=True, check=True)
     assert child.stdout.strip() == paddock.__file__
+
+
+@pytest.mark.parametrize(
+    ("statement", "unwanted"),
+    [
+        ("import paddock.watchdog.process", ["asyncio", "structlog", "sqlite3", "paddock.runtime"]),
+        (
+            "import paddock.runtime.child.forkserver\nfrom paddock import AppServer, workflow, flow, Context",
+            ["paddock.runtime.server.running", "paddock.runtime.http", "paddock.runtime.cli", "starlette", "typer"],
+        ),
+        ("import paddock", ["asyncio", "pydantic"]),
+    ],
+    ids=["watchdog", "fork server, with a script that starts a server", "package"],
+)
+def test_a_process_loads_what_it_uses(statement: str, unwanted: list[str]) -> None:
+    """What the fork server has loaded each child is a copy of, and a start waits until it is there."""
+    script = f"import sys\n{statement}\nprint(*sorted(name for name in {unwanted!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
