@@ -13,12 +13,8 @@ which therefore belongs to nobody alive; it is ended on sight. Without a server 
 
 from __future__ import annotations
 
-import gc
-
-if __name__ == "__main__":
-    gc.disable()  # what is imported now is here for good; `warm` collects once, and goes on collecting
-
 import contextlib
+import gc
 import importlib
 import os
 import select
@@ -104,7 +100,6 @@ class ForkServer:
         """Import modules, look for threads they left, freeze what is there, and report."""
         failures: dict[str, str] = {}
         self._dismiss_standby()  # it has not imported these
-        gc.disable()
         for name in modules:
             try:
                 if name == "__main__":
@@ -117,7 +112,6 @@ class ForkServer:
         threads = other_threads()
         gc.collect()
         gc.freeze()  # what is here is shared for good: collections in children leave it alone
-        gc.enable()
         self._warmed = bool(modules) or self._warmed
         self._send(Warmed(ok=not threads, threads=threads, failures=failures))
 

@@ -6,8 +6,9 @@ waits for its turn at a core like all the others, and everybody for it. A few at
 sooner, and those that work already are held up less.
 
 A child counts from the order until it has ended, or waits for something: it has committed nothing for a while after its first commit, or
-sets a plugin up, both of which the table of beats tells; and for a moment at most. The one more keeps the cores busy while a child waits for
-the disk.
+sets a plugin up, both of which the table of beats tells. And for a moment at most, longer where it commits on and on: many that do so at once
+are each slow for the others, so none has ended when the next comes, and they become more and more. The one more keeps the cores busy while a child
+waits for the disk.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .children import Child
 
 __all__ = ["Births"]
 
-_MOMENT, _STILL, _LOOK = 0.1, 0.01, 0.005
+_MOMENT, _SPELL, _STILL, _LOOK = 0.1, 0.3, 0.01, 0.005
 
 
 @dataclass(slots=True)
@@ -38,15 +39,22 @@ class Births:
     """Let children be born a few at a time, in the order in which they come."""
 
     def __init__(
-        self, table: BeatTable, most: int | None = None, moment: float = _MOMENT, still: float = _STILL
+        self,
+        table: BeatTable,
+        most: int | None = None,
+        *,
+        moment: float = _MOMENT,
+        spell: float = _SPELL,
+        still: float = _STILL,
     ) -> None:
         """Hold the table.
 
         `most` is how many at a time, as many as there are cores and one more where it is None; `moment` for how many seconds one counts
-        at most, `still` for how many after its last commit.
+        that commits nothing, `spell` for how many one that does, `still` for how many after its last commit.
         """
         self._table = table
         self._moment = moment
+        self._spell = spell
         self._still = still
         self._most = most or 1 + (os.cpu_count() or 1)
         self._turn = asyncio.Lock()
@@ -72,11 +80,11 @@ class Births:
         return len(self._born)
 
     def _is_busy(self, child: Child, born: _Born, now: float) -> bool:
-        if child.exited.done() or child.settled.is_set() or now - born.ordered >= self._moment:
+        if child.exited.done() or child.settled.is_set():
             return False
         progress = self._table.progress(child.slot)
         if progress != born.progress:
             born.progress, born.since = progress, now
         if progress:
-            return now - born.since < self._still
-        return not self._table.step(child.slot).startswith("plugin:")
+            return now - born.since < self._still and now - born.ordered < self._spell
+        return now - born.ordered < self._moment and not self._table.step(child.slot).startswith("plugin:")

@@ -41,8 +41,8 @@ def died(known: Child) -> Exited:
 class _Asked:
     """Children that have all asked at once, and who was let in so far."""
 
-    def __init__(self, table: BeatTable, count: int, moment: float, still: float = 0.01) -> None:
-        self.births = Births(table, most=2, moment=moment, still=still)
+    def __init__(self, table: BeatTable, count: int, *, moment: float, spell: float = 60, still: float = 0.01) -> None:
+        self.births = Births(table, most=2, moment=moment, spell=spell, still=still)
         self.children = [child(table, number) for number in range(count)]
         self.born: list[int] = []
         self.tasks = [asyncio.ensure_future(self._ask(number)) for number in range(count)]
@@ -88,3 +88,17 @@ async def test_one_who_takes_long_holds_up_nobody_for_long(table: BeatTable):
     asked = _Asked(table, 6, moment=0.01)
     await asyncio.gather(*asked.tasks)
     assert asked.born == [0, 1, 2, 3, 4, 5]
+
+
+async def test_one_who_commits_on_and_on_counts_for_longer_and_not_for_ever(table: BeatTable):
+    asked = _Asked(table, 3, moment=0.01, spell=60, still=60)
+    with contextlib.ExitStack() as stack:
+        for known in asked.children[:2]:
+            stack.enter_context(contextlib.closing(table.writer(known.slot))).bump_progress()
+        assert await asked.until(2) == [0, 1], "their moment is over, their spell is not"
+        asked.children[0].settled.set()
+        assert await asked.until(3) == [0, 1, 2]
+    asked = _Asked(table, 3, moment=60, spell=0.01, still=60)
+    with contextlib.closing(table.writer(asked.children[0].slot)) as writer:
+        writer.bump_progress()
+        await asked.tasks[2]
