@@ -45,10 +45,11 @@ export class Actions {
     return this.#post(button, id, "retry", "Queued again, from where it failed.");
   }
 
-  async remove(id, button = null) {
+  /** `before(last)` does the last thing, once nothing is under way that it would pull the ground from. */
+  async remove(id, button = null, before = (last) => last()) {
     if (!(await confirmed("Delete this instance?", "Its steps, events and logs are deleted with it.", "Delete it")))
       return false;
-    const worked = await attempt(button, () => this.api.delete(path("instances", id)));
+    const worked = await before(() => attempt(button, () => this.api.delete(path("instances", id))));
     if (worked) done("Deleted.");
     return worked;
   }

@@ -9,6 +9,8 @@ export class Refresher {
   #again = false;
   #last = 0;
   #stopped = false;
+  #held = false;
+  #asked = null;
 
   /** `work` is async and handles its own errors; `gap` and `every` are milliseconds; `every` 0 asks only when poked. */
   constructor(work, { gap = 700, every = 0 } = {}) {
@@ -33,6 +35,20 @@ export class Refresher {
     await this.#run();
   }
 
+  /**
+   * Do something that ends what is asked for: wait for the answer that is on its way, ask nothing meanwhile, and go on where it did not work.
+   * `last` is async and returns whether it worked.
+   */
+  async before(last) {
+    this.#held = true;
+    clearTimeout(this.#timer);
+    await this.#asked;
+    const worked = await last();
+    this.#held = worked;
+    if (!worked) this.poke();
+    return worked;
+  }
+
   stop() {
     this.#stopped = true;
     clearTimeout(this.#timer);
@@ -40,15 +56,16 @@ export class Refresher {
 
   #plan(delay) {
     clearTimeout(this.#timer);
-    if (!this.#stopped) this.#timer = setTimeout(() => this.#run(), delay);
+    if (!this.#stopped && !this.#held) this.#timer = setTimeout(() => this.#run(), delay);
   }
 
   async #run() {
-    if (this.#stopped || this.#running) return;
+    if (this.#stopped || this.#held || this.#running) return;
     this.#running = true;
     this.#again = false;
     try {
-      await this.#work();
+      this.#asked = this.#work();
+      await this.#asked;
     } finally {
       this.#running = false;
       this.#last = performance.now();

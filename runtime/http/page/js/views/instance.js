@@ -210,9 +210,14 @@ class InstanceView {
     if (!can[name === "remove" ? "cleanup" : name]) return;
     if (name === "signal") await this.actions.signal(this.#id, signalOf(this.#instance.waits_for));
     else if (name === "fork") await this.#fork(null);
-    else if (name === "remove") (await this.actions.remove(this.#id, button)) && go("#/instances");
+    else if (name === "remove") await this.#remove(button);
     else if (name === "stacks") await showStacks(this.app.api, this.#id, button);
     else await this.actions[name](this.#id, button);
+  }
+
+  async #remove(button) {
+    const removed = await this.actions.remove(this.#id, button, (last) => this.#refresher.before(last));
+    if (removed) go("#/instances");
   }
 
   close() {
