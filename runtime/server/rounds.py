@@ -24,7 +24,7 @@ from .roster import Roster
 
 __all__ = ["Rounds"]
 
-_PACE = 0.004
+_PACE = 0.003
 _QUIET = 2
 _PROMISE = 0.1  # renewed with each round; a server that stands still for longer is rung for
 _CORES = os.cpu_count() or 1
