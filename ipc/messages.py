@@ -236,9 +236,6 @@ class Fork(_Message):
     instance_id: str
     epoch: _Natural
     spec: str = Field(repr=False)
-    out_path: str
-    err_path: str
-    trace_path: str
     python: str | None = None
     environ: dict[str, str | None] | None = Field(default=None, repr=False)
 

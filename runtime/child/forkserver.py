@@ -42,7 +42,7 @@ from .main_module import load_main
 from .outfit import Outfit
 from .rehearsal import Stage, build_schemas
 from .spawn import spawn
-from .spec import MARKER, SERVICE_MANAGER, ChildSpec, Needs
+from .spec import MARKER, SERVICE_MANAGER, ChildSpec, Needs, output_paths
 from .standby import Standby, await_order, practise
 from .threads import other_threads, thread_count
 
@@ -261,15 +261,16 @@ class ForkServer:
         standby = self._standby
         if standby is not None and standby.ready:
             self._standby = None
-            if standby.hand(order):
+            if standby.hand(order.spec):
                 return standby.pid
             self._retired.add(standby.pid)
         pid = os.fork()
         if pid == 0:
-            self._be_child(lambda: order, Outfit(), foreign=[standby.line.fileno()] if standby is not None else [])
+            foreign = [standby.line.fileno()] if standby is not None else []
+            self._be_child(lambda: ChildSpec.model_validate_json(order.spec), Outfit(), foreign=foreign)
         return pid
 
-    def _be_child(self, ordered: Callable[[], Fork | None], outfit: Outfit, *, foreign: list[int]) -> NoReturn:
+    def _be_child(self, ordered: Callable[[], ChildSpec | None], outfit: Outfit, *, foreign: list[int]) -> NoReturn:
         """Work on an order in a fresh fork; it never comes back from here."""
         code = 1
         try:
@@ -277,13 +278,13 @@ class ForkServer:
             if self._channel is not None:
                 foreign.append(self._channel.fileno())
             become_child(foreign=foreign)
-            order = ordered()
-            if order is None:
+            spec = ordered()
+            if spec is None:
                 os._exit(0)
             name_process("paddock-child")
-            mark(self._marker(order))
-            catch_output(order.out_path, order.err_path)
-            code = _warm.run_child(ChildSpec.model_validate_json(order.spec), outfit)
+            mark(spec.marker)
+            catch_output(*output_paths(spec.run_dir, spec.instance, spec.epoch))
+            code = _warm.run_child(spec, outfit)
         except BaseException:  # noqa: BLE001  nothing may come back into the fork server's code
             traceback.print_exc()
         finally:

@@ -95,19 +95,15 @@ class Stage:
         for output in outputs:
             os.close(open_private(output, os.O_WRONLY | os.O_CREAT))
         BeatTable.create(spec.beats_path, slots=1).close()
-        text = Fork(
+        self.order = Fork(
             request_id=1,
             mode="fork",
             slot=spec.slot,
             instance_id=spec.instance_id,
             epoch=spec.epoch,
             spec=spec.model_dump_json(),
-            out_path=outputs[0],
-            err_path=outputs[1],
-            trace_path=spec.trace_dir,
-        ).model_dump_json()
-        self.order = order = Fork.model_validate_json(text)
-        return ChildSpec.model_validate_json(order.spec).model_copy(update={"pragmas": _CARELESS})
+        )
+        return ChildSpec.model_validate_json(self.order.spec).model_copy(update={"pragmas": _CARELESS})
 
     @contextlib.contextmanager
     def _own_folder(self) -> Iterator[str]:

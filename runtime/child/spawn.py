@@ -10,7 +10,7 @@ import tempfile
 from ...ipc.messages import Boot, Fork
 from ..base.limits import environment
 from .interpreter import path_for
-from .spec import MARKER
+from .spec import MARKER, output_paths
 
 __all__ = ["spawn"]
 
@@ -30,21 +30,23 @@ def spawn(order: Fork, boot: Boot, marker: str) -> int:
     Raises:
         OSError: it could not be started.
     """
+    spec = json.loads(order.spec)
     orders = {
         "sys_path": path_for(order.python, boot.sys_path),
         "foreign": order.python not in (None, sys.executable),
         "argv": boot.argv,
         "main_path": boot.main_path,
         "main_module": boot.main_module,
-        "spec": json.loads(order.spec),
+        "spec": spec,
     }
     with tempfile.TemporaryFile() as file:
         file.write(json.dumps(orders).encode())
         file.seek(0)
         descriptor = file.fileno()
         os.set_inheritable(descriptor, True)
-        out = os.open(order.out_path, _APPEND, 0o600)
-        err = os.open(order.err_path, _APPEND, 0o600)
+        out, err = (
+            os.open(path, _APPEND, 0o600) for path in output_paths(spec["run_dir"], spec["instance"], spec["epoch"])
+        )
         try:
             python = order.python or sys.executable
             return os.posix_spawn(

@@ -26,6 +26,7 @@ from ..base.probes import silence
 from .birth import die_with_parent, name_process
 from .outfit import Outfit
 from .rehearsal import Stage
+from .spec import ChildSpec
 
 __all__ = ["Standby", "await_order", "practise"]
 
@@ -49,9 +50,9 @@ class Standby:
         except OSError:
             self.ready = False
 
-    def hand(self, order: Fork) -> bool:
-        """Give it its order; where that fails, it will not act on a part of it."""
-        text = order.model_dump_json().encode()
+    def hand(self, spec: str) -> bool:
+        """Tell it what it is for, as JSON; where that fails, it will not act on a part of it."""
+        text = spec.encode()
         try:
             self.line.settimeout(_HANDING_OVER)
             self.line.sendall(_LENGTH.pack(len(text)) + text)
@@ -77,12 +78,12 @@ def practise(order: Fork) -> None:
             Channel(ours).send(order)
             for message in channel.receive():
                 if isinstance(message, Fork):
-                    Standby(0, ours).hand(message)
+                    Standby(0, ours).hand(message.spec)
             identify(os.getpid())
 
 
-def await_order(line: socket.socket, parent: int, stage: Stage | None, outfit: Outfit) -> Fork | None:
-    """Rehearse, say so, and return the order; None when this process is not needed any more. For the standby itself.
+def await_order(line: socket.socket, parent: int, stage: Stage | None, outfit: Outfit) -> ChildSpec | None:
+    """Rehearse, say so, and return what there is to do; None when this process is not needed any more. For the standby itself.
 
     Args:
         line: to the fork server.
@@ -103,7 +104,7 @@ def await_order(line: socket.socket, parent: int, stage: Stage | None, outfit: O
         text = _read(line, _LENGTH.unpack(header)[0]) if header else None
         if text:
             die_with_parent(None)
-            return Fork.model_validate_json(text)
+            return ChildSpec.model_validate_json(text)
     return None
 
 

@@ -46,9 +46,6 @@ class ForkOrder:
     instance_id: str
     epoch: int
     spec: str = field(repr=False)
-    out_path: str
-    err_path: str
-    trace_path: str
     python: str | None = None
     environ: dict[str, str | None] | None = field(default=None, repr=False)
 
@@ -282,9 +279,6 @@ class Nursery:
                     instance_id=order.instance_id,
                     epoch=order.epoch,
                     spec=order.spec,
-                    out_path=order.out_path,
-                    err_path=order.err_path,
-                    trace_path=order.trace_path,
                     python=order.python,
                     environ=order.environ,
                 )

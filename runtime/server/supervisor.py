@@ -25,7 +25,6 @@ from ..base.errors import PluginSetupError
 from ..base.log import get_logger
 from ..base.probes import reach
 from ..base.records import ErrorInfo
-from ..child.spec import output_paths
 from ..store.admission import Claim
 from ..store.ops import Lease
 from .births import Births
@@ -113,17 +112,8 @@ class Supervisor:
         parts.table.limit(
             child.slot, memory=spec.limits.memory_limit or 0, cpu_us=math.ceil(spec.limits.cpu_limit or 0) * 1_000_000
         )
-        out_path, err_path = output_paths(parts.run_dir, claim.lease.instance, claim.lease.epoch)
         order = ForkOrder(
-            child.slot,
-            claim.id,
-            claim.lease.epoch,
-            spec.model_dump_json(),
-            out_path,
-            err_path,
-            spec.trace_dir,
-            spec.limits.python,
-            spec.limits.env,
+            child.slot, claim.id, claim.lease.epoch, spec.model_dump_json(), spec.limits.python, spec.limits.env
         )
         born = await parts.nursery.fork(order)
         return ProcessIdentity(born.pid, born.start_time, boot_id())

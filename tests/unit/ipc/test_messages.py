@@ -34,10 +34,7 @@ EXAMPLES: list[m.Message] = [
     m.Policy(interval=1, heartbeat_timeout=30, stall_timeout=None, kill_grace=5),
     m.Boot(sys_path=["/a", ""], main_path=None, main_module="x", modules=["a.b"], beats_path="/b", cwd="/"),
     m.Warm(modules=[]),
-    m.Fork(
-        request_id=1, mode="fork", slot=0, instance_id="i", epoch=1, spec='{"secret": 1}', out_path="/o", err_path="/e",
-        trace_path="/t",
-    ),
+    m.Fork(request_id=1, mode="fork", slot=0, instance_id="i", epoch=1, spec='{"secret": 1}'),
     m.Shutdown(),
     m.Warmed(ok=False, threads=["pump"], failures={"mod": "ImportError: x"}),
     m.Forked(request_id=1, pid=5, start_time=6),
