@@ -17,8 +17,6 @@ import os
 import shutil
 from collections.abc import Iterator
 
-import structlog  # noqa: F401  for every child's logger
-
 from ...ipc.messages import Cancel, Committed, Drain, Finished, Fork, Hello, Nudge, Ready, Refused, Welcome
 from ...watchdog.beats import BeatTable, BeatTableError
 from ..authoring.builder import workflow
@@ -33,6 +31,7 @@ from ..store.admission import Wanted
 from ..store.instances import NewInstance
 from ..store.sqlite import SqliteStore
 from ..store.sqlite_database import SqliteDatabase
+from .late_rich import import_structlog
 from .process import rehearse_child
 from .spec import ChildSpec, DefinitionPath, output_paths
 
@@ -54,6 +53,7 @@ class Stage:
 
     def __init__(self, folder: str) -> None:
         """Build it."""
+        import_structlog()  # for every child's logger
         self._folder = folder
         self._database: bytes | None = None
         #: What a child executes on its database.
