@@ -33,7 +33,7 @@ from ...ipc.messages import Boot, Exited, Fork, Forked, ForkFailed, Shutdown, Wa
 from ...watchdog.beats import BeatTable
 from ...watchdog.identity import identify
 from ...watchdog.procstat import children_of
-from ...watchdog.tree import end_tree, marker_of
+from ...watchdog.tree import end_tree
 from ..base.probes import reach, silence
 from ..base.timeslice import forget_slices
 from . import process as _warm
@@ -42,7 +42,7 @@ from .main_module import load_main
 from .outfit import Outfit
 from .rehearsal import Stage, build_schemas
 from .spawn import spawn
-from .spec import MARKER, SERVICE_MANAGER, ChildSpec, Needs, output_paths
+from .spec import SERVICE_MANAGER, ChildSpec, Needs
 from .standby import Standby, await_order, practise
 from .threads import other_threads, thread_count
 
@@ -182,11 +182,7 @@ class ForkServer:
     def _fork(self, order: Fork) -> None:
         reach("forkserver.request")
         try:
-            pid = (
-                spawn(order, self._boot, self._marker(order))
-                if order.mode == "spawn" or thread_count() > 1
-                else self._copy(order)
-            )
+            pid = spawn(order, self._boot) if order.mode == "spawn" or thread_count() > 1 else self._copy(order)
             start_time = identify(pid).start_time
         except (OSError, ValueError) as error:
             self._send(ForkFailed(request_id=order.request_id, reason=f"{type(error).__name__}: {error}"))
@@ -253,9 +249,6 @@ class ForkServer:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
 
-    def _marker(self, order: Fork) -> str:
-        return marker_of(self._boot.beats_path, order.instance_id, order.epoch).removeprefix(f"{MARKER}=")
-
     def _copy(self, order: Fork) -> int:
         """Return the pid of a copy of this process that works on the order: the standby, or one that is forked now."""
         standby = self._standby
@@ -283,7 +276,7 @@ class ForkServer:
                 os._exit(0)
             name_process("paddock-child")
             mark(spec.marker)
-            catch_output(*output_paths(spec.run_dir, spec.instance, spec.epoch))
+            catch_output(*spec.outputs)
             code = _warm.run_child(spec, outfit)
         except BaseException:  # noqa: BLE001  nothing may come back into the fork server's code
             traceback.print_exc()

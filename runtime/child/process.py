@@ -46,7 +46,7 @@ from .main_module import loaded_main
 from .outfit import Outfit
 from .output import OutputReader
 from .pulse import Pulse
-from .spec import EXIT_GIVEN_BACK, EXIT_LOST_GROUND, ChildSpec, DefinitionPath, output_paths
+from .spec import EXIT_GIVEN_BACK, EXIT_LOST_GROUND, ChildSpec, DefinitionPath
 
 __all__ = ["find_definition", "rehearse_child", "run_child"]
 
@@ -185,7 +185,7 @@ class _Child:
         self._lifeline.start()
         writer = JournalWriter(self._store, self._journal.lease, self._clock, self._committed, self._read_output)
         sink = LogSink(writer, self._clock, loop, self._spec.max_output, self._replays)
-        out_path, err_path = output_paths(self._spec.run_dir, self._spec.instance, self._spec.epoch)
+        out_path, err_path = self._spec.outputs
         self._output = OutputReader(out_path, err_path, sink, self._replays)
         self._pulse.drain = self._output.drain
         self._pulse.finish = self._output.finish

@@ -33,7 +33,7 @@ from ..store.sqlite import SqliteStore
 from ..store.sqlite_database import SqliteDatabase
 from .late_rich import import_structlog
 from .process import rehearse_child
-from .spec import ChildSpec, DefinitionPath, output_paths
+from .spec import ChildSpec, DefinitionPath
 
 __all__ = ["Stage", "build_schemas"]
 
@@ -89,7 +89,7 @@ class Stage:
         with open(path, "wb", opener=open_private) as file:
             file.write(database)
         spec = _spec(path, own)
-        outputs = output_paths(own, spec.instance, spec.epoch)
+        outputs = spec.outputs
         for folder in (os.path.dirname(outputs[0]), spec.trace_dir):
             os.mkdir(folder, 0o700)
         for output in outputs:

@@ -121,6 +121,11 @@ class ChildSpec(_Frozen):
         return f"{self.run_dir}/bell.sock"
 
     @property
+    def outputs(self) -> tuple[str, str]:
+        """Return the files that catch this execution's stdout and stderr."""
+        return output_paths(self.run_dir, self.instance, self.epoch)
+
+    @property
     def trace_dir(self) -> str:
         """Return the directory into which stacks are written."""
         return f"{self.run_dir}/trace"

@@ -2,7 +2,7 @@
 
 A ring wakes a core that sleeps, and a look for each commit keeps it from what else it could do: of ten steps half a millisecond each, the ring
 takes 50 to 300 µs of the child's time, the look 200 of the server's. So a server that was rung for goes round for a while, and says in the table
-of beats when it will look next. A child notes there what it has on the disk, and rings only where nobody has promised to look, or where it is
+of beats that it does. A child notes there what it has on the disk, and rings only where nobody has promised to look, or where it is
 over: somebody waits for the outcome. (Interrupt mitigation, as of the Linux kernel's NAPI: after the first interrupt of a burst the device is
 polled.) What comes alone is heard at once, then, and what comes in a burst a few milliseconds later, together.
 
