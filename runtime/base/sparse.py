@@ -27,15 +27,20 @@ def punch(descriptor: int, start: int, end: int) -> bool:
     return int(libc().fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, offset, length)) == 0
 
 
-def extent(descriptor: int, position: int) -> tuple[int, int]:
-    """Return begin and end of the next data from a position on, without the holes around them; both the file's size where there are none."""
+def extent(descriptor: int, position: int) -> tuple[int, int, bool]:
+    """Return begin and end of the next data from a position on, without the holes around them, and whether a hole follows.
+
+    Begin and end are the file's size where there are none. What others append meanwhile is not taken for the far side of a hole: the size is
+    asked for first, and a file without a hole has its end there or beyond.
+    """
     size = os.fstat(descriptor).st_size
     if position >= size:
-        return size, size
+        return size, size, False
     if not hasattr(os, "SEEK_DATA"):
-        return position, size
+        return position, size, False
     try:
         start = os.lseek(descriptor, position, os.SEEK_DATA)
-        return start, os.lseek(descriptor, start, os.SEEK_HOLE)
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
     except OSError as error:  # ENXIO: nothing but a hole up to the end
-        return (size, size) if error.errno == errno.ENXIO else (position, size)
+        return (size if error.errno == errno.ENXIO else position), size, False
+    return start, end, end < size

@@ -81,9 +81,9 @@ class OutputReader:
     def _drain(self, name: Literal["stdout", "stderr"], descriptor: int, step: tuple[str, int] | None) -> None:
         while not self._sink.full:
             # a flood that nobody read in time has lost its middle (`RunDirectory.trim`): lines end where a hole begins
-            at, end = extent(descriptor, self._positions[name])
+            at, end, cut = extent(descriptor, self._positions[name])
             data = os.pread(descriptor, min(_READ, end - at), at)
-            lines, used = split_lines(data, final=at + len(data) == end < os.fstat(descriptor).st_size)
+            lines, used = split_lines(data, final=cut and at + len(data) == end)
             if not used:
                 return
             self._positions[name] = at + used
@@ -135,7 +135,7 @@ def read_leftover(path: str, position: int, limit: int) -> list[str]:
 
 def _next_piece(descriptor: int, position: int, limit: int) -> tuple[int, bytes] | None:
     """Return the data that come next, at most `limit` bytes of them, and where they end; None at the end of the file."""
-    start, end = extent(descriptor, position)
+    start, end, _ = extent(descriptor, position)
     data = os.pread(descriptor, min(limit, end - start), start)
     return (start + len(data), data) if data else None
 

@@ -59,9 +59,9 @@ def test_a_hole_is_seen_by_nobody_but_the_disk(tmp_path):
         data = os.pread(descriptor, 200_000, 0)
         assert (data[:10_000], data[90_000:]) == (b"a" * 10_000, b"a" * 10_000)
         assert data.count(0) == 86_016 - 12_288  # whole blocks only
-        assert extent(descriptor, 20_000) == (86_016, 100_000)
-        assert extent(descriptor, 5_000) == (5_000, 12_288)
-        assert extent(descriptor, 100_000) == extent(descriptor, 200_000) == (100_000, 100_000)
+        assert extent(descriptor, 20_000) == (86_016, 100_000, False)
+        assert extent(descriptor, 5_000) == (5_000, 12_288, True)
+        assert extent(descriptor, 100_000) == extent(descriptor, 200_000) == (100_000, 100_000, False)
         assert not punch(descriptor, 100, 200)
     finally:
         os.close(descriptor)
