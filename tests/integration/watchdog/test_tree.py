@@ -155,8 +155,10 @@ def test_an_orphan_of_another_instance_in_a_session_of_that_number(family: Famil
     assert is_alive(family.member)
 
 
-def asked(body: str, folder: Path) -> tuple[subprocess.Popen[bytes], ProcessIdentity]:
-    code = f"import signal, sys, time\n{body}\nopen(sys.argv[1] + '/up', 'w').close()\nwhile True: time.sleep(60)"
+def asked(
+    body: str, folder: Path, *, then: str = "while True: time.sleep(60)"
+) -> tuple[subprocess.Popen[bytes], ProcessIdentity]:
+    code = f"import signal, sys, time\n{body}\nopen(sys.argv[1] + '/up', 'w').close()\n{then}"
     process = subprocess.Popen([sys.executable, "-c", code, str(folder)], start_new_session=True)
     deadline = time.monotonic() + DEADLINE
     while not (folder / "up").exists():
@@ -166,7 +168,12 @@ def asked(body: str, folder: Path) -> tuple[subprocess.Popen[bytes], ProcessIden
 
 
 def test_who_ends_when_asked_is_not_killed(tmp_path: Path):
-    process, root = asked("signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))", tmp_path)
+    # blocked and waited for: a handler in Python that is due right before a sleep's system call runs after the sleep
+    process, root = asked(
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})",
+        tmp_path,
+        then="signal.sigwait({signal.SIGTERM}); sys.exit(7)",
+    )
     os.kill(process.pid, signal.SIGSTOP)  # a stopped one is continued, to hear it
     begun = time.monotonic()
     assert end_tree(root, grace=DEADLINE) == []
