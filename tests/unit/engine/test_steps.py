@@ -574,7 +574,8 @@ async def test_a_thread_that_outruns_its_timeout(killable):
 
     async with an_engine() as engine:
         engine.killable = killable
-        run = await engine.run(one(slow, timeout="30ms", retry={"max_attempts": 2, "interval": 0}))
+        # long enough for the second try to get a thread on a busy machine
+        run = await engine.run(one(slow, timeout="500ms", retry={"max_attempts": 2, "interval": 0}))
         free.set()
     assert run.output == 2
     kinds = [outcome.kind for outcome in run.outcomes]
