@@ -1,5 +1,6 @@
 """What people see: the command on a terminal of its own, a pty, in several widths."""
 
+import codecs
 import fcntl
 import json
 import os
@@ -49,6 +50,7 @@ class Terminal:
             start_new_session=True,
         )
         self.text = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end within a character
 
     def until(self, wanted):
         """Read until a text has come."""
@@ -60,7 +62,7 @@ class Terminal:
 
     def _read(self, timeout):
         while select.select([self._own], [], [], timeout)[0]:
-            self.text += os.read(self._own, 65536).decode()
+            self.text += self._decoder.decode(os.read(self._own, 65536))
             timeout = 0
 
     def type(self, keys):
