@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,19 +22,26 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     return Watch(marker, Path(tempfile.gettempdir()))
 
 
-SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+SLEEP = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+# It ends once the other runs: while that one is being executed it has no environment, and nothing tells whose it is.
 DAEMON = """
-import os, subprocess, sys
-subprocess.Popen(sys.argv[1:], start_new_session=True)
+import subprocess, sys
+subprocess.Popen(sys.argv[1:], start_new_session=True, stdout=subprocess.PIPE).stdout.readline()
 """
+DEADLINE = 20.0
 
 
-def has_ended(pid: int) -> bool:
-    """Tell whether nothing runs under the pid: where init reaps nobody, as in many containers, a zombie stays for good."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+def ends(pid: int) -> bool:
+    """Wait until nothing runs under the pid: where init reaps nobody, as in many containers, a zombie stays for good."""
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def test_finds_nothing_where_nothing_is(watch: Watch) -> None:
@@ -41,7 +49,7 @@ def test_finds_nothing_where_nothing_is(watch: Watch) -> None:
 
 
 def test_finds_and_kills_a_child(watch: Watch) -> None:
-    with subprocess.Popen(SLEEP, env={}) as child:
+    with subprocess.Popen(SLEEP, env={}, stdout=subprocess.DEVNULL) as child:
         (found,) = watch.leftovers(grace=0)
         assert str(child.pid) in found
 
@@ -50,7 +58,7 @@ def test_finds_and_kills_an_orphan_in_a_session_of_its_own(watch: Watch) -> None
     subprocess.run([sys.executable, "-c", DAEMON, *SLEEP], check=True)
     (found,) = watch.leftovers(grace=0)
     assert "time.sleep(60)" in found
-    assert has_ended(int(found.split()[1]))
+    assert ends(int(found.split()[1]))
 
 
 def test_finds_an_unreaped_child(watch: Watch) -> None:

@@ -146,6 +146,7 @@ def test_ones_own_identity_is_cheap():
 
 def test_without_proc(monkeypatch: pytest.MonkeyPatch, child: subprocess.Popen[bytes]):
     """The way of other systems, tried on this one."""
+    until_state(child.pid, "S")  # while it is being executed it has no environment yet
     monkeypatch.setattr("paddock.watchdog.procstat.LINUX", False)
     stat = read_stat(child.pid)
     assert (stat.pid, stat.ppid, stat.sid) == (child.pid, os.getpid(), os.getsid(0))
