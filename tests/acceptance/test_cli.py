@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from clikit import LIMIT, MODULE, SUPPORT, Command, environment, wait_for_text
+from ledger import starts
 
 SCRIPT = [str(Path(sys.executable).parent / "paddock")]
 
@@ -134,7 +135,7 @@ def test_a_signal_cancels_cleanly(paddock, tmp_path, number):
     assert "interrupted" in err
     assert "was cancelled" in err
     assert "Traceback" not in err
-    assert not Path(f"/proc/{pid}").exists()
+    assert starts(int(pid)) is None
     assert [row["status"] for row in listed(paddock, "app.db")] == ["cancelled"]
 
 

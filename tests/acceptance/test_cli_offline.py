@@ -2,10 +2,10 @@
 
 import json
 import os
-from pathlib import Path
 
 import pytest
 from clikit import Command, ServerProcess, wait_for_text
+from ledger import starts
 
 from paddock.runtime.cli.offline import ServerCame, do_offline
 from paddock.runtime.store.turn import LockFile, read_note
@@ -74,7 +74,7 @@ def test_a_process_that_outlived_its_server_is_seen_and_ended(paddock, server, t
     assert "in hang" in paddock.ok("stack", "orphan")
     assert [(one["pid"], one["step"]) for one in paddock.json("top")["processes"]] == [(pid, "hang")]
     assert paddock("cancel", "orphan").stderr == "orphan is cancelled\n"
-    assert not Path(f"/proc/{pid}").exists()
+    assert starts(pid) is None
     paddock.ok("cleanup", "orphan")
     second = server()
     assert paddock.json("list") == []

@@ -53,12 +53,12 @@ def noted(ctx: Any, **facts: Any) -> Iterator[None]:
 
 
 def starts(pid: int) -> int | None:
-    """Return a living process's start time; a zombie is dead."""
+    """Return a living process's start time; a zombie is dead, once its last thread is."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZXx" else int(fields[19])
+    return None if fields[0] in "ZXx" and int(fields[17]) <= 1 else int(fields[19])
 
 
 def check(events: list[Any], ended: str = "workflow.completed") -> None:
