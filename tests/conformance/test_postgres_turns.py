@@ -5,6 +5,7 @@ import os
 
 import psycopg
 import pytest
+from pgkit import cut_off
 from storekit import NOW, claimed, ids, new, rows, step, wanted
 
 from paddock import DatabaseDamaged, DatabaseTooNew, DatabaseUnavailable, ServerAlreadyRunning, SqlitePragmas
@@ -223,8 +224,7 @@ async def test_a_server_that_was_cut_off_does_not_write_once_another_has_come(po
     first.serve(os.getpid())
     store = opened(postgres_url, first)
     await store.create(new("a"), NOW)
-    with postgres.connect() as connection:
-        connection.execute("SELECT pg_terminate_backend(%s)", (first.session.connection().raw.info.backend_pid,))
+    cut_off(postgres, first.session.connection().raw.info.backend_pid)
     second.serve(os.getpid())
     other = opened(postgres_url, second)
     with pytest.raises(ServerAlreadyRunning):
@@ -311,9 +311,7 @@ async def test_a_child_whose_commits_may_be_taken_back_ends_with_its_connection(
     lease = await claimed(store)
     child = PostgresStore.open_child(Target(postgres_url), SqlitePragmas(synchronous="NORMAL"))
     child.commit_now(lease, step("one"), NOW)
-    with postgres.connect() as connection:
-        pid = child._writer._session.connection().raw.info.backend_pid
-        connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
+    cut_off(postgres, child._writer._session.connection().raw.info.backend_pid)
     with pytest.raises(DatabaseUnavailable):
         child.commit_now(lease, step("two"), NOW)
     assert (await store.load(lease)).steps.keys() == {"one"}
@@ -327,9 +325,7 @@ async def test_what_was_lost_before_the_commit_is_done_again(postgres_url, postg
     child = PostgresStore.open_child(Target(postgres_url), PRAGMAS)
     last = child.commit_now(lease, step("one"), NOW)
     for each in (child, store):
-        with postgres.connect() as connection:
-            pid = each._writer._session.connection().raw.info.backend_pid
-            connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        cut_off(postgres, each._writer._session.connection().raw.info.backend_pid)
     assert child.commit_now(lease, step("two"), NOW) == last + 2
     assert await store.create(new("b"), NOW)
     assert [event.id for event in await store.events(Window(0, 99))] == list(range(1, last + 3))

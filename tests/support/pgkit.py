@@ -8,6 +8,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ _SETTINGS = {
     "autovacuum": "off",
     "log_min_messages": "fatal",
 }
+_LIMIT = 60.0
 _ACCESS = "local all keeper scram-sha-256\nlocal all all trust\n"
 
 
@@ -143,6 +145,16 @@ def schema(server: Cluster | GivenServer) -> Iterator[str]:
         with server.connect() as connection:
             connection.execute("SET client_min_messages = error")
             connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+
+
+def cut_off(server: Cluster | GivenServer, pid: int) -> None:
+    """End a connection, named by the pid at the server's end, and wait until it is gone with its locks."""
+    with server.connect() as connection:
+        connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        deadline = time.monotonic() + _LIMIT
+        while connection.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchone():
+            assert time.monotonic() < deadline, f"connection {pid} does not end"
+            time.sleep(0.005)
 
 
 def emptied(url: str) -> None:
