@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from clikit import Command
+from clikit import Command, answered
 from crashkit import DATABASE, Stage, line, stage_in
 from pgkit import SECRET
 
@@ -27,7 +27,7 @@ async def test_looks_and_wishes_with_a_server_and_without(pg_stage: Stage, postg
     await server.ready()
     assert ok("start", "held", json.dumps({"until": str(pg_stage.flag)}), "--id", "one") == "one\n"
     await line("begin", key="hold", instance="one")
-    top = json.loads(ok("top", "--json"))
+    top = answered(lambda: json.loads(ok("top", "--json")))
     assert (top["server_pid"], top["trouble"]) == (server.pid, {})
     assert "one" in [row["instance_id"] for row in top["processes"]]
     assert "process" in ok("stack", "one")

@@ -180,6 +180,14 @@ class DetachedServer:
         return found
 
 
+def answered(look):
+    """Return the first snapshot for which the server has answered: one look gives it two seconds."""
+    deadline = time.monotonic() + LIMIT
+    while "server" in (found := look())["trouble"]:
+        assert time.monotonic() < deadline, found
+    return found
+
+
 def wait_for_text(path):
     deadline = time.monotonic() + LIMIT
     while not (path.exists() and path.read_text()):
