@@ -32,7 +32,7 @@ FIGURES = {
 
 def run(*arguments):
     return subprocess.run(
-        [sys.executable, str(RUN), *arguments], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, str(RUN), *arguments], capture_output=True, text=True, timeout=200, check=False
     )
 
 
@@ -65,7 +65,7 @@ def test_recovery_prints_every_figure(tmp_path):
     path = tmp_path / "recovery.json"
     done = subprocess.run(
         [sys.executable, str(RUN.with_name("recovery.py")), "--rounds", "1", "--json", str(path)],
-        capture_output=True, text=True, timeout=100, check=False,
+        capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode in (0, 1), (
         done.stderr
@@ -81,7 +81,7 @@ def test_pressure_prints_every_figure(tmp_path):
     path = tmp_path / "pressure.json"
     done = subprocess.run(
         [sys.executable, str(RUN.with_name("pressure.py")), "--small", "--json", str(path)],
-        capture_output=True, text=True, timeout=100, check=False,
+        capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr  # 1: a target was missed, on a machine that is busy with other things
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -102,7 +102,7 @@ def test_wrong_options_are_refused():
 def test_a_small_crowd_sleeps_and_drains_in_order(tmp_path):
     path = tmp_path / "crowd.json"
     command = [sys.executable, str(CROWD), "--inline", "--count", "20", "--naps", "1", "--json", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.stderr == ""
     found = {figure["label"]: figure["value"] for figure in json.loads(path.read_text(encoding="utf-8"))}
     assert (found["asleep"], found["queued"], found["child processes"]) == (20, 20, 0)

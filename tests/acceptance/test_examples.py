@@ -14,7 +14,7 @@ import pytest
 from paddock.examples.audit.measure import find_modules
 
 
-def example(name, *arguments, timeout=100):
+def example(name, *arguments, timeout=200):
     command = [sys.executable, "-P", "-m", f"paddock.examples.{name}", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
@@ -94,7 +94,7 @@ def demo(tmp_path):
 
 @pytest.mark.slow
 def test_the_demo_proves_its_point(demo):
-    found = subprocess.run(demo, capture_output=True, text=True, timeout=100, check=False)
+    found = subprocess.run(demo, capture_output=True, text=True, timeout=200, check=False)
     assert (found.returncode, found.stderr) == (0, ""), found.stdout
     assert found.stdout.count("kill -9") == 3  # the child, the server, the summary
     assert "no finished step did" in found.stdout
