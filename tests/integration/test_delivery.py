@@ -18,7 +18,7 @@ async def test_thirty_large_outputs_arrive_intact(stage: Stage):
 
         async def dawdle(event: Event) -> None:
             slow.append(event.id)
-            await asyncio.sleep(5)
+            await asyncio.Event().wait()  # until the server stops
 
         def fail(_event: Event) -> None:
             raise RuntimeError("a subscriber's own trouble")
