@@ -16,6 +16,7 @@ from crashkit import Stage, kill, line, pid_of, proven, until
 from ledger import starts
 
 from paddock import DatabaseDamaged, PaddockError
+from paddock.runtime.store.turn import LockFile
 
 
 def aside(path: Path) -> Path:
@@ -58,7 +59,8 @@ async def test_what_is_put_back_goes_on(stage: Stage, harm: Callable[[Path], Cal
     await server.ready()
     await server.ask("start", name="held", input={"until": str(stage.flag)}, id="one")
     child = (await line("begin", key="hold"))["pid"]
-    undo = harm(stage.db)
+    with LockFile.of(str(stage.db)):  # not between a look at the files and what is written then
+        undo = harm(stage.db)
     before = stage.db.read_bytes() if stage.db.exists() else None
     stage.let_go()
     answer = await server.ask("try", name="everything", input={"n": 2}, id="two")
@@ -93,7 +95,8 @@ async def test_what_is_gone_stays_gone_and_a_backup_goes_on(stage: Stage, harm: 
     await server.workflows.start("held", {"until": str(stage.flag)}, id="one")
     await line("begin", key="hold")
     backup = backed_up(stage.db)
-    harm(stage.db)
+    with LockFile.of(str(stage.db)):
+        harm(stage.db)
     for _ in "ab":
         with pytest.raises(DatabaseDamaged, match=words):
             await server.workflows.start("everything", {"n": 2})
@@ -114,8 +117,14 @@ async def test_a_file_that_was_cut_is_not_written_on(stage: Stage):
     await server.start()
     for n in range(8):  # enough for a checkpoint
         await server.workflows.start("large", {"text": "x", "times": 1, "pad": "x" * 300_000}, id=f"n{n}")
-    checkpointer = server._running.housekeeper._upkeep
-    size = await until(lambda: checkpointer._least > 10**6 and checkpointer._least)  # and not in the middle of one
+    keeper = server._running.housekeeper
+
+    def written_back() -> int | None:
+        resting = keeper._running is not None and keeper._running.done()
+        return keeper._upkeep._least if resting and keeper._upkeep._least > 10**6 else None
+
+    size = await until(written_back, "a checkpoint")
+    # in the same turn of the loop: the next one has not begun
     os.truncate(stage.db, size // 2)
 
     async def complaint() -> str | None:
