@@ -114,7 +114,8 @@ async def test_a_bound_of_processes(stage: Stage):
         assert 10 <= count < 30
         assert await server.workflows.run("breeding", 8) == 8
         await until(lambda: not stage.sql("SELECT * FROM paddock_leases"))
-    assert not {name for name in set(os.listdir(folder)) - before if name.startswith("paddock-try")}
+    tried = {name for name in set(os.listdir(folder)) - before if name.startswith("paddock-try")}
+    await until(lambda: tried.isdisjoint(os.listdir(folder)))  # another server's is there for a moment
 
 
 async def test_whose_limits(stage: Stage):
