@@ -104,19 +104,22 @@ async def test_the_stacks_of_a_busy_one_are_taken_and_it_goes_on(stage: Stage):
         assert (await proven(server, instance, "computed")).executions == 1
 
 
-async def test_the_stacks_of_one_that_cannot_answer_are_taken_too(stage: Stage):
+async def test_the_stacks_of_one_that_cannot_answer_are_taken_too(stage: Stage, monkeypatch: pytest.MonkeyPatch):
     """C code holds the GIL; and a stopped one is stopped again."""
+    monkeypatch.setattr("paddock.runtime.server.stacks._SIGNALLED", DEADLINE)  # a busy machine's answer takes longer
+    enough = stage.folder / "enough"
     async with stage.server() as server:
-        instance = await server.workflows.start("busy-in-c", {"seconds": 4.0})
+        instance = await server.workflows.start("busy-in-c", {"until": str(enough)})
         await line("begin", key="compute")
-        assert "in compute_in_c" in (await server.stacks(instance, timeout=2.0)).text
+        assert "in compute_in_c" in (await server.stacks(instance, timeout=4.0)).text
+        enough.touch()
         found = await proven(server, instance, "computed")
         assert found.executions == 1
         held = await server.workflows.start("held", {"until": str(stage.flag)})
         child = (await line("begin", key="hold", instance=held))["pid"]
         os.kill(child, signal.SIGSTOP)
         await until(lambda: process_state(child)[0] == "T", "the stop")
-        assert "most recent call first" in (await server.stacks(held)).text
+        assert "most recent call first" in (await server.stacks(held, timeout=20)).text
         await until(lambda: process_state(child)[0] == "T", "the stop again")
         os.kill(child, signal.SIGCONT)
         stage.let_go()

@@ -255,10 +255,10 @@ async def compute(input: dict[str, Any], ctx: Context) -> str:
 
 
 async def compute_in_c(input: dict[str, Any], ctx: Context) -> str:
-    """Hold the GIL in C, in pieces that are longer than the heartbeat's timeout."""
+    """Hold the GIL in C, in pieces that are longer than the heartbeat's timeout; for a time, or until the file is there."""
     with noted(ctx):
-        begun = time.monotonic()
-        while time.monotonic() - begun < input["seconds"]:
+        end = time.monotonic() + input.get("seconds", 0.0)
+        while not os.path.exists(input["until"]) if "until" in input else time.monotonic() < end:
             sum(range(60_000_000))
     return "computed"
 
