@@ -482,7 +482,7 @@ slow_step_flow = workflow("slow-step").task("slow", linger, timeout="50ms").buil
 slow_twice_flow = (
     workflow("slow-twice").task("slow", linger, timeout="30ms", retry={"max_attempts": 2, "interval": "1ms"}).build()
 )
-slow_thread_flow = workflow("slow-thread").task("slow", linger_blocking, timeout="100ms").build()
+slow_thread_flow = workflow("slow-thread").task("slow", linger_blocking, timeout="1s").build()
 patient_flow = workflow("patient").timeout("400d").task("rest", nothing, timeout="300d").build()
 deadline_flow = workflow("deadline").timeout("300ms").task("ok", nothing).task("slow", linger).build()
 

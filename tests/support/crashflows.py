@@ -235,7 +235,8 @@ def overlong_in_thread(input: dict[str, Any], ctx: Context) -> str:
 
 
 def _timed(name: str, handler: Any) -> Any:
-    return workflow(name).task("overlong", handler, timeout="300ms", retry={"max_attempts": 2, "interval": "200ms"})
+    # long enough for a second try in time on a busy machine
+    return workflow(name).task("overlong", handler, timeout="1s", retry={"max_attempts": 2, "interval": "200ms"})
 
 
 timed = _timed("timed", overlong).build()

@@ -433,6 +433,6 @@ async def test_a_polls_timeout_bounds_a_check_that_hangs(engine: Engine):
             await asyncio.Event().wait()
         return Poll.pending()
 
-    run = await engine.run(workflow("w").poll("q", hang, interval=0, timeout="100ms").build())
+    run = await engine.run(workflow("w").poll("q", hang, interval=0, timeout="500ms").build())
     assert (run.error.type, run.error.step) == ("StepTimeout", "q")
     assert "did not return" in run.error.message
