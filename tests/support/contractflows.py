@@ -484,7 +484,7 @@ slow_twice_flow = (
 )
 slow_thread_flow = workflow("slow-thread").task("slow", linger_blocking, timeout="1s").build()
 patient_flow = workflow("patient").timeout("400d").task("rest", nothing, timeout="300d").build()
-deadline_flow = workflow("deadline").timeout("300ms").task("ok", nothing).task("slow", linger).build()
+deadline_flow = workflow("deadline").timeout("1500ms").task("ok", nothing).task("slow", linger).build()
 
 
 # --- polls, loops, sleeps ---------------------------------------------------------------------------------------------
