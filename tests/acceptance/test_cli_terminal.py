@@ -87,7 +87,7 @@ def test_top_lives_until_a_key_is_pressed(paddock, folder, tmp_path):
     pid = wait_for_text(marker)
     screen = Terminal(folder, "top", "-i", "0.2")
     screen.until("busy-1")
-    assert pid in screen.text
+    screen.until(pid)
     assert "\x1b[?1049h" in screen.text  # a screen of its own
     paddock.ok("start", "game", "{}", "--id", "late")
     paddock.until("late", "waiting")
