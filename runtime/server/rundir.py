@@ -7,6 +7,7 @@ children of the last. It belongs to one user alone; anything else there is refus
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
@@ -27,16 +28,19 @@ _KEPT_END = 16 * 2**20
 #: Everything in a run directory that a server and its children need as long as they live.
 _NEEDED = ("hub.sock", "bell.sock", "port", "token", "beats", "out", "trace")
 #: Everything that is made there.
-_OURS = (*_NEEDED, "rehearsal")
+_OURS = (*_NEEDED, "rehearsal", "server")
 
 
 class RunDirectory:
     """One directory, 0700 and ours."""
 
-    def __init__(self, path: str, token: str) -> None:
-        """Hold a directory that `open` has checked."""
+    _held: set[str] = set()  # noqa: RUF012  a POSIX lock belongs to the process, so its bookkeeping does too
+
+    def __init__(self, path: str, token: str, lock: int) -> None:
+        """Hold a directory that `open` has checked, and its lock's descriptor."""
         self.path = path
         self.token = token
+        self._lock = lock
         self._made: dict[str, tuple[int, int] | None] = {}
 
     @classmethod
@@ -44,16 +48,73 @@ class RunDirectory:
         """Make or take over the run directory of a database.
 
         Raises:
-            RunDirectoryError: its path is too long for a socket, it is no directory, it belongs to somebody else, or others may enter it.
+            RunDirectoryError: its path is too long for a socket, it is no directory, it belongs to somebody else, others may enter it, or
+                another database's server works in it.
         """
-        path = os.path.abspath(os.fspath(given)) if given is not None else cls.place(database)
+        path = cls._chosen(database, given)
         if given is None:
             _make_private(os.path.dirname(path))
         cls.check_length(path)
         _make_private(path)
-        for name in ("out", "trace"):
-            _make_private(os.path.join(path, name))
-        return cls(path, _token(os.path.join(path, "token")))
+        lock = cls._take(path, database)
+        try:
+            for name in ("out", "trace"):
+                _make_private(os.path.join(path, name))
+            return cls(path, _token(os.path.join(path, "token")), lock)
+        except BaseException:
+            cls._give_back(path, lock)
+            raise
+
+    @classmethod
+    def was_left(cls, database: str, given: str | Path | None) -> bool:
+        """Tell whether there is one already, which a server has left: children of it may live."""
+        return os.path.exists(os.path.join(cls._chosen(database, given), "token"))
+
+    @classmethod
+    def _chosen(cls, database: str, given: str | Path | None) -> str:
+        return os.path.abspath(os.fspath(given)) if given is not None else cls.place(database)
+
+    @classmethod
+    def _take(cls, path: str, database: str) -> int:
+        """Lock the directory for this server, and say in the lock's file whose it is; return its descriptor.
+
+        A record lock, which dies with its process and is not inherited by a fork (fcntl(2)): a process that user code has forked would hold
+        another kind on.
+        """
+        name = os.path.join(path, "server")
+        holder = f"process {os.getpid()}, this very one"
+        while path not in cls._held:
+            try:
+                lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise RunDirectoryError(f"run directory {path} cannot be used: {name}: {error.strerror}") from None
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                found = os.fstat(lock)
+                if _inode(name) == (found.st_dev, found.st_ino):
+                    os.ftruncate(lock, 0)
+                    os.pwrite(lock, f"process {os.getpid()} for {database}".encode(), 0)
+                    cls._held.add(path)
+                    return lock
+                os.close(lock)  # the server before us removed it meanwhile
+            except (BlockingIOError, PermissionError):
+                holder = os.pread(lock, 1000, 0).decode(errors="replace")
+                os.close(lock)
+                break
+            except OSError as error:
+                os.close(lock)
+                raise RunDirectoryError(
+                    f"run directory {path} cannot be used: {name}: {error.strerror}; give AppServer(run_dir=…) another path"
+                ) from None
+        raise RunDirectoryError(
+            f"run directory {path} is another server's ({holder}), whose children would be lost; "
+            "give each AppServer(run_dir=…) a directory of its own"
+        )
+
+    @classmethod
+    def _give_back(cls, path: str, lock: int) -> None:
+        cls._held.discard(path)
+        os.close(lock)
 
     @staticmethod
     def place(database: str) -> str:
@@ -145,7 +206,13 @@ class RunDirectory:
                     if seen.st_blocks * 512 > most_kept + 2 * _KEPT_END:
                         _punch_middle(entry.path, most_kept, seen.st_size - _KEPT_END)
 
-    def remove(self) -> None:
+    def leave(self, *, remove: bool) -> None:
+        """Give the directory back, to the next server with what is in it, or removed."""
+        if remove:
+            self._remove()
+        self._give_back(self.path, self._lock)
+
+    def _remove(self) -> None:
         """Remove what is ours, and the directory once nothing else is in it: one that the user named may hold more."""
         for name in _OURS:
             path = os.path.join(self.path, name)

@@ -61,6 +61,8 @@ class RunningServer:
         self._address = ""
         self._stopping = False
         self._handover = False
+        self._heir = False
+        self._taken = False
         self._late: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -71,6 +73,7 @@ class RunningServer:
         self._lock = server.database.lock(settings.sqlite_pragmas)
         self._lock.serve(os.getpid())
         stack.callback(self._leave_lock)
+        self._heir = RunDirectory.was_left(server.database.identity, server.run_dir)
         self.run_dir = RunDirectory.open(server.database.identity, server.run_dir)
         stack.callback(self._leave_run_dir)
         heirs = Heirs()
@@ -118,12 +121,16 @@ class RunningServer:
             stop=self._stop_work,
         )
 
+    @property
+    def _leaves_children(self) -> bool:
+        """Tell whether children may outlive this server: as wanted, or because it ends before it has taken over the last one's."""
+        return self._handover or (self._heir and not self._taken)
+
     def _leave_lock(self) -> None:
-        self._lock.leave(remove=not self._handover)  # children take their turns at this very file
+        self._lock.leave(remove=not self._leaves_children)  # children take their turns at this very file
 
     def _leave_run_dir(self) -> None:
-        if not self._handover:
-            self.run_dir.remove()
+        self.run_dir.leave(remove=not self._leaves_children)
 
     def _answer_people(self) -> None:
         """Serve the command line from now on, and say in the lock file where."""
@@ -215,6 +222,7 @@ class RunningServer:
     async def _go_on(self) -> None:
         """Take over from the last server, then let work begin."""
         await self.supervisor.take_over()
+        self._taken = True
         reach("server.taken")
         await self.admission.open()
         await self.housekeeper.start()
@@ -234,7 +242,7 @@ class RunningServer:
         self._stopping = True
         self._server.workflows.attach(None)
         await self.dispatcher.stop()
-        leave = self.supervisor.let_go if self._handover else self.supervisor.stop
+        leave = self.supervisor.let_go if self._leaves_children else self.supervisor.stop
         await asyncio.gather(leave(), self.inline.stop(self._settings.kill_grace))
 
     async def close(self, *, handover: bool = False) -> None:

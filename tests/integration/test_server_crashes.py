@@ -1,18 +1,25 @@
 """Fork server, watchdog and server, killed one by one and all at once: the next of them goes on where the last was."""
 
 import asyncio
+import errno
 import os
 import signal
+import sys
 from typing import Any
 
 import pytest
+from contractplugins import Failing, WhereConfig
 from crashflows import THREE, result_of
 from crashkit import Faults, Stage, finished, history, kill, line, living, pid_of, proven, until
 from ledger import read, starts
 
-from paddock import AppServer
+from paddock import AppServer, PluginSetupError, RunDirectoryError, WorkflowsConfig
+from paddock.runtime.server import exits
+from paddock.runtime.server.children import Child
 from paddock.runtime.server.hub import Hub
+from paddock.runtime.server.settler import Settler
 from paddock.runtime.server.takeover import TakeOver
+from paddock.watchdog.identity import ProcessHandle, ProcessIdentity
 
 # --- the fork server ---
 
@@ -266,3 +273,85 @@ async def test_a_child_that_comes_back_before_it_is_known(stage: Stage, monkeypa
         found = await proven(server, "one", THREE)
         assert found.executions == 1
         assert [row["pid"] for row in read("begin", key="hold")] == [child]
+
+
+@pytest.mark.parametrize("where", ["plugin", "takeover"])
+@pytest.mark.parametrize("transport", ["unix", "tcp"])
+async def test_a_start_that_fails_leaves_the_children_to_the_next(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, where: str, transport: str
+):
+    dying = await stage.process(transport=transport)
+    await dying.ready()
+    await dying.ask("start", name="held", input={"until": str(stage.flag)}, id="one")
+    child = (await line("begin", key="hold"))["pid"]
+    await dying.kill()
+    with monkeypatch.context() as patched:
+        if where == "plugin":
+            failing = AppServer(stage.db, plugins=[Failing(WhereConfig(where="server"))])
+        else:
+            failing = stage.server(transport=transport)
+            patched.setattr(TakeOver, "run", _fails)
+        with pytest.raises(PluginSetupError if where == "plugin" else ConnectionError, match="no way through"):
+            await failing.start()
+    async with stage.server(transport=transport) as server, asyncio.timeout(60):
+        while not any(row["pid"] == child and row["last_beat"] for row in await server.processes()):
+            await asyncio.sleep(0.02)  # it beats into a table that this server sees
+        stage.let_go()
+        found = await proven(server, "one", THREE)
+        assert found.executions == 1
+        assert {entry["pid"] for entry in read(instance="one")} == {child}
+
+
+async def _fails(_take_over: TakeOver) -> None:
+    raise ConnectionError("no way through")
+
+
+@pytest.mark.parametrize("transport", ["unix", "tcp"])
+async def test_a_run_directory_has_one_server(stage: Stage, transport: str):
+    """Of two databases, in this process and in two: the second is refused, and the first one's children work on."""
+    run_dir = stage.folder / "run"
+    async with stage.server(run_dir=run_dir, transport=transport) as server:
+        await server.workflows.start("held", {"until": str(stage.flag)}, id="one")
+        child = (await line("begin", key="hold"))["pid"]
+        config = WorkflowsConfig(transport=transport)
+        with pytest.raises(RunDirectoryError, match=f"{os.getpid()}.*of its own"):
+            await AppServer(stage.folder / "other.db", run_dir=run_dir, workflows=config).start()
+        program = (
+            "import asyncio, sys; from paddock import AppServer, WorkflowsConfig\n"
+            "server = AppServer(sys.argv[1], run_dir=sys.argv[2], workflows=WorkflowsConfig(transport=sys.argv[3]))\n"
+            "asyncio.run(server.start())"
+        )
+        command = (sys.executable, "-P", "-c", program, stage.folder / "other.db", run_dir, transport)
+        other = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+        said = (await other.communicate())[1].decode()
+        assert f"another server's (process {os.getpid()} for {os.path.realpath(stage.db)})" in said, said
+        assert (await server.health())["ok"]
+        stage.let_go()
+        assert (await proven(server, "one", THREE)).executions == 1
+        assert {entry["pid"] for entry in read(instance="one")} == {child}
+    assert not run_dir.exists()
+
+
+async def test_a_child_is_watched_though_no_descriptor_is_left_to_look_with(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+):
+    refusals = [OSError(errno.EMFILE, "Too many open files")] * 3
+    opened, settle = ProcessHandle.open, Settler.settle
+
+    def open_(identity: ProcessIdentity) -> ProcessHandle | None:
+        if refusals:
+            raise refusals.pop()
+        return opened(identity)
+
+    async def settle_(settler: Settler, child: Child) -> bool:
+        if not stage.flag.exists():
+            stage.let_go()
+            raise OSError(errno.EMFILE, "Too many open files")
+        return await settle(settler, child)
+
+    async with stage.server(max_processes=1) as server:
+        monkeypatch.setattr(exits.ProcessHandle, "open", open_)
+        monkeypatch.setattr(Settler, "settle", settle_)
+        for n in (2, 3):
+            await proven(server, await server.workflows.start("everything", {"n": n}), result_of(n))
+    assert not refusals
