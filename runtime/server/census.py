@@ -20,15 +20,16 @@ def census(
     watchdog: int | None, fork_server: int | None, children: Iterable[Child], table: BeatTable
 ) -> list[dict[str, Any]]:
     """Return the processes that live; blocking, for it asks the kernel about each of them."""
-    now = time.monotonic_ns()
     rows = [process_row("server", os.getpid())]
     rows += [process_row(role, pid) for role, pid in (("watchdog", watchdog), ("fork-server", fork_server)) if pid]
     for child in children:
-        if child.identity is None:
-            continue
         view = table.read(child.slot)
-        beat = round((now - view.last_beat_ns) / 1e9, 3) if view.last_beat_ns else None
-        row = process_row("child", child.identity.pid)
+        # one that is born may be at work before its fork server has told of it, but not before it has noted it
+        pid = child.identity.pid if child.identity is not None else view.pid
+        if not pid:
+            continue
+        beat = round((time.monotonic_ns() - view.last_beat_ns) / 1e9, 3) if view.last_beat_ns else None
+        row = process_row("child", pid)
         rows.append({**row, "instance_id": child.instance_id, "step": view.step or None, "last_beat": beat})
     return [row for row in rows if row["rss"] is not None]
 

@@ -98,8 +98,7 @@ class WatchdogKeeper:
         while True:
             process, born = self._process, loop.time()
             if process is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    await ended_or_stopped(identify(process.pid))
+                await ended_or_stopped(process.pid)
                 process.kill()  # one that is stopped watches nobody
                 process.wait()
             if self._stopping.is_set():

@@ -187,8 +187,7 @@ class Nursery:
 
     async def _end_if_stopped(self, process: subprocess.Popen[bytes]) -> None:
         """End a fork server that is stopped: it holds up every start, and nobody beats for it."""
-        with contextlib.suppress(ProcessLookupError):
-            await ended_or_stopped(identify(process.pid))
+        await ended_or_stopped(process.pid)
         process.kill()
 
     def _take(self, message: Message) -> None:

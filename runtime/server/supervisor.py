@@ -38,8 +38,8 @@ from .takeover import TakeOver
 
 __all__ = ["Supervisor"]
 
-_EXIT_REPORT, _KILL_REPORT, _RETRY, _RETRY_BIRTH, _INSIST = 1.0, 3.0, 0.5, 0.1, 0.5
-_STOP_TIMEOUT, _RECORD, _LOOK, _ASK, _LAST_WORDS, _PAUSE_FIRST = 30.0, 0.3, 0.01, 0.5, 3.0, 0.1
+_RETRY, _RETRY_BIRTH, _INSIST, _LOOK, _LOOK_AT_BOOT = 0.5, 0.1, 0.5, 0.01, 0.25
+_STOP_TIMEOUT, _ASK, _LAST_WORDS = 30.0, 0.5, 3.0
 _log = get_logger("paddock.supervisor")
 
 
@@ -119,27 +119,41 @@ class Supervisor:
         return ProcessIdentity(born.pid, born.start_time, boot_id())
 
     async def _watch(self, child: Child) -> None:
-        """Wait for the end of a child and settle it."""
+        """Wait for the end of a child and settle it, whatever comes between: nobody else would, and its slot and lease would stay taken."""
+        told = False
         while True:
-            if child.identity is not None:
-                boot = asyncio.create_task(self._watch_boot(child), name="paddock-boot")
-                child.at_rest = True
-                try:
-                    await ended(child.identity)
-                finally:
-                    child.at_rest = False
-                    boot.cancel()
-            if await self._settler.settle(child):
-                return
+            try:
+                if child.identity is not None:
+                    await self._until_ended(child, child.identity)
+                if await self._settler.settle(child):
+                    return
+            except Exception as error:  # noqa: BLE001  no descriptor left, say: there will be one
+                if not told:
+                    _log.error("a child cannot be watched just now", instance_id=child.instance_id, error=repr(error))
+                told = True
+                await asyncio.sleep(_RETRY)
+
+    async def _until_ended(self, child: Child, identity: ProcessIdentity) -> None:
+        boot = asyncio.create_task(self._watch_boot(child), name="paddock-boot")
+        child.at_rest = True
+        try:
+            await ended(identity)
+        finally:
+            child.at_rest = False
+            boot.cancel()
 
     async def _watch_boot(self, child: Child) -> None:
         """End a child whose plugin blocks its loop in `setup` for so long that it cannot time out by itself."""
         limit = self._parts.config.ready_timeout
-        await asyncio.sleep(limit * 1.5 + 1.0)
-        view = self._parts.table.read(child.slot)
-        if child.ready or child.identity is None or view.progress or not view.step.startswith("plugin:"):
-            return
-        plugin = view.step.removeprefix("plugin:")
+        plugin, since = "", 0.0
+        while not plugin or time.monotonic() - since < limit * 1.5 + 1.0:
+            await asyncio.sleep(min(limit, _LOOK_AT_BOOT))
+            view = self._parts.table.read(child.slot)
+            if child.ready or view.progress:
+                return
+            now = view.step.removeprefix("plugin:") if view.step.startswith("plugin:") else ""
+            if now != plugin:
+                plugin, since = now, time.monotonic()
         error = PluginSetupError(
             plugin, f"its setup took longer than ready_timeout ({limit:g}s) and blocked the process"
         )
