@@ -193,9 +193,13 @@ def read_version(connection: sqlite3.Connection, path: str) -> int:
 def migrate(connection: sqlite3.Connection, path: str) -> int:
     """Bring the database to this version, all migrations in one IMMEDIATE transaction; return the version found.
 
+    One that has it already is only read: whoever holds the write lock is waited for where there is something to write.
+
     Raises:
         DatabaseTooNew: a later Paddock wrote it.
     """
+    if read_version(connection, path) == SCHEMA_VERSION:
+        return SCHEMA_VERSION
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = read_version(connection, path)

@@ -454,3 +454,11 @@ async def test_a_checkpoint_holds_the_write_lock(path, monkeypatch):
     checkpointer.close()
     assert rows(store)["paddock_instances"] == 1
     store.close()
+
+
+def test_a_database_that_has_its_schema_opens_while_others_hold_its_write_lock(path):
+    made(path)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        SqliteStore.open(path, PRAGMAS).close()
+        other.execute("ROLLBACK")
