@@ -48,7 +48,7 @@ WHERE p.seq = ?1 AND c.status = 'failed' AND c.id IN (SELECT child_id FROM paddo
 """  # noqa: S608  made of constants only
 _REOPEN = """
 UPDATE paddock_instances SET status = 'pending', error = NULL, completed_at = NULL, wake_at = NULL, crash_step = NULL, crash_count = 0,
-    deadline_at = CASE WHEN deadline_at IS NULL THEN NULL ELSE ?2 + (deadline_at - started_at) END
+    pause_wanted = 0, deadline_at = CASE WHEN deadline_at IS NULL THEN NULL ELSE ?2 + (deadline_at - started_at) END
 WHERE seq = ?1
 """
 _TAKE_UP = """

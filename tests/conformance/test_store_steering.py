@@ -250,3 +250,15 @@ async def test_a_fork_from_the_beginning_with_another_input(store):
     with pytest.raises(InvalidTransition, match="'nowhere'"):
         await store.fork("a", "c", "nowhere", None, NOW)
     assert await store.get("c") is None
+
+
+async def test_what_failed_before_it_could_be_held_is_not_held_when_it_runs_on(store):
+    lease = await claimed(store)
+    await store.commit(lease, [StepBegun("s", "s", "task", 1)], NOW)
+    assert await store.pause("a", NOW) == lease
+    await store.commit(lease, [StepFailed("s", "s", "task", _BOOM, 1), Ended(Status.FAILED, error=_BOOM)], NOW)
+    await crash(store, lease)
+    await store.reopen("a", NOW)
+    lease = await again(store)
+    await store.commit(lease, [StepBegun("s", "s", "task", 2, boundary=True)], NOW)
+    assert (await store.get("a")).status is Status.RUNNING
