@@ -47,7 +47,7 @@ class OutputReader:
     def drain(self, step: tuple[str, int] | None = None) -> None:
         """Hand on every whole line that is there, as printed by a step (name and attempt) where only one can have printed it."""
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(Exception):  # code may have put anything in its place
                 stream.flush()
         for name, descriptor in self._streams:
             # a third of what fstat takes, three times a step

@@ -103,10 +103,14 @@ class LogSink:
         position: int | None = None,
         step: tuple[str, int] | None = None,
     ) -> None:
-        """Keep one record; without a `step` it belongs to the one that the running code belongs to."""
-        step = step or CURRENT_STEP.get()
-        if source == "handler" and step is None and self._muted():
-            return
+        """Keep one record; a handler's without a `step` belongs to the one that the running code belongs to.
+
+        What was printed is read by whoever comes next: of two steps side by side it may be either's, and then it is neither's.
+        """
+        if source == "handler":
+            step = step or CURRENT_STEP.get()
+            if step is None and self._muted():
+                return
         message = message[:_MESSAGE_LIMIT]
         plain, size = _plain(data)
         size += len(message) + _OVERHEAD
