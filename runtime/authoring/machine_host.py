@@ -124,6 +124,10 @@ class _VisitHost:
                 return
             patches = []
             while (kept := await execution.writer.store.next_signal(execution.writer.lease, UPDATES)) is not None:
+                if kept.id in execution.signals_taken:  # by an action beside this one; its commit is under way
+                    await execution.writer.flush()
+                    continue
+                execution.signals_taken.add(kept.id)
                 patches.append(plain_json(kept.payload))
                 execution.writer.add(SignalTaken(kept.id, key))
                 row = StepRow(key, "update", "update", "new", attempts=1)

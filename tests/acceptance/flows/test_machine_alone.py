@@ -279,3 +279,23 @@ async def test_a_text_of_the_first_version_is_still_read():
     machine.send("go")
     await go(machine)
     assert machine.state is None
+
+
+class SideBySide(StateMachine[Data], name="side-by-side", start="hold"):
+    @state
+    async def hold(self):
+        await asyncio.gather(self._one("a"), self._one("b"))
+
+    async def _one(self, name):
+        await self.action(name, hold_on)
+        self.data.paid.append(self.data.amount)
+        self.data.amount = 1
+
+
+async def test_an_update_is_applied_once_by_actions_that_end_side_by_side(holds):
+    async with paddock.testing.server(register=[SideBySide]) as server:
+        ident = await server.workflows.start(SideBySide)
+        await asyncio.wait_for(holds[0].wait(), 8)
+        await server.workflows.update_state(ident, {"amount": 9})
+        holds[1].set()
+        assert (await server.workflows.result(ident, timeout=8)).paid.count(9) == 1
