@@ -89,7 +89,7 @@ class AppServer:
         self._running: RunningServer | None = None
         self._ending: RunningServer | None = None
         self._started_at: float | None = None
-        self._changing = asyncio.Lock()
+        self._changing: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._lent = LentStore()
         self.plugins = Plugins(self._plugin_list)
         self.workflows = Workflows(self._settings, watched=self._watchdog_config.enabled)
@@ -119,9 +119,10 @@ class AppServer:
 
     def _turn(self) -> asyncio.Lock:
         """Return the lock that makes one start or stop wait for the other; a new event loop gets one of its own."""
-        if not self._changing.locked():
-            self._changing = asyncio.Lock()
-        return self._changing
+        loop = asyncio.get_running_loop()
+        if self._changing is None or self._changing[0] is not loop:
+            self._changing = loop, asyncio.Lock()
+        return self._changing[1]
 
     async def _start(self) -> None:
         if sys.modules["__main__"].__name__ == MAIN_ALIAS:

@@ -72,10 +72,12 @@ class Feed:
 
     def ready(self) -> list[Event]:
         """Return what is queued, without waiting."""
-        found = [event for event in self._queue if self.cursor is None or event.id > self.cursor]
+        found = []
+        for event in self._queue:
+            if self.cursor is None or event.id > self.cursor:  # else it was read in the store, ahead of its publication
+                found.append(event)
+                self.cursor = event.id
         self._queue.clear()
-        if found:
-            self.cursor = found[-1].id
         return found
 
     def end(self) -> None:

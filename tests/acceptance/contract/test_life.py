@@ -61,6 +61,13 @@ async def test_start_and_stop_are_idempotent_and_may_be_repeated(tmp_path: Path)
     async with server as entered:
         assert entered is server
 
+        async def restart() -> None:
+            await server.stop()
+            await server.start()
+
+        await asyncio.gather(restart(), server.start(), restart())
+        assert await server.workflows.run("echo", 3, timeout=30) == 3
+
 
 async def test_what_needs_a_started_server_says_so(tmp_path: Path):
     server = _server(tmp_path)

@@ -71,3 +71,15 @@ async def test_what_nobody_waits_for_is_not_told():
         await bus._publish()
         assert len(seen) == 2
         assert [event.data["step"] for event in feed.ready()] == ["three", "three"]
+
+
+async def test_what_was_read_ahead_and_then_published_is_ready_once():
+    with contextlib.closing(MemoryStore()) as store:
+        bus = EventBus(store)
+        feed = bus.subscribe(after=0)
+        lease = await claimed(store)
+        await store.commit(lease, [*step("one"), *step("two")], 1.0)
+        first = await anext(feed)  # reads all that there is; the bus has looked at none of it
+        await bus._publish()
+        ids = [first.id, *(event.id for event in feed.ready())]
+        assert ids == [event.id for event in await store.events(Window(0, 100))]
