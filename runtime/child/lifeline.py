@@ -228,12 +228,12 @@ class Lookout:
     def _knock(self) -> bool:
         address = self._address
         family = socket.AF_UNIX if isinstance(address, UnixAddress) else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as sock:
-            sock.settimeout(_KNOCK_TIMEOUT)
-            try:
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as sock:
+                sock.settimeout(_KNOCK_TIMEOUT)
                 sock.connect(address.path if isinstance(address, UnixAddress) else (address.host, address.port))
-            except (ConnectionRefusedError, FileNotFoundError):
-                return False
-            except OSError:
-                return True  # a full backlog, no descriptors left: not a sign that nobody is there
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True  # a full backlog, no descriptors left: not a sign that nobody is there
         return True

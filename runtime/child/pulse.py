@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import contextlib
 import faulthandler
 import os
 import time
@@ -47,7 +48,9 @@ class Pulse:
         self.finish: Callable[[], None] = lambda: None
         self.bound: Callable[[], None] = lambda: None
         self.orphaned: Callable[[], bool] = lambda: False
-        self._turns = 0
+        self._turns, self._turns_seen = 0, -1
+        self._looked_at = time.monotonic()
+        self._asked = 0
         self._trace: IO[str] = open(trace_path_of(trace_dir, os.getpid()), "w", opener=open_private)  # noqa: SIM115  lives as long as the process
 
     def start(self) -> None:
@@ -65,24 +68,39 @@ class Pulse:
         self._trace.close()
 
     def _beat(self) -> None:
-        turns, looked_at = -1, time.monotonic()
-        asked = 0
         while True:
-            self._writer.beat_thread()
-            if asked != self._writer.stacks_asked:
-                asked = self._writer.stacks_asked
-                faulthandler.dump_traceback(self._trace, all_threads=True)
-            self.bound()
-            if time.monotonic() - looked_at > _STUCK_SECONDS:
-                if turns == self._turns and self.orphaned():
-                    self.leave(EXIT_ORPHANED)
-                turns, looked_at = self._turns, time.monotonic()
-            if self._deadlines:
-                now = time.monotonic_ns()
-                if any(now > deadline + _GRACE_NS for deadline in list(self._deadlines.values())):
-                    faulthandler.dump_traceback(self._trace, all_threads=True)
-                    self.leave(EXIT_STEP_TIMEOUT)
+            try:  # noqa: SIM105  `suppress` makes an object, which may fail too
+                self._round()
+            except Exception:  # noqa: BLE001, S110  who lacks memory or descriptors must not look dead for it
+                pass
             time.sleep(self._interval)
+
+    def _round(self) -> None:
+        self._writer.beat_thread()
+        for look in (self._answer, self.bound, self._look_for_server, self._look_at_deadlines):
+            with contextlib.suppress(Exception):  # what one lacks keeps none of the others from its work
+                look()
+
+    def _answer(self) -> None:
+        """Write the stacks where somebody has asked for them."""
+        if self._asked != self._writer.stacks_asked:
+            self._asked = self._writer.stacks_asked
+            faulthandler.dump_traceback(self._trace, all_threads=True)
+
+    def _look_for_server(self) -> None:
+        if time.monotonic() - self._looked_at <= _STUCK_SECONDS:
+            return
+        stuck = self._turns_seen == self._turns
+        self._turns_seen, self._looked_at = self._turns, time.monotonic()
+        if stuck and self.orphaned():
+            self.leave(EXIT_ORPHANED)
+
+    def _look_at_deadlines(self) -> None:
+        now = time.monotonic_ns()
+        if any(now > deadline + _GRACE_NS for deadline in list(self._deadlines.values())):
+            with contextlib.suppress(Exception):
+                faulthandler.dump_traceback(self._trace, all_threads=True)
+            self.leave(EXIT_STEP_TIMEOUT)
 
     def follow(self, loop: asyncio.AbstractEventLoop) -> None:
         """Beat from the loop too, so that a blocked loop can be told from a blocked process."""
@@ -105,8 +123,10 @@ class Pulse:
 
     def leave(self, code: int) -> NoReturn:
         """End the process at once, with a code that means something."""
-        self.leaving(code)
-        os._exit(code)
+        try:
+            self.leaving(code)
+        finally:
+            os._exit(code)
 
     def committed(self, event_id: int) -> None:
         """Note what was committed, and is on the disk."""
@@ -119,7 +139,8 @@ class Pulse:
 
     def step_begun(self, key: str, name: str, attempt: int, timeout: float | None) -> None:
         """Note the step that runs and how many seconds it may take."""
-        self.bound()
+        with contextlib.suppress(OSError, MemoryError):  # no descriptors left: the bound that was set last holds
+            self.bound()
         if key not in self._steps:
             self.drain(self.sole_step)
         if timeout is not None:
