@@ -115,7 +115,7 @@ class SlotWriter:
         self._words[PROGRESS] += 1
 
     def set_step(self, text: str, deadline_ns: int | None = None) -> None:
-        """Name the step that runs, cut to 120 bytes.
+        """Name the step that runs, cut to 119 bytes.
 
         `deadline_ns` is when it must be over, in CLOCK_MONOTONIC nanoseconds; None or 0 for never.
         """

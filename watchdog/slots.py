@@ -64,7 +64,7 @@ _MASK = 2**64 - 1
 ) = range(17)
 # Texts of a slot, in bytes from its beginning: the length in one byte, then UTF-8.
 ID_AT, ID_SIZE = 144, 200
-STEP_AT, STEP_SIZE = 352, 120
+STEP_AT, STEP_SIZE = 352, 119
 # Words behind the texts.
 MEMORY_LIMIT, PEAK_MEMORY, CPU_LIMIT, STACKS_ASKED, ON_DISK = 59, 60, 61, 62, 63
 

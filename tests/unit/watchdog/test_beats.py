@@ -176,3 +176,14 @@ def test_looks_are_promised_for_a_time_and_a_last_word_waits_in_a_crowd_only(tmp
         assert table.boot_id == boot
         table.release(slot)
         assert table.on_disk(table.claim()) == 0, "a slot begins with nothing"
+
+
+def test_a_name_of_any_length_touches_nothing_else(table: BeatTable):
+    slot = table.claim()
+    table.limit(slot, memory=2**30, cpu_us=7)
+    table.assign(slot, pid=1, start_time=2, epoch=3, instance_id="x" * 500)
+    with closing(table.writer(slot)) as writer:
+        writer.set_step("y" * 500, 9)
+    view = table.read(slot)
+    assert (view.memory_limit, view.cpu_limit_us, view.step_deadline_ns, view.epoch) == (2**30, 7, 9, 3)
+    assert (set(view.instance_id), set(view.step)) == ({"x"}, {"y"})
