@@ -6,7 +6,7 @@ stopped holder of its write lock would silence everybody.
 
 Who writes what: the server claims and releases slots; the fork server assigns a process to a slot and records its
 exit; the child beats, and notes up to which event the disk has its commits (`ON_DISK`); the watchdog sets the verdict; whoever wants to see a
-child's stacks counts up `STACKS_ASKED`. In the header the server says for how long it will go on looking for that.
+child's stacks counts up `STACKS_ASKED`, and the child says up to which count it has written them (`STACKS_WRITTEN`). In the header the server says for how long it will go on looking for that.
 Every number is one aligned 64-bit store through a cast memoryview, so no reader sees half of one. A reader that sees a
 text while it is written takes it again (`TEXT_SEQUENCE` is odd meanwhile). `claim` clears a slot, and `pid` is assigned
 last, so a slot with a pid is whole.
@@ -43,6 +43,7 @@ from .slots import (
     PROGRESS,
     SIGNAL,
     STACKS_ASKED,
+    STACKS_WRITTEN,
     START_TIME,
     STATE,
     STEP_AT,
@@ -109,6 +110,10 @@ class SlotWriter:
     def stacks_asked(self) -> int:
         """Return how often somebody has asked for the stacks."""
         return self._words[STACKS_ASKED]
+
+    def note_stacks_written(self, asked: int) -> None:
+        """Say that the stacks are written whole for everybody who has asked up to this count."""
+        self._words[STACKS_WRITTEN] = asked
 
     def bump_progress(self) -> None:
         """Show that something was committed."""
@@ -303,9 +308,15 @@ class BeatTable:
         self._words[at + MEMORY_LIMIT] = memory
         self._words[at + CPU_LIMIT] = cpu_us
 
-    def ask_for_stacks(self, slot: int) -> None:
-        """Ask the process of a slot to write its stacks at its next beat."""
-        self._words[self._word(slot) + STACKS_ASKED] += 1
+    def ask_for_stacks(self, slot: int) -> int:
+        """Ask the process of a slot to write its stacks at its next beat; return what `stacks_written` comes to then."""
+        at = self._word(slot) + STACKS_ASKED
+        self._words[at] += 1
+        return self._words[at]
+
+    def stacks_written(self, slot: int) -> int:
+        """Return up to which count of `ask_for_stacks` the stacks are written."""
+        return self._words[self._word(slot) + STACKS_WRITTEN]
 
     def saw_memory(self, slot: int, size: int) -> None:
         """Note how many bytes a tree was seen to hold, where that is more than ever."""

@@ -22,6 +22,7 @@ __all__ = [
     "PROGRESS",
     "SIGNAL",
     "STACKS_ASKED",
+    "STACKS_WRITTEN",
     "START_TIME",
     "STATE",
     "STEP_AT",
@@ -61,7 +62,8 @@ _MASK = 2**64 - 1
     USER_US,
     SYS_US,
     TEXT_SEQUENCE,
-) = range(17)
+    STACKS_WRITTEN,
+) = range(18)
 # Texts of a slot, in bytes from its beginning: the length in one byte, then UTF-8.
 ID_AT, ID_SIZE = 144, 200
 STEP_AT, STEP_SIZE = 352, 119

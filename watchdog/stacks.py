@@ -8,6 +8,10 @@ One that does not answer, because C code holds the GIL, and one that is about to
 `faulthandler.register(STACK_SIGNAL, file=…, all_threads=True)` with a file of its own in the trace directory. faulthandler's handler is C: it
 answers while other C code holds the GIL or a deadlock holds everything else. What it cannot do is run in a stopped process, so that one is
 continued for the moment it takes and stopped again.
+
+When the text is whole, whoever was asked says in its slot. A signal's handler cannot: it writes character by character, and may be held
+up before each of them, by others that want the CPU or by the disk. So the end is where nothing came for a moment in which no thread of the
+process ran, wanted to run or waited for the disk, and in which this one was there to see it.
 """
 
 from __future__ import annotations
@@ -16,10 +20,11 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 
 from .beats import BeatTable, BeatTableError
 from .identity import ProcessHandle, ProcessIdentity
-from .procstat import catches_signal
+from .procstat import catches_signal, thread_states
 
 __all__ = ["MAX_STACKS", "STACK_SIGNAL", "ask_or_take_stacks", "take_stacks", "trace_path_of"]
 
@@ -32,6 +37,10 @@ MAX_STACKS = 64 * 1024
 _STOPPED = frozenset("Tt")
 _POLL_INTERVAL = 0.01
 _SETTLED_AFTER = 0.06
+_SETTLED_AFTER_ASKED = 0.6  # for who says when it is over, unless it is of an earlier version
+_BUSY_TIMES = 10  # as long where a thread always computes
+_LATE = 0.05  # a look so long after the one before says nothing of the time between
+_BUSY = frozenset("RD")
 
 
 def trace_path_of(trace_dir: str, pid: int) -> str:
@@ -58,9 +67,11 @@ def ask_or_take_stacks(
         trace_path: the file that it writes to.
         state: its state letter.
         patience: seconds to wait for the process to write them itself.
-        timeout: seconds to wait for the signal's answer then.
+        timeout: seconds to wait for the signal's answer then; a stopped one has both.
     """
-    text = _ask(beats_path, identity, trace_path, patience) if state not in _STOPPED else None
+    if state in _STOPPED:
+        return take_stacks(handle, identity, trace_path, state=state, timeout=patience + timeout)
+    text = _ask(beats_path, identity, trace_path, patience)
     return text or take_stacks(handle, identity, trace_path, state=state, timeout=timeout)
 
 
@@ -80,10 +91,17 @@ def _ask(beats_path: str, identity: ProcessIdentity, trace_path: str, timeout: f
         )
         if found is None:
             return None
-        table.ask_for_stacks(found)
+        asked = table.ask_for_stacks(found)
+        _wait_settled(
+            identity.pid,
+            trace_path,
+            before,
+            timeout,
+            settled_after=_SETTLED_AFTER_ASKED,
+            is_whole=lambda: table.stacks_written(found) >= asked,
+        )
     finally:
         table.close()
-    _wait_settled(trace_path, before, timeout)
     text = _read_from(trace_path, before)
     return None if text is None else _without_the_writer(text)
 
@@ -119,7 +137,7 @@ def take_stacks(
             return None
         if stopped:
             handle.send_signal(signal.SIGCONT)
-        _wait_settled(trace_path, before, timeout)
+        _wait_settled(identity.pid, trace_path, before, timeout)
     except PermissionError:
         return None
     finally:
@@ -136,17 +154,31 @@ def _size(path: str) -> int | None:
         return None
 
 
-def _wait_settled(path: str, before: int, timeout: float) -> None:
-    now = time.monotonic()
-    deadline, last, changed_at = now + timeout, before, now
-    while now < deadline:
+def _wait_settled(
+    pid: int,
+    path: str,
+    before: int,
+    timeout: float,
+    *,
+    settled_after: float = _SETTLED_AFTER,
+    is_whole: Callable[[], bool] = lambda: False,
+) -> None:
+    """Wait until a process is done with what it writes, or has said so, for `timeout` seconds at most."""
+    now = looked_at = time.monotonic()
+    deadline, last = now + timeout, before
+    silent = idle = 0.0
+    while now < deadline and not is_whole():
         size = _size(path)
         if size is None:
             return
         if size != last:
-            last, changed_at = size, now
-        elif size > before and now - changed_at >= _SETTLED_AFTER:
-            return
+            last, silent, idle = size, 0.0, 0.0
+        elif size > before and now - looked_at <= _LATE:
+            silent += now - looked_at
+            idle = 0.0 if _BUSY & thread_states(pid) else idle + now - looked_at
+            if idle >= settled_after or silent >= _BUSY_TIMES * settled_after:
+                return
+        looked_at = now
         time.sleep(_POLL_INTERVAL)
         now = time.monotonic()
 

@@ -83,9 +83,11 @@ class Pulse:
 
     def _answer(self) -> None:
         """Write the stacks where somebody has asked for them."""
-        if self._asked != self._writer.stacks_asked:
-            self._asked = self._writer.stacks_asked
+        asked = self._writer.stacks_asked
+        if self._asked != asked:
+            self._asked = asked
             faulthandler.dump_traceback(self._trace, all_threads=True)
+            self._writer.note_stacks_written(asked)
 
     def _look_for_server(self) -> None:
         if time.monotonic() - self._looked_at <= _STUCK_SECONDS:
