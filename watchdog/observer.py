@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .beats import BeatTable, SlotView, Verdict
 from .identity import ProcessIdentity, boot_id
 from .memory import tree_memory
-from .policy import MIN_INTERVALS, Sample, Thresholds, Track, begin, decide, observe, overslept
+from .policy import MIN_INTERVALS, Sample, Thresholds, Track, begin, decide, observe, overslept, silence_allowed
 from .procstat import read_stat, thread_states
 
 __all__ = ["Finding", "Observer", "take_sample"]
@@ -159,4 +159,4 @@ class Observer:
             return track.loop_since, self.thresholds.stall_timeout or 0.0
         if verdict is Verdict.STEP_TIMEOUT:
             return track.sample.step_deadline_ns / 1e9, 0.0
-        return max(track.thread_since, track.idle_since), self.thresholds.heartbeat_timeout
+        return max(track.thread_since, track.idle_since), silence_allowed(track.sample, self.thresholds)

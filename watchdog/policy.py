@@ -4,6 +4,7 @@
 |---|---|---|
 | the process is stopped (state T, t) | `heartbeat_timeout` | `STALE_STOPPED` |
 | no beat, and all that time no CPU (under 1 %), seldom runnable, never in state D | `heartbeat_timeout` | `STALE_SILENT` |
+| the same of one that has not beaten once: it comes up, and may wait for the database | ten times that, a minute at least | `STALE_SILENT` |
 | its memory, with that of all it has started, is over its `memory_limit` by more than a sixteenth | – | `MEMORY_LIMIT` |
 | a step is past its deadline | 1 s | `STEP_TIMEOUT` |
 | its loop has beaten once and does no more | `stall_timeout`, where it is set | `STALLED` |
@@ -26,6 +27,9 @@ CPU is watched in a window of its own, not since the last beat: a process that c
 deadlocked is silent for an hour but idle only since then. One or two ticks are noise, and threads that wait for the
 GIL wake up every 5 ms, which costs a few tenths of a percent. On a loaded machine such a thread also stands in line
 for a CPU now and then, just to look again: to be seen runnable once says nothing, to be seen so most of the time does.
+
+A child beats once the lease is its own, for which it waits at the database's write lock. A stranger may hold that for
+long, and it looks like any silence from here.
 """
 
 from __future__ import annotations
@@ -46,6 +50,7 @@ __all__ = [
     "decide",
     "observe",
     "overslept",
+    "silence_allowed",
 ]
 
 #: A timeout must span at least so many intervals, or one late round would kill.
@@ -63,6 +68,7 @@ _NOISE_TICKS = 2
 _NOISE_SHARE = 0.01
 _STARVED_LOOKS = 3
 _STARVED_SHARE = 2 / 3
+_UNBORN_TIMES, _UNBORN_LEAST = 10, 60.0
 _NANO = 1_000_000_000
 
 
@@ -72,7 +78,7 @@ class Thresholds:
 
     Attributes:
         interval: between two rounds.
-        heartbeat_timeout: how long a process may be stopped, or silent and idle.
+        heartbeat_timeout: how long a process may be stopped, or silent and idle once it has begun to beat.
         stall_timeout: how long a loop may stand still; None lets it.
         kill_grace: between SIGTERM and SIGKILL.
     """
@@ -187,6 +193,12 @@ def observe(track: Track, sample: Sample, now: float) -> Track:
     return replace(track, looks=0 if beaten else looks, runnable=0 if beaten else runnable)
 
 
+def silence_allowed(sample: Sample, thresholds: Thresholds) -> float:
+    """Return for how many seconds this process may be silent and idle."""
+    timeout = thresholds.heartbeat_timeout
+    return timeout if sample.thread_beats else max(_UNBORN_TIMES * timeout, _UNBORN_LEAST)
+
+
 def decide(  # noqa: PLR0911  one return per row of the table
     track: Track, sample: Sample, now: float, thresholds: Thresholds
 ) -> Verdict | None:
@@ -210,7 +222,7 @@ def decide(  # noqa: PLR0911  one return per row of the table
         return Verdict.STEP_TIMEOUT
     if sample.state == "D":
         return None
-    if now - max(track.thread_since, track.idle_since) >= thresholds.heartbeat_timeout:
+    if now - max(track.thread_since, track.idle_since) >= silence_allowed(sample, thresholds):
         return Verdict.STALE_SILENT
     stall = thresholds.stall_timeout
     if stall is not None and sample.loop_beats > 0 and now - track.loop_since >= stall:

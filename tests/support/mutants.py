@@ -197,8 +197,8 @@ MUTANTS = [
     # --- G8 ---
     Mutant(
         "the look at the CPU time of who is silent", "G8", "watchdog/policy.py",
-        "if now - max(track.thread_since, track.idle_since) >= thresholds.heartbeat_timeout:",
-        "if now - track.thread_since >= thresholds.heartbeat_timeout:",
+        "if now - max(track.thread_since, track.idle_since) >= silence_allowed(sample, thresholds):",
+        "if now - track.thread_since >= silence_allowed(sample, thresholds):",
         "unit/watchdog/test_policy.py", fast=True,
     ),
     Mutant(

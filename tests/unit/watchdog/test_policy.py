@@ -202,3 +202,20 @@ def test_too_much_memory_needs_no_grace(memory: int, verdict: Verdict | None):
 def test_without_a_limit_any_memory_will_do():
     sample = Sample(1, 1, 0, "S", 0)
     assert decide(begin(sample, 0.0), sample, 0.1, LIMITS) is None
+
+
+@pytest.mark.parametrize(("timeout", "patience"), [(3.0, 60), (30.0, 300)])
+def test_one_that_has_not_begun_to_beat_may_be_waiting_for_the_database(timeout: float, patience: int):
+    limits, sample = replace(LIMITS, heartbeat_timeout=timeout), Sample(0, 0, 0, "S", 0)
+    track = begin(sample, 0.0)
+    verdicts = [decide(observe(track, sample, float(now)), sample, float(now), limits) for now in range(patience + 1)]
+    assert verdicts == [None] * patience + [Verdict.STALE_SILENT]
+    beaten = replace(sample, thread_beats=1)
+    track = observe(track, beaten, 100.0)
+    assert decide(track, beaten, 99.0 + timeout, limits) is None
+    assert decide(track, beaten, 100.0 + timeout, limits) is Verdict.STALE_SILENT
+
+
+def test_a_stop_before_the_first_beat_is_a_stop():
+    sample = Sample(0, 0, 0, "T", 0)
+    assert decide(begin(sample, 0.0), sample, 30.0, LIMITS) is Verdict.STALE_STOPPED
