@@ -33,6 +33,7 @@ __all__ = ["Lifeline", "Lookout"]
 _RETRY = 0.1
 _MOMENT, _AT_MOST = 0.05, 0.5
 _KNOCK_TIMEOUT = 1.0
+_UNSEEN = 5.0  # what was not looked at for so long is not known to have been away all the time
 
 
 class Lifeline:
@@ -98,7 +99,7 @@ class Lifeline:
 
     async def _hold(self) -> None:
         loop = asyncio.get_running_loop()
-        alone_since = loop.time()
+        alone_since: float | None = None
         await self._until_wanted()
         while True:
             reach("child.connect")
@@ -107,7 +108,9 @@ class Lifeline:
             except HandshakeRefused:
                 self._leave(EXIT_ORPHANED)  # this server knows that the instance is not ours any more
             except (IpcError, OSError):
-                if loop.time() - alone_since > self._spec.orphan_grace:
+                now = loop.time()
+                alone_since = now if alone_since is None else alone_since
+                if now - alone_since > self._spec.orphan_grace:
                     self._leave(EXIT_ORPHANED)
                 await asyncio.sleep(_RETRY)
                 continue
@@ -116,7 +119,7 @@ class Lifeline:
             finally:
                 self._connection = None
                 connection.close()
-            alone_since = loop.time()
+            alone_since = None
 
     async def _until_wanted(self) -> None:
         """Return when nothing was committed for a moment, or there is something to tell; after half a second in any case."""
@@ -215,10 +218,14 @@ class Lookout:
         self._address = parse_address(address)
         self._grace = grace
         self._alone_since: float | None = None
+        self._asked_at = 0.0
 
     def alone(self) -> bool:
         """Knock once; tell whether nobody has been there for longer than the grace. Ask at least every few seconds."""
         now = time.monotonic()
+        if now - self._asked_at > _UNSEEN:
+            self._alone_since = None
+        self._asked_at = now
         if self._knock():
             self._alone_since = None
         elif self._alone_since is None:

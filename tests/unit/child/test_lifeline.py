@@ -1,6 +1,7 @@
 """The child's line to its server: when it is taken up."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from childkit import told
 
 from paddock.ipc.bell import Bell
 from paddock.runtime.child import lifeline
-from paddock.runtime.child.lifeline import Lifeline
+from paddock.runtime.child.lifeline import Lifeline, Lookout
 
 
 class _Line:
@@ -116,3 +117,68 @@ async def test_what_the_bell_cannot_tell_takes_it_up_at_once(monkeypatch: pytest
     async with _Line(monkeypatch, tmp_path).held() as line:
         line.lifeline.queued()
         await line.is_taken_up()
+
+
+def test_two_short_absences_are_not_a_long_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Asked while the loop stands still only: what was between two blocks of the loop has nobody looked at."""
+    now = 0.0
+    monkeypatch.setattr(lifeline, "time", SimpleNamespace(monotonic=lambda: now))
+    lookout = Lookout(f"unix:{tmp_path}/none", 30.0)
+
+    def ask(begin: int, end: int) -> list[bool]:
+        nonlocal now
+        answers = []
+        for second in range(begin, end):
+            now = float(second)
+            answers.append(lookout.alone())
+        return answers
+
+    assert ask(1000, 1003) == [False] * 3
+    assert ask(1200, 1232) == [False] * 31 + [True]
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{tmp_path}/none")
+        server.listen()
+        assert ask(1232, 1233) == [False]
+
+
+async def test_time_in_which_nobody_looked_for_the_server_is_none_of_its_absence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """A handler blocks the loop from the beginning for longer than the grace; the first look is made after that."""
+    loop = asyncio.get_running_loop()
+    real, ahead, tries = loop.time, 0.0, 0
+    looked, left = asyncio.Event(), asyncio.Event()
+    monkeypatch.setattr(loop, "time", lambda: real() + ahead)
+
+    def leave(_code: int) -> None:
+        left.set()
+        looked.set()
+        raise asyncio.CancelledError
+
+    async def connect(*_: object) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            looked.set()
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(lifeline, "connect", connect)
+    line = Lifeline(
+        told(tmp_path, orphan_grace=20),
+        1,
+        on_cancel=_never,
+        on_drain=_never,
+        on_nudge=_never,
+        is_looked_for=lambda _last: True,
+        leave=leave,  # type: ignore[arg-type]
+    )
+    line.start()
+    await asyncio.sleep(0)
+    ahead = 100.0
+    line.queued()
+    await looked.wait()
+    assert not left.is_set()
+    ahead = 200.0
+    await left.wait()
+    await line.finish("completed")
+    line.close()
