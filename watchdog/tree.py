@@ -18,7 +18,8 @@ forked meanwhile is found.
 
 Some live for milliseconds: each generation leaves its session, forks the next and dies. A look through all of /proc takes longer than that and
 sees one after the other as gone. But whoever loses its parent becomes a child of the root, which is a subreaper and stopped
-by then, so the children of those who are stopped are asked for, again and again, until they have no new ones.
+by then, so the children of those who are stopped are asked for, again and again, until they have no new ones. A generation that was seen
+only as it is dead shows that the line goes on: nobody reaps it while the root is stopped.
 """
 
 from __future__ import annotations
@@ -234,32 +235,48 @@ def _freeze(search: _Search) -> list[ProcessIdentity]:
 
 
 def _hold_still(known: set[ProcessIdentity], root: ProcessIdentity) -> None:
-    """Stop the descendants of those who are stopped, and add them, until they have no new ones."""
+    """Stop the descendants of those who are stopped, and add them, until they have no new ones.
+
+    One that was born and has died between two looks is a new one too: the next of its line may live.
+    """
     still = 0
+    dead: set[int] = set()
     until = time.monotonic() + _STILL_DEADLINE
     while still < _STILL_LOOKS and time.monotonic() < until:
-        new = _new_children(known, root)
+        new, moved = _new_children(known, dead, root)
         for child in new:
             _send(child, signal.SIGSTOP)
         known.update(new)
-        still = 0 if new else still + 1
-        if not new:
+        still = 0 if moved else still + 1
+        if not moved:
             time.sleep(_STILL_INTERVAL)
 
 
-def _new_children(known: set[ProcessIdentity], root: ProcessIdentity) -> list[ProcessIdentity]:
+def _new_children(
+    known: set[ProcessIdentity], dead: set[int], root: ProcessIdentity
+) -> tuple[list[ProcessIdentity], bool]:
+    """Return the living children that are not known, and whether there was any, alive or not, that the last look has not seen.
+
+    Adds to `dead` those who hold their number and are not to be stopped: their parents are, and reap nobody.
+    """
     pids = {member.pid for member in known}
     found: list[ProcessIdentity] = []
+    moved = False
     for parent in pids:
         for pid in children_of(parent):
-            if pid in pids:
+            if pid in pids or pid in dead:
                 continue
+            moved = True
             with contextlib.suppress(ProcessLookupError):
                 stat = read_stat(pid)
                 # The pid may be another process by now: one that is no child of ours, or a stranger with an older start.
-                if stat.ppid in pids and stat.start_time >= root.start_time and stat.state not in _GONE:
+                if stat.ppid not in pids:
+                    continue
+                if stat.start_time >= root.start_time and stat.state not in _GONE:
                     found.append(ProcessIdentity(pid, stat.start_time, root.boot_id))
-    return found
+                else:
+                    dead.add(pid)
+    return found, moved
 
 
 def _send(member: ProcessIdentity, number: int) -> None:
