@@ -25,6 +25,7 @@ __all__ = ["Pulse"]
 
 _GRACE_NS = 500_000_000
 _STUCK_SECONDS = 1.0
+_LATE_SECONDS = 0.05
 
 
 class Pulse:
@@ -51,6 +52,7 @@ class Pulse:
         self._turns, self._turns_seen = 0, -1
         self._looked_at = time.monotonic()
         self._asked = 0
+        self._late = self._spared = False
         self._trace: IO[str] = open(trace_path_of(trace_dir, os.getpid()), "w", opener=open_private)  # noqa: SIM115  lives as long as the process
 
     def start(self) -> None:
@@ -73,7 +75,12 @@ class Pulse:
                 self._round()
             except Exception:  # noqa: BLE001, S110  who lacks memory or descriptors must not look dead for it
                 pass
-            time.sleep(self._interval)
+            self._rest()
+
+    def _rest(self) -> None:
+        begun = time.monotonic()
+        time.sleep(self._interval)
+        self._late = time.monotonic() - begun > self._interval + _LATE_SECONDS
 
     def _round(self) -> None:
         self._writer.beat_thread()
@@ -99,10 +106,13 @@ class Pulse:
 
     def _look_at_deadlines(self) -> None:
         now = time.monotonic_ns()
-        if any(now > deadline + _GRACE_NS for deadline in list(self._deadlines.values())):
+        overdue = any(now > deadline + _GRACE_NS for deadline in list(self._deadlines.values()))
+        # where this thread got no core, the loop had none to end the step with: it has one more round
+        if overdue and (self._spared or not self._late):
             with contextlib.suppress(Exception):
                 faulthandler.dump_traceback(self._trace, all_threads=True)
             self.leave(EXIT_STEP_TIMEOUT)
+        self._spared = overdue
 
     def follow(self, loop: asyncio.AbstractEventLoop) -> None:
         """Beat from the loop too, so that a blocked loop can be told from a blocked process."""

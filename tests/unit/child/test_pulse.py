@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from paddock.runtime.child import pulse as module
+from paddock.runtime.child.pulse import Pulse
+from paddock.watchdog.beats import BeatTable
 
 PROLOGUE = """
 import errno, os, resource, sys, time
@@ -79,3 +85,32 @@ beats_go_on()
 """
     done = run(body, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("naps", "left_at"),
+    [
+        pytest.param([0.5, 0.5, 0.5], 1.5, id="it saw the deadline pass"),
+        pytest.param([0.5, 9.0, 0.5], 10.0, id="the loop got no core either, and does not end it"),
+        pytest.param([0.5, 9.0, 9.0], 18.5, id="nor later"),
+    ],
+)
+def test_a_loop_that_got_no_core_may_end_the_step_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, naps: list[float], left_at: float
+):
+    now, left = 0.0, []
+
+    def sleep(_seconds: float) -> None:
+        nonlocal now
+        now += naps.pop(0)
+
+    time = SimpleNamespace(monotonic=lambda: now, monotonic_ns=lambda: int(now * 1e9), sleep=sleep)
+    monkeypatch.setattr(module, "time", time)
+    with closing(BeatTable.create(str(tmp_path / "beats"), slots=1)) as table:
+        with closing(Pulse(table, table.claim(), 0.5, str(tmp_path))) as pulse:
+            monkeypatch.setattr(pulse, "leave", lambda _code: left.append(now))
+            pulse.step_begun("key", "name", 1, 0.9)
+            while not left:
+                pulse._rest()
+                pulse._round()
+        assert left == [left_at]
