@@ -118,16 +118,19 @@ class LockFile:
     def _come_near(self, number: int) -> bool:
         """Wait until few are before a number; return whether the lock was taken, because none of them took it."""
         last, self._last = self._last, number
-        before, since = -1, 0.0
+        before, still, looked_at = -1, 0.0, 0.0
         while True:
             had = self._read(_HAD_AT)
             ahead = _ahead(number, had)
             if ahead <= (1 if had == last else _NEAR):
                 return False
             now = time.monotonic()
+            # who looks late was away itself, and has seen little of the time between
+            still += min(now - looked_at, _STANDS_STILL / 4)
+            looked_at = now
             if had != before or _holder(self._descriptor, _WRITER_BYTE) is not None:
-                before, since = had, now
-            elif now - since > _STANDS_STILL and self._take(_WRITER_BYTE):
+                before, still = had, 0.0
+            elif still > _STANDS_STILL and self._take(_WRITER_BYTE):
                 return True
             time.sleep(min(max(ahead - _NEAR, 1) * _PACE, _LONGEST_PAUSE))
 
