@@ -66,10 +66,10 @@ class Checkpointer:
                 self._check_length()
                 reach("server.checkpoint")
                 _busy, frames, moved = self._mover.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                self._least = os.stat(self._path).st_size  # while nobody else writes: whatever is cut later shows
                 self._written_back = self._settled_stamp() if frames == moved else None
             finally:
                 self._holder.execute("ROLLBACK")
-        self._least = os.stat(self._path).st_size
         starved = frames > moved and size > _ALARM_BYTES
         self.alarm = self._complaint(size) if starved else None
         return True
