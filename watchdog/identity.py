@@ -110,11 +110,13 @@ class ProcessHandle:
                 descriptor = -1
         # The order matters: verified after the pidfd was opened, the identity is that of the process which the pidfd
         # holds.
-        if is_alive(identity):
-            return cls(identity, descriptor)
-        if descriptor >= 0:
-            os.close(descriptor)
-        return None
+        alive = False
+        try:
+            alive = is_alive(identity)
+        finally:
+            if not alive and descriptor >= 0:
+                os.close(descriptor)
+        return cls(identity, descriptor) if alive else None
 
     def fileno(self) -> int:
         """Return the pidfd, which polls readable when the process ends; -1 where there is none."""

@@ -176,7 +176,7 @@ MUTANTS = [
     # --- G7 ---
     Mutant(
         "the check of an identity before a signal", "G7", "watchdog/identity.py",
-        "        if is_alive(identity):\n            return cls(identity, descriptor)", "        if True:\n            return cls(identity, descriptor)",
+        "            alive = is_alive(identity)\n", "            alive = True\n",
         "unit/watchdog/test_identity.py", fast=True,
     ),
     Mutant(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -160,3 +161,21 @@ def test_without_proc(monkeypatch: pytest.MonkeyPatch, child: subprocess.Popen[b
     assert catches_signal(child.pid, signal.SIGUSR2) is None
     with pytest.raises(ProcessLookupError):
         read_stat(2**22 + 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs a pidfd")
+def test_a_pidfd_of_a_process_that_cannot_be_verified_is_given_back(
+    child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+):
+    """It was the last descriptor there was."""
+    known, real, opened = identify(child.pid), os.pidfd_open, []
+    monkeypatch.setattr(os, "pidfd_open", lambda pid: opened.append(real(pid)) or opened[-1])
+
+    def read_stat(_pid: int) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(module, "read_stat", read_stat)
+    with pytest.raises(OSError, match="too many"):
+        ProcessHandle.open(known)
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(opened[0])
