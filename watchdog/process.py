@@ -42,6 +42,7 @@ class Watchdog:
         """Watch over this table; `report` takes a line for people, `reach` is called at points where tests make it die."""
         me = identify(os.getpid())
         self._me = (me.pid, me.start_time)
+        self._gone: tuple[int, int] | None = None
         self._settings = settings
         self._table = table
         self._report = report
@@ -125,7 +126,10 @@ class Watchdog:
             return False
         if is_alive(ProcessIdentity(pid, start_time, boot_id())):
             return True
-        self._table.set_watchdog(*self._me)  # it came and went; somebody has to be in charge
+        # Found at two looks: one may have come between the two words that a living one was writing.
+        if (pid, start_time) == self._gone:
+            self._table.set_watchdog(*self._me)  # it came and went; somebody has to be in charge
+        self._gone = (pid, start_time)
         return False
 
     def _apply(self, policy: Policy) -> None:
