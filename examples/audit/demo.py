@@ -1,12 +1,13 @@
 """The demonstration: run the audit, kill -9 its process and then its server, let it finish, and hold the journal against the ledger."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 
@@ -40,6 +41,23 @@ def demonstrate(source: str, out: str) -> int:
     finally:
         demo.clean_up()
     return demo.conclude()
+
+
+@contextlib.contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Deliver what is to interrupt the program when the block is over."""
+    caught: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda caught_now, _frame: caught.append(caught_now))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for late in caught:
+            signal.raise_signal(late)
 
 
 class _Demo:
@@ -123,7 +141,8 @@ class _Demo:
         """Start a server; return the lines that it prints, one for each event after the last one seen."""
         command = [sys.executable, "-P", "-m", "paddock.examples.code_audit", *self._arguments]
         command += ["--events", str(self._evidence.cursor)]
-        with open(os.path.join(self._out, "server.log"), "a", encoding="utf-8") as log:
+        # an interruption in between would leave a server that nobody knows of
+        with open(os.path.join(self._out, "server.log"), "a", encoding="utf-8") as log, _interrupted_later():
             self._server = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
             )
