@@ -288,6 +288,7 @@ class _Child:
         # a plugin's open transaction ends on this loop: who waits for its lock here would hold it up
         writer.direct = lambda: execution.quiet and not core.db.opened
         writer.stuck = lambda: execution.waits_for_commit() and code_holds_write_lock(self._store, self._database.url)
+        self._pulse.commits = lambda: writer.on_loop
         writer.let_go = lambda: roll_back(self._database.url)
         writer.patience = self._spec.pragmas.busy_timeout
         execution.draining = self._draining

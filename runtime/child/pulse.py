@@ -49,6 +49,7 @@ class Pulse:
         self.finish: Callable[[], None] = lambda: None
         self.bound: Callable[[], None] = lambda: None
         self.orphaned: Callable[[], bool] = lambda: False
+        self.commits: Callable[[], bool] = lambda: False
         self._turns, self._turns_seen = 0, -1
         self._looked_at = time.monotonic()
         self._asked = 0
@@ -84,6 +85,10 @@ class Pulse:
 
     def _round(self) -> None:
         self._writer.beat_thread()
+        if (
+            self.commits()
+        ):  # the loop stands still in a commit of ours, which others may hold up: that is no stall of the code's
+            self._writer.beat_loop()
         for look in (self._answer, self.bound, self._look_for_server, self._look_at_deadlines):
             with contextlib.suppress(Exception):  # what one lacks keeps none of the others from its work
                 look()

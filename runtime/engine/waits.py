@@ -70,9 +70,9 @@ async def poll(execution: Execution, call: PollCall) -> Any:
 
 
 async def _check(execution: Execution, call: PollCall, attempt: int, end: float | None) -> tuple[bool, Any]:
-    """Check once; a check that hangs ends with the poll's own timeout."""
+    """Check once; a check that hangs ends with the poll's own timeout, the one that begins at its end after as long again."""
     left = None if end is None else end - execution.clock.now()
-    bound = asyncio.timeout(left if left is not None and left > 0 else None)
+    bound = asyncio.timeout(left if left is None or left > 0 else call.timeout)
     try:
         async with bound:
             return await contain(call.check(attempt), GiveBack)  # type: ignore[no-any-return]

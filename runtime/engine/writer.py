@@ -77,6 +77,8 @@ class JournalWriter:
         self.direct: Callable[[], bool] = lambda: False
         self.stuck: Callable[[], bool] | None = None
         self.paused: Callable[[], None] = lambda: None
+        #: Whether the loop's own thread is in a commit, where it may wait for others' writing.
+        self.on_loop = False
         self._refused: list[Op] = []
         self.let_go: Callable[[], None] = lambda: None
         self.patience = 5.0
@@ -142,6 +144,7 @@ class JournalWriter:
 
     def _commit_now(self, batch: list[Op]) -> bool:
         """Commit in this thread, for nothing in this process could use the loop meanwhile; False where that would have to wait."""
+        self.on_loop = True
         try:
             event_id = self.store.commit_now(self.lease, batch, self._now(batch))
         except WouldWait:
@@ -152,6 +155,8 @@ class JournalWriter:
             self._break(error)
         else:
             self._settled(event_id)
+        finally:
+            self.on_loop = False
         self._current = None
         return True
 

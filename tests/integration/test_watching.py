@@ -44,18 +44,27 @@ async def test_a_child_stopped_before_it_began(stage: Stage, monkeypatch: pytest
         await proven(server, await server.workflows.start("held", {"until": str(stage.flag)}), THREE)
 
 
-async def test_a_child_stopped_with_the_write_lock(stage: Stage, monkeypatch: pytest.MonkeyPatch):
-    """Nobody can write until the watchdog, which needs no database, ends it; nobody else is ended for that."""
-    monkeypatch.setenv("PADDOCK_FAULTS", "child.commit.inside:4:stop")
-    monkeypatch.setenv("PADDOCK_FAULT_DIR", str(stage.folder))
+@pytest.mark.parametrize("stall", [None, 0.4])
+async def test_a_child_stopped_with_the_write_lock(stage: Stage, monkeypatch: pytest.MonkeyPatch, stall: float | None):
+    """Nobody can write until the watchdog, which needs no database, ends it; nobody else is ended for that, though its loop stands still."""
+    faults = Faults(stage, monkeypatch, {"child.commit.inside": "stop"})
 
     async def kills() -> int:
         return [event.name for event in await history(server)].count("workflow.watchdog.killed")
 
-    async with stage.server(watchdog=WATCHFUL) as server:
-        instances = [await server.workflows.start("held", {"until": str(stage.flag)}) for _ in range(2)]
-        await until(kills, "the kill")
+    watchdog = {
+        **WATCHFUL,
+        "heartbeat_timeout": 2.0 if stall else WATCHFUL["heartbeat_timeout"],
+        "stall_timeout": stall,
+    }
+    async with stage.server(watchdog=watchdog) as server:
+        instances = [await server.workflows.start("held", {"until": str(stage.flag)})]
+        await line("begin", key="hold")
+        faults.arm("child.commit.inside", 1)
+        instances.append(await server.workflows.start("held", {"until": str(stage.flag)}))
+        await until(lambda: faults.fired("child.commit.inside"), "the stop")
         stage.let_go()
+        await until(kills, "the kill")
         for instance in instances:
             await proven(server, instance, THREE)
         assert await kills() == 1

@@ -436,3 +436,14 @@ async def test_a_polls_timeout_bounds_a_check_that_hangs(engine: Engine):
     run = await engine.run(workflow("w").poll("q", hang, interval=0, timeout="500ms").build())
     assert (run.error.type, run.error.step) == ("StepTimeout", "q")
     assert "did not return" in run.error.message
+
+
+async def test_the_check_at_a_polls_very_end_may_not_hang_for_ever(engine: Engine):
+    async def hang(ctx):
+        if ctx.attempt == 2:
+            await asyncio.Event().wait()
+        return Poll.pending()
+
+    run = await engine.run(workflow("w").poll("q", hang, interval="1h", timeout="500ms").build())
+    assert (run.error.type, run.error.step) == ("StepTimeout", "q")
+    assert "did not return" in run.error.message
