@@ -360,7 +360,7 @@ class ServerNotRunning(MachineError):
 
 
 class RunDirectoryError(MachineError):
-    """The run directory cannot hold our sockets: its path is too long, or it is not ours alone."""
+    """The run directory cannot hold our sockets: its path is too long, it is not ours alone, or another database's server works in it."""
 
 
 class AddressUnavailable(MachineError):
