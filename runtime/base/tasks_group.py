@@ -11,6 +11,7 @@ The instance's process makes its group and moves itself; the server removes it o
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -20,6 +21,7 @@ from .errors import LimitNotEnforceable
 __all__ = ["group_of", "groups_folder", "join", "remove"]
 
 _SHORT = 12
+_TRIES = 20
 
 
 @functools.cache
@@ -79,14 +81,19 @@ def join(group: str, most: int) -> None:
     Raises:
         LimitNotEnforceable: the machine does not let us.
     """
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(group)
-        for name, value in (("pids.max", most), ("cgroup.procs", os.getpid())):
-            with open(f"{group}/{name}", "w", encoding="ascii") as file:
-                file.write(str(value))
-    except OSError as error:
-        raise LimitNotEnforceable(f"processes: {group}: {error.strerror}") from None
+    for left in reversed(range(_TRIES)):
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(group)
+            for name, value in (("pids.max", most), ("cgroup.procs", os.getpid())):
+                with open(f"{group}/{name}", "w", encoding="ascii") as file:
+                    file.write(str(value))
+            return
+        except OSError as error:
+            # the server has just removed it, with all that were empty (`remove`): it is made again
+            if left and error.errno in (errno.ENOENT, errno.ENODEV):
+                continue
+            raise LimitNotEnforceable(f"processes: {group}: {error.strerror}") from None
 
 
 def remove(group: str) -> None:

@@ -1,6 +1,7 @@
 """What a workflow's processes may use: it binds them, and what cannot bind is refused at the door."""
 
 import os
+import subprocess
 import sys
 import sysconfig
 import venv
@@ -13,7 +14,7 @@ from crashkit import Stage, finished, history, living, until
 
 from paddock import AppServer, ConfigError, LimitNotEnforceable, WatchdogConfig, WorkflowsConfig, workflow
 from paddock.runtime.base.causes import Cause
-from paddock.runtime.base.tasks_group import groups_folder
+from paddock.runtime.base.tasks_group import groups_folder, remove
 
 
 def server_on(stage: Stage, **workflows: Any) -> AppServer:
@@ -116,6 +117,18 @@ async def test_a_bound_of_processes(stage: Stage):
         await until(lambda: not stage.sql("SELECT * FROM paddock_leases"))
     tried = {name for name in set(os.listdir(folder)) - before if name.startswith("paddock-try")}
     await until(lambda: tried.isdisjoint(os.listdir(folder)))  # another server's is there for a moment
+
+
+@pytest.mark.skipif(groups_folder() is None, reason="no control group here that counts processes")
+def test_a_group_that_is_removed_before_its_process_is_in_it_is_made_again():
+    name = f"{groups_folder()}/paddock-test{os.getpid()}"
+    code = f"from paddock.runtime.base.tasks_group import join\nfor n in range(300): join(f'{name}-{{n}}-1', 100)"
+    joining = subprocess.Popen([sys.executable, "-P", "-c", code])
+    while joining.poll() is None:
+        remove(f"{name}-0-1")
+    remove(f"{name}-0-1")
+    assert joining.returncode == 0
+    assert not [one for one in os.listdir(groups_folder() or "") if f"test{os.getpid()}-" in one]
 
 
 async def test_whose_limits(stage: Stage):

@@ -91,7 +91,7 @@ MUTANTS = [
     ),
     Mutant(
         "the confirmation of a death before the slot is released", "G2", "runtime/server/supervisor.py",
-        "await ended(child.identity)", "await asyncio.sleep(0.02); child.exited.done() or child.exited.set_result(None)",
+        "await ended(identity)", "await asyncio.sleep(0.02); child.exited.done() or child.exited.set_result(None)",
         f"{_INTEGRATION}test_limits.py::test_a_child_that_has_ended_but_not_exited_holds_its_slot",
     ),
     Mutant(
