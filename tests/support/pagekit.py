@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -57,7 +58,12 @@ class Served:
     """A server with the page, in another process."""
 
     def __init__(self, path: Path, token: str | None = None) -> None:
-        self._path, self._token, self._port = path, token, 0
+        self._path, self._token = path, token
+        # bound and not listening: while no server is there nobody is let in, and nobody else gets the port
+        self._place = socket.socket()
+        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._place.bind(("127.0.0.1", 0))
+        self._port: int = self._place.getsockname()[1]
         self._process: subprocess.Popen[str] | None = None
         self.start()
 
@@ -71,8 +77,7 @@ class Served:
         command = [sys.executable, pageserver.__file__, str(self._path), str(self._port), *extra]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         line = self._process.stdout.readline()
-        assert line.strip(), "the server did not start"
-        self._port = int(line)
+        assert line.strip() == str(self._port), "the server did not start"
 
     def stop(self) -> None:
         """Stop it, and wait for its end."""
@@ -80,6 +85,11 @@ class Served:
             self._process.terminate()
             self._process.communicate(timeout=60)
             self._process = None
+
+    def close(self) -> None:
+        """Stop it for good."""
+        self.stop()
+        self._place.close()
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Call the API."""

@@ -32,7 +32,7 @@ async def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         tmp_path_factory.mktemp(mode) / "app.db",
         plugins=[contractplugins.Stamp(contractplugins.StampConfig(text="ink"))],
         config={"feature_x": True, "nested": {"list": [1, "two"]}},
-        workflows=WorkflowsConfig(**MODES[mode], kill_grace="2s", max_payload=256 * 1024),
+        workflows=WorkflowsConfig(**MODES[mode], kill_grace="2s", suspend_after="100ms", max_payload=256 * 1024),
     )
     for flow in contractflows.ALL:
         server.workflows.register(flow)

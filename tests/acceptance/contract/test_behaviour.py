@@ -494,9 +494,10 @@ async def test_a_sleeping_instance_has_no_process_and_goes_on_by_itself(server: 
     ident = await server.workflows.start("sleep")
     event = await until(server, "workflow.suspended", ident)
     instance = await server.workflows.get_instance(ident)
-    assert (instance.status, instance.current_step, instance.pid) == ("sleeping", "nap", None)
-    assert instance.wake_at > datetime.now(UTC)
+    if instance.status == "sleeping":  # else the test has slept longer
+        assert (instance.current_step, instance.pid) == ("nap", None)
     assert event.data["reason"] == "sleeping"
+    assert event.data["wake_at"] > event.created_at.timestamp()
 
     async def alone():
         return all(row["instance_id"] != ident for row in await server.processes())

@@ -226,7 +226,7 @@ async def test_a_setup_that_outruns_ready_timeout_in_the_child_fails_the_instanc
 @pytest.mark.parametrize("kind", [plugins.HangingEnd, plugins.BlockingEnd])
 async def test_a_teardown_that_never_ends_in_the_child_holds_no_process(tmp_path: Path, kind):
     config = plugins.LogConfig(log=str(tmp_path / "log"))
-    server = _server(tmp_path, [plugins.Base(config), kind(config)], "fork", kill_grace="200ms")
+    server = _server(tmp_path, [plugins.Base(config), kind(config)], "fork", kill_grace="1s")
     server.workflows.register(pluginflows.names_flow)
     async with server:
         assert await server.workflows.run("plugin-names", timeout=30) == ["base", kind.name]

@@ -144,10 +144,10 @@ async def test_bad_options_of_start_leave_nothing(server: AppServer):
 
 
 async def test_a_delayed_instance_is_pending_until_its_time(server: AppServer):
-    ident = await server.workflows.start("echo", 1, delay=timedelta(milliseconds=200))
+    ident = await server.workflows.start("echo", 1, delay=timedelta(seconds=1))
     waiting = await server.workflows.get_instance(ident)
     assert (waiting.status, waiting.started_at, waiting.executions) == ("pending", None, 0)
-    assert timedelta(0) < waiting.wake_at - waiting.created_at <= timedelta(seconds=0.3)
+    assert timedelta(0) < waiting.wake_at - waiting.created_at <= timedelta(seconds=1.1)
     done = await server.workflows.wait(ident, timeout=30)
     assert done.started_at >= waiting.wake_at
     assert done.wake_at is None

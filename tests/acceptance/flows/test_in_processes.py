@@ -19,7 +19,8 @@ PATIENCE = 30.0
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(tmp_path_factory):
     server = AppServer(
-        tmp_path_factory.mktemp("flows") / "app.db", workflows=WorkflowsConfig(kill_grace="2s", orphan_grace="5s")
+        tmp_path_factory.mktemp("flows") / "app.db",
+        workflows=WorkflowsConfig(kill_grace="2s", orphan_grace="5s", suspend_after="100ms"),
     )
     for one in (*STYLES.values(), *flowflows.CHILDREN):
         server.workflows.register(one)
@@ -103,9 +104,8 @@ async def test_every_style_waits_without_a_process(server, style):
     assert instance.metadata == {"stage": "checked"}
     await alone(server)
     await server.workflows.pause(ident)
+    last = (await server.events.history("workflow.suspended", instance_id=ident, limit=100))[-1].id
     await server.workflows.unpause(ident)  # comes back, looks at its time, and sleeps on
-    events = await server.events.history("workflow.*", instance_id=ident, limit=100)
-    last = [event.id for event in events if event.name == "workflow.suspended"][-1]
     instance = await suspended(server, ident, "sleeping", after=last)
     assert (
         instance.wake_at - instance.started_at

@@ -138,6 +138,7 @@ def count(plan):
 
 # a task of a group that is cancelled before its first turn never awaits what it was given: that is asyncio's way, and no loss
 @pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")
+@pytest.mark.timeout(900)
 @settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(plan=PLANS.filter(lambda plan: count(plan) <= 1))
 @example(plan=("all", "a", [("loses", "c", [("action", "b", True)]), ("poll", "c", 2)]))

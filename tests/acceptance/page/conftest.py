@@ -33,4 +33,4 @@ def serve(tmp_path: Path, browser: Browser) -> Iterator[Callable[..., pagekit.Se
 
     yield begin
     for served in running:
-        served.stop()
+        served.close()

@@ -92,3 +92,24 @@ def test_a_wait_that_could_not_be_asked_for_is_asked_for_again(browser: Browser,
     asked.go(503)
     person.press(re.compile("^Answer asker"))
     person.leave("503 (Service Unavailable)")
+
+
+def test_what_comes_while_the_events_are_on_their_way_is_shown_once_and_in_order(
+    browser: Browser, serve: Callable[..., Served]
+) -> None:
+    served = serve()
+    asker = served.begin("asker", "Ada")
+    person = Person(browser, served.url)
+    page = person.page
+    person.go(f"#/instances/{asker}")
+    person.status("waiting")
+    expect(page.locator(".live")).to_have_text("Live", timeout=PATIENCE)
+    events = Held(person, f"instances/{asker}/events")
+    page.get_by_role("tab", name="Events").click()
+    events.come()
+    served.ask("POST", f"instances/{asker}/signal", {"name": "verdict", "payload": {"decision": "approve"}})
+    person.status("completed")  # its stream has told
+    events.go()
+    ids = [event["id"] for event in served.ask("GET", f"instances/{asker}/events")["events"]]
+    expect(page.locator(".event-id")).to_have_text([f"#{one}" for one in ids], timeout=PATIENCE)
+    person.leave()

@@ -36,6 +36,7 @@ export class Keys {
   #table = new Map();
   #view = new Map();
   #prefix = null;
+  #forgetting = 0;
 
   constructor() {
     addEventListener("keydown", (event) => this.#hear(event));
@@ -69,7 +70,8 @@ export class Keys {
     this.#prefix = null;
     if (key === "g") {
       this.#prefix = "g";
-      setTimeout(() => (this.#prefix = null), 1500);
+      clearTimeout(this.#forgetting);
+      this.#forgetting = setTimeout(() => (this.#prefix = null), 1500);
       return;
     }
     const action = this.#view.get(key) ?? this.#table.get(key);

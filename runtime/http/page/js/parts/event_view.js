@@ -18,6 +18,7 @@ export class EventView {
   #empty = el("p", { class: "empty" }, "No event yet: the first one comes when a process begins.");
   #last = 0;
   #next = null;
+  #reading = false;
   #waiting = [];
 
   /** `fetchPage(after, limit)` returns `{events, next}`. */
@@ -29,22 +30,31 @@ export class EventView {
   }
 
   load() {
-    this.loaded ??= this.#page();
+    this.loaded ??= this.#page().catch((error) => {
+      this.loaded = null; // the next look asks again
+      throw error;
+    });
     return this.loaded;
   }
 
   /** Add events from the stream; those that come before the pages are read wait for them. */
   add(events) {
-    if (this.loaded === null || this.#next !== null) return; // the pages bring them
-    this.#append(events);
+    if (this.#reading) this.#waiting.push(...events);
+    else if (this.loaded !== null && this.#next === null) this.#append(events); // else the pages bring them
   }
 
   async #page() {
-    this.#more.disabled = true;
-    const page = await this.fetchPage(this.#last, PAGE).finally(() => (this.#more.disabled = false));
-    this.#next = page.next;
-    this.#more.hidden = page.next === null;
-    this.#append(page.events);
+    this.#more.disabled = this.#reading = true;
+    try {
+      const page = await this.fetchPage(this.#last, PAGE);
+      this.#next = page.next;
+      this.#more.hidden = page.next === null;
+      this.#append(page.events);
+      if (page.next === null) this.#append(this.#waiting);
+    } finally {
+      this.#more.disabled = this.#reading = false;
+      this.#waiting = [];
+    }
   }
 
   #append(events) {

@@ -25,6 +25,7 @@ export class LogView {
   #known = new Set();
   #before = null;
   #count = 0;
+  #late = null;
 
   /** `fetchPage({tail, before, level})` returns `{logs, before}`. */
   constructor(fetchPage, { onCount = () => {} } = {}) {
@@ -39,16 +40,27 @@ export class LogView {
   }
 
   async load() {
-    const page = await this.fetchPage({ tail: PAGE });
-    this.#before = page.before;
-    this.#older.hidden = page.before === null;
-    this.add(page.logs);
+    const late = (this.#late = []);
+    try {
+      const page = await this.fetchPage({ tail: PAGE });
+      this.#late = null;
+      this.#before = page.before;
+      this.#older.hidden = page.before === null;
+      this.add(page.logs);
+    } finally {
+      this.#late = null;
+      this.add(late);
+    }
     this.#empty.hidden = this.#count > 0;
     this.toEnd();
   }
 
-  /** Add new lines at the end. */
+  /** Add new lines at the end; those that come while the last ones are read wait for them. */
   add(records) {
+    if (this.#late) {
+      this.#late.push(...records);
+      return;
+    }
     const follow = this.#atEnd();
     const fresh = records.filter((one) => !this.#known.has(one.id));
     if (!fresh.length) return;
