@@ -157,9 +157,7 @@ class EventBus:
             for feed in self._feeds:
                 feed.offer(event)
             if event.name in OUTCOMES:
-                for waiter in self._waiters.pop(event.instance_id, ()):
-                    if not waiter.done():
-                        waiter.set_result(None)
+                self._look_again(event.instance_id)
         if look.last > before:
             self.cursor = look.last
             self.published(self.cursor)
@@ -297,6 +295,16 @@ class EventBus:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(instance_id, []).append(waiter)
         return waiter
+
+    def deleted(self, instance_id: str | None = None) -> None:
+        """Have those look who wait for the end of an instance, or of any, that was deleted: its events may have gone unpublished."""
+        for ident in list(self._waiters) if instance_id is None else (instance_id,):
+            self._look_again(ident)
+
+    def _look_again(self, instance_id: str) -> None:
+        for waiter in self._waiters.pop(instance_id, ()):
+            if not waiter.done():
+                waiter.set_result(None)
 
     def forget(self, instance_id: str, waiter: asyncio.Future[None]) -> None:
         """Take back an `outcome_of` that nobody waits for any more."""

@@ -168,6 +168,7 @@ class Steering:
                 lease, "its instance is deleted"
             )  # its process is about to exit anyway: the row is its slot
             await asyncio.sleep(0)
+        parts.bus.deleted(id)
 
     async def retry(self, id: str) -> None:
         """Run a failed instance on from its failed step, or try a blocked one again.
@@ -280,7 +281,10 @@ class Steering:
         parts = self._live()
         before = parts.clock.now() - parse_duration(older_than)
         statuses = [chosen] if chosen is not None else sorted(TERMINAL)
-        return await parts.store.remove_matching(name, statuses, before)
+        removed = await parts.store.remove_matching(name, statuses, before)
+        if removed:
+            parts.bus.deleted()
+        return removed
 
 
 _new_id = new_id

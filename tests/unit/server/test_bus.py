@@ -1,14 +1,18 @@
 """The bus, and subscribers that read ahead of it."""
 
+import asyncio
 import contextlib
 from typing import Any
 
+import pytest
 from storekit import claimed, step
 
+from paddock import InstanceNotFound, workflow
 from paddock.runtime.server.bus import EventBus
 from paddock.runtime.store.sqlite import MemoryStore
 from paddock.runtime.store.window import Look
 from paddock.stores import Window
+from paddock.testing import server
 
 
 async def test_what_a_subscriber_has_read_ahead_of_the_bus_does_not_come_again():
@@ -83,3 +87,28 @@ async def test_what_was_read_ahead_and_then_published_is_ready_once():
         await bus._publish()
         ids = [first.id, *(event.id for event in feed.ready())]
         assert ids == [event.id for event in await store.events(Window(0, 100))]
+
+
+@pytest.mark.parametrize("every", [False, True])
+async def test_who_waits_for_an_instance_learns_that_it_was_deleted_before_its_end_was_told(
+    monkeypatch: pytest.MonkeyPatch, every: bool
+):
+    go_on, look = asyncio.Event(), EventBus._look
+
+    async def late(bus: EventBus, *, sure: bool) -> Look:
+        await go_on.wait()
+        return await look(bus, sure=sure)
+
+    async with server(register=[workflow("w").task("a", lambda: 1).build()]) as one:
+        monkeypatch.setattr(EventBus, "_look", late)
+        try:
+            async with asyncio.timeout(60):
+                ident = await one.workflows.start("w")
+                waiting = asyncio.create_task(one.workflows.wait(ident))
+                while (await one.workflows.get_instance(ident)).status != "completed":
+                    await asyncio.sleep(0.01)
+                await (one.workflows.cleanup_all() if every else one.workflows.cleanup(ident))
+                with pytest.raises(InstanceNotFound):
+                    await waiting
+        finally:
+            go_on.set()
