@@ -491,18 +491,22 @@ async def test_a_loop_that_does_not_end_fails_its_step(server: AppServer):
 
 @twice
 async def test_a_sleeping_instance_has_no_process_and_goes_on_by_itself(server: AppServer):
-    ident = await server.workflows.start("sleep")
-    event = await until(server, "workflow.suspended", ident)
-    instance = await server.workflows.get_instance(ident)
-    if instance.status == "sleeping":  # else the test has slept longer
-        assert (instance.current_step, instance.pid) == ("nap", None)
-    assert event.data["reason"] == "sleeping"
-    assert event.data["wake_at"] > event.created_at.timestamp()
+    long = await server.workflows.start("long-sleep")
+    event = await until(server, "workflow.suspended", long)
+    instance = await server.workflows.get_instance(long)
+    assert (event.data["reason"], instance.status, instance.current_step) == ("sleeping", "sleeping", "night")
+    assert (instance.pid, instance.executions) == (None, 1)
+    assert instance.wake_at > datetime.now(UTC)
 
     async def alone():
-        return all(row["instance_id"] != ident for row in await server.processes())
+        return all(row["instance_id"] != long for row in await server.processes())
 
     await became(alone)
+    await server.workflows.cancel(long)
+    ident = await server.workflows.start("sleep")
+    event = await until(server, "workflow.suspended", ident)
+    assert (event.data["reason"], event.data["status"]) == ("sleeping", "sleeping")
+    assert event.data["wake_at"] > event.created_at.timestamp()
     assert await server.workflows.result(ident, timeout=30) == ["slept", 2]
     assert names(await past(server, ident))[-1] == "completed"
     assert "resumed" in names(await past(server, ident))
