@@ -21,7 +21,8 @@ from .errors import LimitNotEnforceable
 __all__ = ["group_of", "groups_folder", "join", "remove"]
 
 _SHORT = 12
-_TRIES = 20
+_TRIES = 3
+_left: dict[str, set[str]] = {}  # by server: groups that somebody was in when they were to go
 
 
 @functools.cache
@@ -90,18 +91,29 @@ def join(group: str, most: int) -> None:
                     file.write(str(value))
             return
         except OSError as error:
-            # the server has just removed it, with all that were empty (`remove`): it is made again
+            # a server that has just come removed it, with all that were empty (`remove`): it is made again
             if left and error.errno in (errno.ENOENT, errno.ENODEV):
                 continue
             raise LimitNotEnforceable(f"processes: {group}: {error.strerror}") from None
 
 
 def remove(group: str) -> None:
-    """Remove a group that is empty by now, and those of the same server that could not be removed before."""
+    """Remove a group that is empty by now, and those of the same server that could not be removed before.
+
+    One that another process of it is about to enter is empty too, and left alone; at the first call in a process all are tried, for an
+    earlier server may have left some.
+    """
     folder, name = os.path.split(group)
     prefix = "-".join(name.split("-")[:2]) + "-"
-    with contextlib.suppress(OSError):
-        for other in os.listdir(folder):
-            if other.startswith(prefix):
-                with contextlib.suppress(OSError):  # somebody is in it: another instance, or a zombie
-                    os.rmdir(f"{folder}/{other}")
+    if prefix not in _left:
+        with contextlib.suppress(OSError):
+            _left[prefix] = {other for other in os.listdir(folder) if other.startswith(prefix)}
+    kept = set()
+    for other in {name, *_left.get(prefix, ())}:
+        try:
+            os.rmdir(f"{folder}/{other}")
+        except FileNotFoundError:
+            continue
+        except OSError:  # somebody is in it: another instance, or a zombie
+            kept.add(other)
+    _left[prefix] = kept

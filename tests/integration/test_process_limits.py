@@ -120,14 +120,29 @@ async def test_a_bound_of_processes(stage: Stage):
 
 
 @pytest.mark.skipif(groups_folder() is None, reason="no control group here that counts processes")
-def test_a_group_that_is_removed_before_its_process_is_in_it_is_made_again():
+def test_a_group_that_its_process_is_about_to_enter_is_not_removed_with_anothers():
     name = f"{groups_folder()}/paddock-test{os.getpid()}"
-    code = f"from paddock.runtime.base.tasks_group import join\nfor n in range(300): join(f'{name}-{{n}}-1', 100)"
-    joining = subprocess.Popen([sys.executable, "-P", "-c", code])
-    while joining.poll() is None:
-        remove(f"{name}-0-1")
-    remove(f"{name}-0-1")
-    assert joining.returncode == 0
+    code = (
+        "import os, sys; from paddock.runtime.base import tasks_group\n"
+        "mkdir, made = os.mkdir, []\n"
+        "def gone(path):\n"
+        "    mkdir(path)\n"
+        "    if not made: os.rmdir(path)\n"  # as by a server that has just come
+        "    made.append(path)\n"
+        "os.mkdir = gone\n"
+        "tasks_group.join(sys.argv[1], 100); print(len(made), flush=True); sys.stdin.read()"
+    )
+    os.mkdir(f"{name}-1-1")  # a dead server's
+    remove(f"{name}-2-1")
+    assert not os.path.exists(f"{name}-1-1")
+    os.mkdir(f"{name}-3-1")  # one that is about to be entered
+    command = [sys.executable, "-P", "-c", code, f"{name}-4-1"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as entered:
+        assert entered.stdout is not None
+        assert entered.stdout.readline() == "2\n"
+        remove(f"{name}-4-1")  # somebody is in it
+        assert os.path.exists(f"{name}-3-1")
+    remove(f"{name}-3-1")
     assert not [one for one in os.listdir(groups_folder() or "") if f"test{os.getpid()}-" in one]
 
 
