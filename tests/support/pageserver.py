@@ -22,6 +22,7 @@ async def main(path: str, port: int, token: str | None = None) -> None:
     server.workflows.register(pageflows.holder, max_concurrent=1)
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # whoever starts this holds the port
         listener.bind(("127.0.0.1", port))
         listener.listen(64)
         async with server:
@@ -31,7 +32,7 @@ async def main(path: str, port: int, token: str | None = None) -> None:
             web = uvicorn.Server(config)
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGTERM, lambda: setattr(web, "should_exit", True))
-            print(listener.getsockname()[1], flush=True)
+            print("ready", flush=True)
             await web._serve([listener])
 
 

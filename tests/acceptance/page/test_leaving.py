@@ -1,28 +1,28 @@
-"""Answers that come when the person has gone on already: they change nothing of what is shown now."""
+"""Answers that come late: where the person has gone on already they change nothing, and what the stream brought before them is not lost."""
 
 import re
 from collections.abc import Callable
 
 import pytest
 from pagekit import PATIENCE, Person, Served
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import APIResponse, Browser, Route, expect
 
 pytestmark = pytest.mark.slow
 
 
 class Held:
-    """Answers of one path that are held back until they are let go."""
+    """Answers of one path that are held back until they are let go; with `old`, as the server gives them when it is asked."""
 
-    def __init__(self, person: Person, path: str) -> None:
-        self._person, self._open = person, False
-        self._routes: list[Route] = []
+    def __init__(self, person: Person, path: str, *, old: bool = False) -> None:
+        self._person, self._open, self._old = person, False, old
+        self._routes: list[tuple[Route, APIResponse | None]] = []
         person.page.route(re.compile(rf"/api/{path}(\?|$)"), self._take)
 
     def _take(self, route: Route) -> None:
         if self._open:
             route.fallback()
         else:
-            self._routes.append(route)
+            self._routes.append((route, route.fetch() if self._old else None))
 
     def come(self) -> None:
         """Wait until one is asked for."""
@@ -31,9 +31,14 @@ class Held:
     def go(self, status: int | None = None) -> None:
         """Let them go, with what the server answers or with a status, and wait until the page has them."""
         page, self._open = self._person.page, True
-        for route in self._routes:
+        for route, response in self._routes:
             with page.expect_event("requestfinished", lambda done, route=route: done == route.request):
-                route.continue_() if status is None else route.fulfill(status=status, json={})
+                if status is not None:
+                    route.fulfill(status=status, json={})
+                elif response is not None:
+                    route.fulfill(response=response)
+                else:
+                    route.continue_()
         page.evaluate("() => new Promise(done => setTimeout(done))")
 
 
@@ -94,22 +99,30 @@ def test_a_wait_that_could_not_be_asked_for_is_asked_for_again(browser: Browser,
     person.leave("503 (Service Unavailable)")
 
 
-def test_what_comes_while_the_events_are_on_their_way_is_shown_once_and_in_order(
-    browser: Browser, serve: Callable[..., Served]
+@pytest.mark.parametrize("old", [True, False])
+def test_events_that_the_stream_brings_before_the_page_of_them_are_there_once(
+    browser: Browser, serve: Callable[..., Served], old: bool
 ) -> None:
     served = serve()
-    asker = served.begin("asker", "Ada")
+    ident = served.begin("asker", "Ada")
     person = Person(browser, served.url)
     page = person.page
-    person.go(f"#/instances/{asker}")
+    person.go(f"#/instances/{ident}")
     person.status("waiting")
     expect(page.locator(".live")).to_have_text("Live", timeout=PATIENCE)
-    events = Held(person, f"instances/{asker}/events")
-    page.get_by_role("tab", name="Events").click()
-    events.come()
-    served.ask("POST", f"instances/{asker}/signal", {"name": "verdict", "payload": {"decision": "approve"}})
-    person.status("completed")  # its stream has told
-    events.go()
-    ids = [event["id"] for event in served.ask("GET", f"instances/{asker}/events")["events"]]
+    tab = page.get_by_role("tab", name="Events")
+    refused = Held(person, rf"instances/{ident}/events\?after=0&.*")
+    tab.click()
+    refused.come()
+    refused.go(503)
+    page.get_by_role("tab", name="Data").click()
+    asked = Held(person, rf"instances/{ident}/events\?after=0&.*", old=old)
+    tab.click()
+    asked.come()
+    served.ask("POST", f"instances/{ident}/signal", {"name": "verdict", "payload": {"decision": "approve"}})
+    person.status("completed")  # the stream's events were the sign to read it again
+    expect(page.locator(".event-id")).to_have_count(0)
+    asked.go()
+    ids = [event["id"] for event in served.ask("GET", f"instances/{ident}/events")["events"]]
     expect(page.locator(".event-id")).to_have_text([f"#{one}" for one in ids], timeout=PATIENCE)
-    person.leave()
+    person.leave("503 (Service Unavailable)")

@@ -212,3 +212,75 @@ def test_a_traceback_begins_where_the_users_code_does(page: Page) -> None:
     assert long == f"{head}  … 3 frames of Paddock\n{user}{end}"
     assert bare == head + ours + end
     assert found == {"file": "shop.py", "line": "7", "name": "pay"}
+
+
+PAGED = """
+    const answers = [];
+    const ask = () => new Promise((resolve, reject) => answers.push({ resolve, reject }));
+    const made = id => ({
+        id, name: "workflow.started", level: "info", message: `#${id}`, data: {}, created_at: "2026-01-01T00:00:00Z",
+    });
+    const brought = (view, ...ids) => view.add(ids.map(made));
+    const answer = async (ids, next) => {
+        const list = ids.map(made);
+        answers.pop().resolve({ events: list, next, logs: list, before: next });
+        await new Promise(done => setTimeout(done));
+    };
+    const refuse = async loading => {
+        answers.pop().reject(new Error("nobody answers"));
+        return loading.then(() => null, error => error.message);
+    };
+    const shown = (view, what) => [...view.node.querySelectorAll(what)].map(one => one.textContent).join(" ");
+"""
+
+
+def test_events_that_come_while_a_page_is_read_are_shown_behind_it(page: Page) -> None:
+    """The page's answer may be older than what the stream brings meanwhile, or newer."""
+    code = """
+        const view = new m.EventView(ask), found = [];
+        brought(view, 1);
+        const loading = view.load();
+        brought(view, 2);
+        found.push(await refuse(loading));
+        brought(view, 3);
+        view.load();
+        brought(view, 4, 5);
+        await answer([1, 2, 3], 3);
+        brought(view, 6);
+        found.push(shown(view, ".event-id"));
+        view.node.querySelector("button").click();
+        brought(view, 7);
+        brought(view, 8);
+        await answer([4, 5, 6, 7], null);
+        brought(view, 9);
+        return [...found, shown(view, ".event-id")];
+    """
+    found = ask(page, "parts/event_view.js", PAGED + code)
+    assert found == ["nobody answers", "#1 #2 #3", "#1 #2 #3 #4 #5 #6 #7 #8 #9"]
+
+
+def test_lines_that_come_while_the_last_ones_are_read_are_shown_behind_them(page: Page) -> None:
+    code = """
+        const view = new m.LogView(ask), bare = new m.LogView(ask);
+        view.load();
+        brought(view, 3, 4);
+        await answer([1, 2, 3], null);
+        brought(view, 5);
+        const loading = bare.load();
+        brought(bare, 1);
+        const said = await refuse(loading);
+        brought(bare, 2);
+        return [shown(view, ".log-text"), said, shown(bare, ".log-text")];
+    """
+    found = ask(page, "parts/log_view.js", PAGED + code)
+    assert found == ["#1 #2 #3 #4 #5", "nobody answers", "#1 #2"]
+
+
+def test_a_prefix_is_forgotten_in_its_own_time(page: Page) -> None:
+    page.clock.install()
+    code = "window.heard = []; const keys = new m.Keys(); for (const key of ['n', 'g n']) keys.on(key, () => heard.push(key));"
+    ask(page, "keys.js", code)
+    for key, milliseconds in (("g", 1000), ("x", 0), ("g", 1000), ("n", 0), ("g", 1600), ("n", 0)):
+        page.keyboard.press(key)
+        page.clock.run_for(milliseconds)
+    assert page.evaluate("heard") == ["g n", "n"]

@@ -36,7 +36,7 @@ export class Keys {
   #table = new Map();
   #view = new Map();
   #prefix = null;
-  #forgetting = 0;
+  #forget = null;
 
   constructor() {
     addEventListener("keydown", (event) => this.#hear(event));
@@ -68,10 +68,10 @@ export class Keys {
       return;
     const key = this.#prefix ? `${this.#prefix} ${event.key}` : event.key;
     this.#prefix = null;
+    clearTimeout(this.#forget);
     if (key === "g") {
       this.#prefix = "g";
-      clearTimeout(this.#forgetting);
-      this.#forgetting = setTimeout(() => (this.#prefix = null), 1500);
+      this.#forget = setTimeout(() => (this.#prefix = null), 1500);
       return;
     }
     const action = this.#view.get(key) ?? this.#table.get(key);

@@ -17,9 +17,8 @@ export class EventView {
   #more = el("button", { type: "button", class: "quiet small", hidden: true }, "More events");
   #empty = el("p", { class: "empty" }, "No event yet: the first one comes when a process begins.");
   #last = 0;
-  #next = null;
-  #reading = false;
-  #waiting = [];
+  #next = 0; // where the next page begins; null once all are read
+  #waiting = null; // what the stream brings while a page is read
 
   /** `fetchPage(after, limit)` returns `{events, next}`. */
   constructor(fetchPage) {
@@ -31,29 +30,30 @@ export class EventView {
 
   load() {
     this.loaded ??= this.#page().catch((error) => {
-      this.loaded = null; // the next look asks again
+      this.loaded = null; // who opens the tab again asks again
       throw error;
     });
     return this.loaded;
   }
 
-  /** Add events from the stream; those that come before the pages are read wait for them. */
+  /** Add events from the stream; those that come while a page is read wait for it: its answer may be older than they are. */
   add(events) {
-    if (this.#reading) this.#waiting.push(...events);
-    else if (this.loaded !== null && this.#next === null) this.#append(events); // else the pages bring them
+    if (this.#waiting !== null) this.#waiting.push(...events);
+    else if (this.#next === null) this.#append(events); // otherwise the pages bring them
   }
 
   async #page() {
-    this.#more.disabled = this.#reading = true;
+    const waiting = (this.#waiting = []);
+    this.#more.disabled = true;
     try {
       const page = await this.fetchPage(this.#last, PAGE);
       this.#next = page.next;
       this.#more.hidden = page.next === null;
       this.#append(page.events);
-      if (page.next === null) this.#append(this.#waiting);
+      if (page.next === null) this.#append(waiting);
     } finally {
-      this.#more.disabled = this.#reading = false;
-      this.#waiting = [];
+      this.#waiting = null;
+      this.#more.disabled = false;
     }
   }
 

@@ -25,7 +25,7 @@ export class LogView {
   #known = new Set();
   #before = null;
   #count = 0;
-  #late = null;
+  #waiting = null; // what the stream brings while the last lines are read
 
   /** `fetchPage({tail, before, level})` returns `{logs, before}`. */
   constructor(fetchPage, { onCount = () => {} } = {}) {
@@ -40,16 +40,15 @@ export class LogView {
   }
 
   async load() {
-    const late = (this.#late = []);
+    const waiting = (this.#waiting = []);
     try {
       const page = await this.fetchPage({ tail: PAGE });
-      this.#late = null;
       this.#before = page.before;
       this.#older.hidden = page.before === null;
-      this.add(page.logs);
+      this.#append(page.logs);
     } finally {
-      this.#late = null;
-      this.add(late);
+      this.#waiting = null;
+      this.#append(waiting);
     }
     this.#empty.hidden = this.#count > 0;
     this.toEnd();
@@ -57,10 +56,11 @@ export class LogView {
 
   /** Add new lines at the end; those that come while the last ones are read wait for them. */
   add(records) {
-    if (this.#late) {
-      this.#late.push(...records);
-      return;
-    }
+    if (this.#waiting === null) this.#append(records);
+    else this.#waiting.push(...records);
+  }
+
+  #append(records) {
     const follow = this.#atEnd();
     const fresh = records.filter((one) => !this.#known.has(one.id));
     if (!fresh.length) return;
