@@ -275,8 +275,7 @@ async def test_a_child_that_comes_back_before_it_is_known(stage: Stage, monkeypa
         assert [row["pid"] for row in read("begin", key="hold")] == [child]
 
 
-@pytest.mark.parametrize("where", ["plugin", "takeover"])
-@pytest.mark.parametrize("transport", ["unix", "tcp"])
+@pytest.mark.parametrize(("where", "transport"), [("plugin", "unix"), ("takeover", "tcp")])
 async def test_a_start_that_fails_leaves_the_children_to_the_next(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, where: str, transport: str
 ):
