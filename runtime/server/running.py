@@ -73,8 +73,9 @@ class RunningServer:
         self._lock = server.database.lock(settings.sqlite_pragmas)
         self._lock.serve(os.getpid())
         stack.callback(self._leave_lock)
-        self._heir = RunDirectory.was_left(server.database.identity, server.run_dir)
+        was_left = RunDirectory.was_left(server.database.identity, server.run_dir)
         self.run_dir = RunDirectory.open(server.database.identity, server.run_dir)
+        self._heir = was_left  # and it was not another server's
         stack.callback(self._leave_run_dir)
         heirs = Heirs()
         await heirs.start()

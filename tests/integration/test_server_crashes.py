@@ -324,6 +324,7 @@ async def test_a_run_directory_has_one_server(stage: Stage, transport: str):
         other = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
         said = (await other.communicate())[1].decode()
         assert f"another server's (process {os.getpid()} for {os.path.realpath(stage.db)})" in said, said
+        assert not [name for name in os.listdir(stage.folder) if name.startswith("other.db")]
         assert (await server.health())["ok"]
         stage.let_go()
         assert (await proven(server, "one", THREE)).executions == 1
