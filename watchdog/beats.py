@@ -5,8 +5,9 @@ server delays no verdict, and the table outlives them all. Beats must not travel
 stopped holder of its write lock would silence everybody.
 
 Who writes what: the server claims and releases slots; the fork server assigns a process to a slot and records its
-exit; the child beats, and notes up to which event the disk has its commits (`ON_DISK`); the watchdog sets the verdict; whoever wants to see a
-child's stacks counts up `STACKS_ASKED`, and the child says up to which count it has written them (`STACKS_WRITTEN`). In the header the server says for how long it will go on looking for that.
+exit; the child beats, and notes up to which event the disk has its commits (`ON_DISK`), for which the server says in the header how long it will
+go on looking; the watchdog sets the verdict; whoever wants to see a child's stacks counts up `STACKS_ASKED`, and the child says up to which
+count it has written them (`STACKS_WRITTEN`).
 Every number is one aligned 64-bit store through a cast memoryview, so no reader sees half of one. A reader that sees a
 text while it is written takes it again (`TEXT_SEQUENCE` is odd meanwhile). `claim` clears a slot, and `pid` is assigned
 last, so a slot with a pid is whole.

@@ -85,9 +85,8 @@ class Pulse:
 
     def _round(self) -> None:
         self._writer.beat_thread()
-        if (
-            self.commits()
-        ):  # the loop stands still in a commit of ours, which others may hold up: that is no stall of the code's
+        # a loop that stands still in a commit of ours, which others may hold up: that is no stall of the code's
+        if self.commits():
             self._writer.beat_loop()
         for look in (self._answer, self.bound, self._look_for_server, self._look_at_deadlines):
             with contextlib.suppress(Exception):  # what one lacks keeps none of the others from its work

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ import pytest
 
 from paddock.watchdog import stacks
 from paddock.watchdog.beats import BeatTable
-from paddock.watchdog.identity import ProcessHandle, identify, process_state
+from paddock.watchdog.identity import ProcessHandle, ProcessIdentity, identify, process_state
 from paddock.watchdog.stacks import MAX_STACKS, ask_or_take_stacks, take_stacks, trace_path_of
 
 DEADLINE = 30.0
@@ -76,8 +77,10 @@ def test_stacks_are_taken(tmp_path: Path, program: str, threads: int, stop: bool
             process.kill()
 
 
-def test_a_process_without_a_handler_is_left_alone(tmp_path: Path):
-    with subprocess.Popen([sys.executable, "-c", UNPREPARED, str(tmp_path)], stdout=subprocess.PIPE) as process:
+@contextmanager
+def started(*command: str) -> Iterator[tuple[subprocess.Popen[bytes], ProcessIdentity, ProcessHandle]]:
+    """Start a program, and go on once it has printed a line; it is killed in the end."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             process.stdout.readline()
@@ -85,11 +88,16 @@ def test_a_process_without_a_handler_is_left_alone(tmp_path: Path):
             handle = ProcessHandle.open(identity)
             assert handle is not None
             with handle:
-                assert take_stacks(handle, identity, str(tmp_path / "x"), state="S") is None
-                assert take_stacks(handle, identity, str(tmp_path / "none"), state="S") is None
-            assert process.poll() is None
+                yield process, identity, handle
         finally:
             process.kill()
+
+
+def test_a_process_without_a_handler_is_left_alone(tmp_path: Path):
+    with started(sys.executable, "-c", UNPREPARED, str(tmp_path)) as (process, identity, handle):
+        assert take_stacks(handle, identity, str(tmp_path / "x"), state="S") is None
+        assert take_stacks(handle, identity, str(tmp_path / "none"), state="S") is None
+        assert process.poll() is None
 
 
 SLOW = """
@@ -107,18 +115,9 @@ while True: time.sleep(0.5)
 
 
 def test_who_is_in_the_middle_of_writing_is_waited_for(tmp_path: Path):
-    with subprocess.Popen([sys.executable, "-S", "-c", SLOW, str(tmp_path)], stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            process.stdout.readline()
-            identity = identify(process.pid)
-            handle = ProcessHandle.open(identity)
-            assert handle is not None
-            with handle:
-                text = take_stacks(handle, identity, str(tmp_path / "trace"), state="S", timeout=DEADLINE)
-            assert text == "one\ntwo\n"
-        finally:
-            process.kill()
+    with started(sys.executable, "-S", "-c", SLOW, str(tmp_path)) as (_process, identity, handle):
+        text = take_stacks(handle, identity, str(tmp_path / "trace"), state="S", timeout=DEADLINE)
+        assert text == "one\ntwo\n"
 
 
 class Writing:
