@@ -86,6 +86,35 @@ def test_what_was_left_takes_nothing_from_what_is_shown(browser: Browser, serve:
     person.leave("404 (Not Found)")
 
 
+def test_only_what_is_shown_is_chosen(browser: Browser, serve: Callable[..., Served]) -> None:
+    served = serve()
+    failed, completed = served.begin("fragile", {"fail": True}), served.begin("fragile", {"fail": False})
+    person = Person(browser, served.url)
+    page = person.page
+    for ident, status in ((failed, "failed"), (completed, "completed")):
+        person.until(lambda ident=ident, status=status: served.ask("GET", f"instances/{ident}")["status"] == status)
+    person.go("#/instances")
+    expect(page.locator("tbody tr")).to_have_count(2, timeout=PATIENCE)
+    every, chosen = page.get_by_label("All on this page"), page.get_by_text(re.compile("chosen$"))
+
+    listed = Held(person, "instances")
+    page.evaluate("location.hash = '#/instances?status=failed'")
+    listed.come()
+    every.click(force=True)  # while the rows of the filter before are to be seen
+    expect(page.get_by_role("button", name=re.compile("^Retry all"))).to_have_count(0)
+    listed.go()
+    expect(page.locator("tbody tr")).to_have_count(1, timeout=PATIENCE)
+    person.press(re.compile("^Retry all 1 failed one"))
+    person.press("Leave it", page.get_by_role("dialog"))
+    expect(chosen).to_have_count(0)
+    every.check()
+    expect(chosen).to_have_text("1 chosen")
+    served.ask("DELETE", f"instances/{failed}")
+    expect(page.locator("tbody tr")).to_have_count(0, timeout=PATIENCE)
+    expect(chosen).to_have_count(0)
+    person.leave()
+
+
 def test_a_wait_that_could_not_be_asked_for_is_asked_for_again(browser: Browser, serve: Callable[..., Served]) -> None:
     served = serve()
     ident = served.begin("asker", "Ada")

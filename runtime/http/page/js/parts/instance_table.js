@@ -47,8 +47,10 @@ export class InstanceTable {
     this.node = el("div", { class: "scroll" }, this.table);
   }
 
+  /** Show rows. One that is shown no more is not chosen any more: nothing is done to what nobody sees. */
   show(rows) {
     this.#rows = rows;
+    this.#forget(new Set(rows.map((row) => row.id)));
     keyed(
       this.#body,
       rows,
@@ -57,6 +59,10 @@ export class InstanceTable {
       (node, row) => this.#update(node, row),
     );
     this.#tickAll();
+  }
+
+  #forget(shown) {
+    for (const id of this.selected ?? []) if (!shown.has(id)) this.selected.delete(id);
   }
 
   /** Move the focus by a row: 1 down, -1 up. */

@@ -15,6 +15,7 @@ const LIMIT = 50;
 class InstancesView {
   title = "Instances";
   #query;
+  #shown = null; // the query whose answer is on the page
   #selected = new Set();
   #chips = new Map();
   #turn = 0;
@@ -114,8 +115,15 @@ class InstancesView {
     this.#query = query;
     this.#forgetTyping(); // it is in the address, or the person went elsewhere
     this.#selected.clear();
-    this.#showBulk();
+    this.#hold();
     await this.#load().catch((error) => this.#unless(error));
+  }
+
+  /* What another filter has left cannot be chosen, nor paged on from, until the answer to this one is there. */
+  #hold() {
+    const stale = this.#shown !== this.#query;
+    for (const node of [this.table.node, this.pages]) node.inert = stale;
+    this.#showBulk();
   }
 
   #unless(error) {
@@ -125,7 +133,8 @@ class InstancesView {
   async #load() {
     this.#turn += 1;
     const turn = this.#turn;
-    const { workflow, status, q, parent, before, after } = this.#query;
+    const query = this.#query;
+    const { workflow, status, q, parent, before, after } = query;
     const [page, overview, workflows, one] = await Promise.all([
       this.app.api.get("instances", { workflow, status, q, parent, before, after, limit: LIMIT }),
       this.app.api.get("overview"),
@@ -136,6 +145,7 @@ class InstancesView {
     this.names = workflows;
     this.cursors = page;
     this.counts = workflow ? (one?.counts ?? {}) : overview.counts;
+    this.#shown = query;
     this.#show(page, workflows.workflows);
   }
 
@@ -164,7 +174,7 @@ class InstancesView {
     this.table.node.hidden = page.instances.length === 0;
     this.#showPages(page);
     this.#showEmpty(page);
-    this.#showBulk();
+    this.#hold();
   }
 
   #showPages(page) {
@@ -214,7 +224,7 @@ class InstancesView {
           ),
         ),
       ];
-    } else if (only.length === 1 && only[0] === "failed" && !q && !parent) {
+    } else if (this.#shown === this.#query && only.length === 1 && only[0] === "failed" && !q && !parent) {
       const number = this.counts?.failed;
       if (number)
         buttons = [

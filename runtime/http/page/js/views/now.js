@@ -187,7 +187,7 @@ class NowView {
       side.firstChild.style.width = `${Math.min(100, (100 * row.completed_steps) / (row.total_steps || 1))}%`;
       return;
     }
-    const mark = `${row.status} ${row.ids?.length} ${row.wait?.step}`;
+    const mark = `${row.status} ${row.ids} ${row.wait?.step}`;
     if (side.dataset.mark === mark) return;
     side.dataset.mark = mark;
     side.replaceChildren(this.#button(row));
