@@ -104,6 +104,16 @@ async def late(ctx: FlowContext) -> None:
     await ctx.sleep("too long", "1h")
 
 
+@flow("chatty")
+async def chatty(ctx: FlowContext) -> None:
+    """Do and say more than one page holds."""
+    for number in range(100):
+        await ctx.step(f"say {number}", echo, number)
+    ctx.logger.info("now for the rest")
+    for number in range(400):
+        ctx.log("info", f"line {number}")
+
+
 def refuse() -> None:
     raise ConnectionError("nobody answers")
 
@@ -150,4 +160,4 @@ class Game(StateMachine[Score], name="game", start="ask"):
         return None
 
 
-ALL = (order, fragile, asker, napper, late, patient, stuck, Game)
+ALL = (order, fragile, asker, napper, late, chatty, patient, stuck, Game)

@@ -128,6 +128,32 @@ def test_a_wait_that_could_not_be_asked_for_is_asked_for_again(browser: Browser,
     person.leave("503 (Service Unavailable)")
 
 
+def test_a_page_of_more_that_is_refused_says_so(browser: Browser, serve: Callable[..., Served]) -> None:
+    served = serve()
+    ident = served.begin("chatty")
+    person = Person(browser, served.url)
+    page = person.page
+    person.until(lambda: served.ask("GET", f"instances/{ident}")["status"] == "completed")
+    person.go(f"#/instances/{ident}")
+    for tab, button, path, line in (
+        ("Log", "Older lines", rf"instances/{ident}/logs\?.*before=.*", ".log-line"),
+        ("Events", "More events", rf"instances/{ident}/events\?after=[1-9].*", ".event-id"),
+    ):
+        page.get_by_role("tab", name=tab).click()
+        expect(page.get_by_role("button", name=button)).to_be_visible(timeout=PATIENCE)
+        before = page.locator(line).count()
+        refused = Held(person, path)
+        person.press(button)
+        refused.come()
+        refused.go(503)
+        person.press("Dismiss")
+        expect(page.locator(line)).to_have_count(before)
+        person.press(button)
+        expect(page.get_by_role("button", name=button)).to_be_hidden(timeout=PATIENCE)
+        assert page.locator(line).count() > before
+    person.leave("503 (Service Unavailable)")
+
+
 @pytest.mark.parametrize("old", [True, False])
 def test_events_that_the_stream_brings_before_the_page_of_them_are_there_once(
     browser: Browser, serve: Callable[..., Served], old: bool

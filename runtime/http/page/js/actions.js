@@ -136,9 +136,12 @@ export class Actions {
     );
     if (!sure) return false;
     return attempt(button, async () => {
-      for (const id of ids) await this.api.post(path("instances", id, "fork"), {});
-      done(`Forked: ${plural(ids.length, "instance")}.`);
+      const refused = [];
+      for (const id of ids)
+        await this.api.post(path("instances", id, "fork"), {}).catch((error) => refused.push(error.message));
+      if (refused.length < ids.length) done(`Forked: ${plural(ids.length - refused.length, "instance")}.`);
       this.changed();
+      if (refused.length) throw new Error(`${plural(refused.length, "instance")} could not: ${refused[0]}`);
     });
   }
 

@@ -3,6 +3,7 @@
 import { el } from "../dom.js";
 import { brief, fineClock, toMs } from "../format.js";
 import { jsonView } from "./json_view.js";
+import { attempt } from "./toast.js";
 
 const PAGE = 200;
 const MOST = 2000;
@@ -24,7 +25,7 @@ export class EventView {
   constructor(fetchPage) {
     this.fetchPage = fetchPage;
     this.node = el("div", { class: "events" }, this.#list, this.#empty, this.#more);
-    this.#more.addEventListener("click", () => this.#page());
+    this.#more.addEventListener("click", () => attempt(this.#more, () => this.#page()));
     this.loaded = null;
   }
 
@@ -44,7 +45,6 @@ export class EventView {
 
   async #page() {
     const waiting = (this.#waiting = []);
-    this.#more.disabled = true;
     try {
       const page = await this.fetchPage(this.#last, PAGE);
       this.#next = page.next;
@@ -53,7 +53,6 @@ export class EventView {
       if (page.next === null) this.#append(waiting);
     } finally {
       this.#waiting = null;
-      this.#more.disabled = false;
     }
   }
 

@@ -2,6 +2,7 @@
 
 import { el, setText } from "../dom.js";
 import { brief, fineClock, toMs } from "../format.js";
+import { attempt } from "./toast.js";
 
 const PAGE = 300;
 const MOST = 3000;
@@ -34,7 +35,7 @@ export class LogView {
     this.#level.value = "debug";
     this.#level.addEventListener("change", () => this.#filter());
     this.#find.addEventListener("input", () => this.#filter());
-    this.#older.addEventListener("click", () => this.#loadOlder());
+    this.#older.addEventListener("click", () => attempt(this.#older, () => this.#loadOlder()));
     this.#frame.append(this.#older, this.#list, this.#empty);
     this.node = el("div", {}, el("div", { class: "toolbar" }, this.#level, this.#find), this.#frame);
   }
@@ -86,10 +87,7 @@ export class LogView {
   }
 
   async #loadOlder() {
-    this.#older.disabled = true;
-    const page = await this.fetchPage({ tail: PAGE, before: this.#before }).finally(
-      () => (this.#older.disabled = false),
-    );
+    const page = await this.fetchPage({ tail: PAGE, before: this.#before });
     this.#before = page.before;
     this.#older.hidden = page.before === null;
     const height = this.#frame.scrollHeight;

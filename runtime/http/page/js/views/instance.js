@@ -51,7 +51,9 @@ class InstanceView {
     this.log = new LogView((query) => api.get(path("instances", id, "logs"), { level: "debug", ...query }), {
       onCount: (count) => this.tabs.mark("log", String(count)),
     });
-    this.events = new EventView((after, limit) => api.get(path("instances", id, "events"), { after, limit, short: 1 }));
+    this.events = new EventView((after, limit) =>
+      api.get(path("instances", id, "events"), { after, limit, pattern: "workflow.*", short: 1 }),
+    );
     this.#build();
     this.keys = {
       s: () => this.#act("signal"),
