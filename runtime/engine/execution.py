@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 from ..base.clock import Clock
-from ..base.errors import OpenTransaction, StepFailed, WaitTimeout
+from ..base.errors import InterruptError, OpenTransaction, StepFailed, WaitTimeout
 from ..base.probes import reach
 from ..base.records import ErrorInfo
 from ..base.values import Schema
@@ -53,6 +53,7 @@ class Execution:
         suspension: its durable waits.
         chunks: its stream.
         draining: why this process is to end at the next step's boundary, None while it may go on.
+        given_back: why it has been given back, None while the code goes on; what the code does after that counts for nothing.
         strands: how many groups of strands (`strands.py`) are on their way.
     """
 
@@ -91,6 +92,7 @@ class Execution:
         self.knows = knows
         self.cancel_grace = cancel_grace
         self.draining: str | None = None
+        self.given_back: str | None = None
         self.strands = 0
         self.signals_taken: set[int] = set()
         self.tasks = FlowTasks()
@@ -125,7 +127,34 @@ class Execution:
             GiveBack: it is.
         """
         if self.draining is not None:
-            raise GiveBack(self.draining)
+            self.give_back(self.draining)
+
+    def give_back(self, why: str) -> NoReturn:
+        """End this execution for the instance to go on in another process.
+
+        Raises:
+            GiveBack: always.
+        """
+        self.given_back = self.given_back or why
+        self.tasks.excuse()
+        raise GiveBack(self.given_back)
+
+    def check_left(self) -> None:
+        """Check that the instance still has this process. The code goes on without it where it took what says so for a result.
+
+        `asyncio.wait` does, and `asyncio.gather(..., return_exceptions=True)`.
+
+        Raises:
+            NonDeterminismError: the code does not fit the journal.
+            InterruptError: the instance suspends.
+            GiveBack: it goes on in another process.
+        """
+        if self.replay.mismatch is not None:
+            raise self.replay.mismatch
+        if self.suspension.decided is not None:
+            raise InterruptError
+        if self.given_back is not None:
+            raise GiveBack(self.given_back)
 
     def waits_for_commit(self) -> bool:
         """Tell whether everything in this instance, its handlers included, waits for its next commit."""
@@ -151,9 +180,9 @@ class Execution:
         Raises:
             NonDeterminismError: it is of another kind.
             InterruptError: the instance is suspending; nothing new begins.
+            GiveBack: it goes on in another process.
         """
-        if self.replay.mismatch is None and self.suspension.decided is not None:
-            self.suspension.refuse(self.clock.now())
+        self.check_left()
         return self.replay.recall(key, kind)
 
     # --- steps ---
@@ -236,7 +265,7 @@ class Execution:
         self.writer.add(begun)
         await self.writer.flush()
         if self.writer.has_refused(begun):
-            raise GiveBack(_PAUSED)
+            self.give_back(_PAUSED)
 
     async def _let_others(self) -> None:
         """Give the loop a turn now and then, also where the user's code never does: a cancel and the heartbeat wait for one."""
@@ -371,7 +400,7 @@ class Execution:
         """Give the process back when a timed-out handler still runs in it: only the process's end stops that one."""
         if self._killable and runs_on(error):
             await self.writer.flush()
-            raise GiveBack(str(error))
+            self.give_back(str(error))
 
     # --- the end ---
 

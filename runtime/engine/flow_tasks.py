@@ -24,6 +24,7 @@ from typing import Any
 __all__ = ["FlowTasks"]
 
 _MEMBER: contextvars.ContextVar[FlowTasks | None] = contextvars.ContextVar("paddock_flow_tasks", default=None)
+_WAIT = getattr(getattr(asyncio.tasks, "_wait", None), "__code__", None)
 _DEPTH = 5
 _MOST = 256
 
@@ -40,7 +41,7 @@ class FlowTasks:
         self.threads = 0
         self._first: asyncio.Task[Any] | None = None
         self._waiting: set[asyncio.Task[Any] | None] = set()
-        self._settling: set[asyncio.Task[Any] | None] = set()
+        self._settling: dict[asyncio.Task[Any] | None, int] = {}
 
     @contextlib.contextmanager
     def joined(self) -> Iterator[None]:
@@ -73,14 +74,14 @@ class FlowTasks:
             self._waiting.discard(task)
 
     @contextlib.contextmanager
-    def settling(self) -> Iterator[None]:
-        """Note that the running task lets the others replay, and does nothing meanwhile."""
+    def settling(self, depth: int) -> Iterator[None]:
+        """Note that the running task lets the others replay, and does nothing meanwhile; `depth` is that of `replays`."""
         task = asyncio.current_task()
-        self._settling.add(task)
+        self._settling[task] = depth
         try:
             yield
         finally:
-            self._settling.discard(task)
+            del self._settling[task]
 
     @contextlib.contextmanager
     def thread(self) -> Iterator[None]:
@@ -117,15 +118,39 @@ class FlowTasks:
 
         One that lets the others replay works, even inside a wait: it goes on by itself.
         """
-        return self.threads > 0 or self._any_works((self._waiting - self._settling).union(idle))
+        return self.threads > 0 or self._any_works((self._waiting - self._settling.keys()).union(idle))
 
-    def replays(self) -> bool:
-        """Tell whether any task may still come to what the journal holds: it works, and has not come to an end of its replay."""
-        return self.threads > 0 or self._any_works(self._waiting | self._settling)
+    def replays(self, depth: int) -> bool:
+        """Tell whether any task may still come to what the journal holds, before one goes on that settles at a depth.
+
+        A task does that works, and one that settles deeper: it goes on with its replay once the others have come to an end of theirs.
+        """
+        ended = {task for task, inner in self._settling.items() if inner <= depth}
+        return self.threads > 0 or self._any_works((self._waiting - self._settling.keys()) | ended)
+
+    def standing(self) -> object:
+        """Return where every task stands: what equals it later says that none has gone on meanwhile, or ended."""
+        return {(task, getattr(task, "_fut_waiter", None)) for task in self._members()}
+
+    def excuse(self) -> None:
+        """Let every task end by what ends the execution: asyncio says nothing of one whose outcome nobody looks at then."""
+        for task in self._members():
+            task.add_done_callback(_look_at)
 
     def _any_works(self, idle: set[asyncio.Task[Any] | None]) -> bool:
         members = self._members()
         return any(task not in idle and not _waits_for(task, members) for task in members)
+
+
+def _look_at(task: asyncio.Task[Any]) -> None:
+    error = getattr(task, "_exception", None)  # a look by its own method would be one at an error of the user's, too
+    if isinstance(error, BaseExceptionGroup):
+        _, error = error.split(lambda one: not isinstance(one, Exception | BaseExceptionGroup))
+        left = error is None
+    else:
+        left = error is not None and not isinstance(error, Exception)
+    if left:
+        task.exception()
 
 
 def _context_of(task: asyncio.Task[Any]) -> contextvars.Context | None:
@@ -142,10 +167,33 @@ def _waits_for(task: asyncio.Task[Any], members: set[asyncio.Task[Any]]) -> bool
         return False  # it is about to run
     if awaited in members:
         return True
-    gathered = getattr(awaited, "_children", None)
-    if gathered is not None:
-        return all(child.done() or child in members for child in gathered)
-    return any(_leads_to(call, awaited) for other in members - {task} for call in _callbacks(other))
+    together = getattr(awaited, "_children", None)  # asyncio.gather's
+    if together is None:
+        together = _waited(task)
+    if together is None:
+        calls = (call for other in members - {task} for call in _callbacks(other) if _leads_to(call, awaited))
+        if (first := next(calls, None)) is None:
+            return False
+        together = _watched(first)
+    return all(one.done() or one in members for one in together)
+
+
+def _waited(task: asyncio.Task[Any]) -> Iterable[asyncio.Future[Any]] | None:
+    """Return what a task waits for in `asyncio.wait`, None where it waits elsewhere."""
+    inner: Any = task.get_coro()
+    while (awaited := getattr(inner, "cr_await", None)) is not None:
+        inner = awaited
+        if getattr(inner, "cr_code", None) is _WAIT:
+            found: Iterable[asyncio.Future[Any]] | None = inner.cr_frame.f_locals.get("fs")
+            return found
+    return None
+
+
+def _watched(call: Any) -> list[asyncio.Future[Any]]:
+    """Return the futures beside which one is watched that makes a call at its end: of a task group, of `asyncio.as_completed`."""
+    held = _parts(call)
+    held += [part for one in held for part in _parts(one)]
+    return [one for part in held if isinstance(part, set) for one in part if isinstance(one, asyncio.Future)]
 
 
 def _callbacks(future: asyncio.Future[Any]) -> list[Callable[..., Any]]:

@@ -191,17 +191,24 @@ class Replay:
         if self._frontier is not None:
             await self._frontier()
 
-    async def settle(self) -> None:
-        """Give everything that runs side by side the time to replay what the journal holds."""
+    async def settle(self, depth: int = -1) -> None:
+        """Give everything that runs side by side the time to replay what the journal holds.
+
+        `depth` is how many groups of strands stand around one that a recorded failure ends: it goes on with its replay afterwards, the
+        inner ones first, and all of them before anything that has come to the end of its own.
+        """
         quiet, left = 0, len(self._ahead)
         end = asyncio.get_running_loop().time() + _LONGEST
-        with self._tasks.settling():
+        with self._tasks.settling(depth):
             while (self._ahead or self._turns) and asyncio.get_running_loop().time() < end:
-                await asyncio.sleep(0 if quiet < _QUIET_TURNS else _PAUSE)
+                await asyncio.sleep(0)
                 quiet = quiet + 1 if len(self._ahead) == left else 0
                 left = len(self._ahead)
-                if quiet >= _QUIET_TURNS and not self._tasks.replays():
-                    return
+                if quiet >= _QUIET_TURNS:
+                    if not self._tasks.replays(depth):
+                        return
+                    quiet = 0  # what replays may do so in turns in which it looks idle
+                    await asyncio.sleep(_PAUSE)
 
     def decode(self, schema: Schema, text: str, what: str, key: str | None = None, *, input: bool = False) -> Any:
         """Return a recorded value as the code sees it.

@@ -42,13 +42,10 @@ async def run_together(execution: Execution, work: Sequence[Coroutine[Any, Any, 
     STRAND.reset(token)
     execution.strands += 1
     try:
-        with execution.tasks.waiting():
-            await _settle(execution, tasks, fail_fast=fail_fast)
+        await _settle(execution, tasks, fail_fast=fail_fast)
     except BaseException as error:
         await _cancel(execution, tasks)
-        if isinstance(error, InterruptError):
-            execution.suspension.told()
-        elif isinstance(error, Exception):
+        if isinstance(error, Exception):
             _stop_open(execution, keys)
         raise
     finally:
@@ -65,7 +62,8 @@ async def _settle(execution: Execution, tasks: Sequence[asyncio.Task[Any]], *, f
     pending = set(tasks)
     leaving: BaseException | None = None
     while pending:
-        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        with execution.tasks.waiting():
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             if error is None:
@@ -76,12 +74,12 @@ async def _settle(execution: Execution, tasks: Sequence[asyncio.Task[Any]], *, f
                 continue  # a replay: what stopped it is recorded too
             elif isinstance(error, OutcomeError):
                 if fail_fast and leaving is None:
-                    await execution.replay.settle()
+                    await execution.replay.settle(len(STRAND.get()))
                     await _cancel(execution, pending)
                     return
             else:
                 if isinstance(error, Exception) and execution.replay.mismatch is None:
-                    await execution.replay.settle()
+                    await execution.replay.settle(len(STRAND.get()))
                 raise error
     if leaving is not None:
         raise leaving

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from dataclasses import dataclass
-from typing import Any, NoReturn
 
 from ..base.clock import Clock
 from ..base.errors import InterruptError
@@ -22,6 +21,7 @@ from .writer import JournalWriter
 __all__ = ["Suspension"]
 
 _LOOK_SECONDS = 0.25
+_STILL_TURNS = 12
 
 
 @dataclass(slots=True)
@@ -52,10 +52,9 @@ class Suspension:
         self._quiet = quiet
         self._pause = quiet
         self._parked: dict[asyncio.Future[None], _Parked] = {}
-        self._check: asyncio.TimerHandle | None = None
+        self._check: asyncio.Handle | None = None
         self._doze: asyncio.Task[None] | None = None
         self._doze_until = 0.0
-        self._told: set[asyncio.Task[Any] | None] = set()
         self._brief = 0
         self.running = 0
         self.decided: tuple[Status, float | None] | None = None
@@ -69,7 +68,7 @@ class Suspension:
             InterruptError: the instance suspends; its next execution comes back to this place.
         """
         if self.decided is not None:
-            self.refuse(wake_at)
+            raise InterruptError  # nothing in this instance worked: whoever asks was woken by the suspension
         if wake_at is not None and wake_at - self._clock.now() <= self._after and not look:
             await self._wait_briefly(wake_at)
             return
@@ -80,28 +79,8 @@ class Suspension:
         try:
             with self._tasks.waiting():
                 await ticket
-        except InterruptError:
-            self.told()
-            raise
         finally:
             self._parked.pop(ticket, None)
-
-    def told(self) -> None:
-        """Note that the running task knows of the suspension: what it still asks for on its way out wakes nobody."""
-        self._told.add(asyncio.current_task())
-
-    def refuse(self, wake_at: float | None) -> NoReturn:
-        """Stop code that comes to a durable call while the instance suspends.
-
-        It was busy without our knowledge, so the instance must come back for it.
-
-        Raises:
-            InterruptError: always.
-        """
-        if asyncio.current_task() not in self._told and self.decided is not None and wake_at is not None:
-            status, nearest = self.decided
-            self.decided = (status, wake_at if nearest is None else min(nearest, wake_at))
-        raise InterruptError
 
     async def _wait_briefly(self, wake_at: float) -> None:
         self._brief += 1
@@ -148,19 +127,37 @@ class Suspension:
             return
         now = self._clock.now()
         self._wake_due(now)
-        times = [parked.wake_at for parked in self._parked.values() if parked.wake_at is not None]
-        nearest = min(times, default=None)
-        if self.running or self._brief or any(ticket.done() for ticket in self._parked) or self._tasks.busy():
+        if self._works():
             self._look_later()
             return
+        nearest = self._nearest()
         if nearest is not None and nearest - now <= self._after:
             self._sleep_until(nearest)
             self._look_later()
             return
-        timed = all(parked.looked_at is None for parked in self._parked.values())
-        self.decided = (Status.SLEEPING if timed else Status.WAITING, nearest)
-        for ticket in self._parked:
-            ticket.set_exception(InterruptError())
+        self._suspend_if_still(self._tasks.standing(), _STILL_TURNS)
+
+    def _suspend_if_still(self, standing: object, left: int) -> None:
+        """Suspend where every task stands where it stood `left` turns before: the end of one takes some until others go on by it."""
+        self._check = None
+        if left:
+            self._check = asyncio.get_running_loop().call_soon(self._suspend_if_still, standing, left - 1)
+        elif standing != self._tasks.standing() or self._works():
+            self._look_later()
+        else:
+            timed = all(parked.looked_at is None for parked in self._parked.values())
+            self.decided = (Status.SLEEPING if timed else Status.WAITING, self._nearest())
+            self._tasks.excuse()
+            for ticket in self._parked:
+                ticket.set_exception(InterruptError())
+
+    def _works(self) -> bool:
+        """Tell whether anything in this instance works, or is about to."""
+        woken = any(ticket.done() for ticket in self._parked)
+        return self.running > 0 or self._brief > 0 or woken or self._tasks.busy()
+
+    def _nearest(self) -> float | None:
+        return min((parked.wake_at for parked in self._parked.values() if parked.wake_at is not None), default=None)
 
     def _sleep_until(self, wake_at: float) -> None:
         """Look again right when a wait ends that is too short to suspend for; the looks in between are rare."""

@@ -129,6 +129,49 @@ async def test_except_exception_does_not_swallow_a_suspension():
     assert not issubclass(InterruptError, Exception)
 
 
+@pytest.mark.parametrize("how", ["wait", "gather", "broken"])
+async def test_a_suspension_that_the_code_takes_for_a_result_is_one(how):
+    @flow("taken")
+    async def taken(ctx):
+        work = [asyncio.create_task(ctx.sleep("long", "2d")), asyncio.create_task(ctx.sleep("longer", "3d"))]
+        if how == "wait":
+            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            return len(done)
+        found = await asyncio.gather(*work, return_exceptions=True)
+        return found.count(None) if how == "gather" else sum(1 - bool(one) for one in found)
+
+    instance = await run(taken)
+    assert (instance.status, instance.output, instance.error) == ("completed", 1 if how == "wait" else 2, None)
+
+
+@pytest.mark.parametrize("how", ["ends", "asks", "breaks"])
+async def test_a_pause_that_the_code_takes_for_a_result_is_one(how):
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def hold():
+        begun.set()
+        await gate.wait()
+
+    @flow("taken")
+    async def taken(ctx):
+        await ctx.step("hold", hold)
+        found = await asyncio.gather(*(ctx.step(name, double, 2) for name in "ab"), return_exceptions=True)
+        if how == "asks":
+            await ctx.emit("found", len(found))
+        return sum(found) if how == "breaks" else [str(one) for one in found]
+
+    async with paddock.testing.server(register=[taken]) as server:
+        ident = await server.workflows.start(taken)
+        await begun.wait()
+        await server.workflows.pause(ident)
+        gate.set()
+        instance = await suspended(server, ident, "paused")
+        assert outputs(instance) == {"hold": None}
+        await server.workflows.unpause(ident)
+        instance = await ended(server, ident)
+    assert (instance.output, instance.error) == (8 if how == "breaks" else ["4", "4"], None)
+
+
 async def test_a_caught_step_failure_is_the_same_on_the_replay():
     seen, calls = [], []
 

@@ -75,6 +75,51 @@ async def test_an_own_await_beside_a_durable_wait_is_never_cut_off(together):
     assert (suspensions, instance.executions, begun) == (1, 2, [1, 1]), "once, and once more on the replay"
 
 
+async def first_by_wait(works):
+    done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+    return done.pop()
+
+
+async def first_as_completed(works):
+    return await next(iter(asyncio.as_completed(works)))
+
+
+@pytest.mark.parametrize("first", [first_by_wait, first_as_completed])
+async def test_what_a_library_does_beside_a_durable_wait_is_never_cut_off(first):
+    """A future that no task of the flow resolves: a client's, say, with a connection of its own."""
+
+    @flow("beside")
+    async def beside(ctx):
+        found = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.3, found.set_result, "answered")
+        await first([asyncio.create_task(ctx.wait_event("go")), found])
+        return found.result()
+
+    instance = await run(beside)
+    assert (instance.output, instance.executions) == ("answered", 1)
+
+
+@pytest.mark.parametrize("asks", [True, False])
+async def test_an_instance_that_takes_its_suspension_for_a_result_rests_until_it_is_woken(asks):
+    begun = []
+
+    @flow("taken")
+    async def taken(ctx):
+        begun.append(1)
+        await asyncio.gather(ctx.wait_event("go"), ctx.wait_event("on"), return_exceptions=True)
+        return await ctx.gather(ctx.step("then", value, 1)) if asks else [1]
+
+    async with paddock.testing.server(register=[taken]) as server:
+        ident = await server.workflows.start(taken)
+        await suspended(server, ident, "waiting")
+        for name in ("go", "on"):
+            await server.workflows.signal(ident, name)
+        instance = await ended(server, ident)
+        events = await server.events.history("workflow.suspended", instance_id=ident, limit=100)
+    assert (instance.output, len(begun)) == ([1], len(events) + 1)
+    assert len(events) in (1, 2), "it has waited twice where the signals came one by one"
+
+
 @pytest.mark.parametrize("failing", [False, True], ids=["results", "failures"])
 async def test_a_race_of_recorded_steps_comes_out_as_the_first_time(failing):
     """Of tasks that race, a replay lets each come back when it came the first time, alone; also where the clock was set back since."""

@@ -38,11 +38,11 @@ LEAVES = st.one_of(
     st.tuples(st.just("action"), NAMES, st.booleans()),
 )
 
+GROUPS = ["all", "group", "sequence", "nested", "loses", "falls"]
+
 PLANS = st.recursive(
     LEAVES,
-    lambda inner: st.tuples(
-        st.sampled_from(["all", "group", "sequence", "nested", "loses"]), NAMES, st.lists(inner, min_size=1, max_size=3)
-    ),
+    lambda inner: st.tuples(st.sampled_from(GROUPS), NAMES, st.lists(inner, min_size=1, max_size=3)),
     max_leaves=6,
 )
 
@@ -115,7 +115,23 @@ async def perform(ctx, plan):
                 await ctx.gather(ctx.step(f"{name}!", fail), ctx.sleep("long", "900d"))
             except StepFailed as error:
                 return [error.step, await perform(ctx, more[0])]
+        case "falls":  # one strand fails when all beside it have come to their ends
+            days = 500 * 4 ** height(plan)
+            try:
+                await ctx.gather(falls(ctx, name, days), *(lasts(ctx, one, 3 * days) for one in more))
+            except StepFailed as error:
+                return error.step
     raise AssertionError(plan)
+
+
+async def falls(ctx, name, days):
+    await ctx.sleep("fall", f"{days}d")
+    await ctx.step(f"{name}!", fail)
+
+
+async def lasts(ctx, plan, days):
+    await perform(ctx, plan)
+    await ctx.sleep("last", f"{days}d")
 
 
 @flow("random")
@@ -123,16 +139,14 @@ async def random_flow(plan: list, ctx: Context):
     return await perform(ctx, plan)
 
 
-def signals(plan):
-    kind, _, more = plan
-    return kind == "signal" or (
-        isinstance(more, list) and any(isinstance(one, list | tuple) and signals(one) for one in more)
-    )
+def height(plan):
+    _, _, more = plan
+    return 1 + max((height(one) for one in more), default=0) if plan[0] in GROUPS else 0
 
 
 def count(plan):
     kind, _, more = plan
-    inner = more if kind in ("all", "group", "sequence", "nested", "loses") else []
+    inner = more if kind in GROUPS else []
     return (kind == "signal") + sum(count(one) for one in (inner[:1] if kind in ("loses", "group") else inner))
 
 
@@ -141,6 +155,17 @@ def count(plan):
 @pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")
 @settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(plan=PLANS.filter(lambda plan: count(plan) <= 1))
+@example(
+    plan=(
+        "all",
+        "a",
+        [
+            ("sequence", "a", [("child", "a", "well"), ("retry", "a", "10ms")]),
+            ("step", "a", 0),
+            ("loses", "a", [("step", "a", 0)]),
+        ],
+    )
+)
 @example(plan=("all", "a", [("loses", "c", [("action", "b", True)]), ("poll", "c", 2)]))
 async def test_a_crash_anywhere_changes_nothing(plan):
     report = await paddock.testing.crash_everywhere(
