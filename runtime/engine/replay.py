@@ -26,6 +26,7 @@ _QUIET_TURNS = 10
 _CATCH_UP_TURNS = 40
 _PAUSE = 0.005
 _LONGEST = 30.0
+_PATIENCE = 5.0
 _APART = 12  # turns of the loop: enough for whoever waits for the first of several tasks to see it alone
 _ADVICE = "guard the change with ctx.patched(), or finish these instances with the code that began them"
 
@@ -68,6 +69,7 @@ class Replay:
         self._caught_up = not journal.steps
         self._turns: list[tuple[float, int, asyncio.Future[None]]] = []
         self._asked = itertools.count()
+        self._patience = _PATIENCE
         self.mismatch: NonDeterminismError | None = None
 
     def key(self, scope: str, name: str) -> str:
@@ -121,13 +123,24 @@ class Replay:
             loop.call_soon(self._call_up, loop, _APART)
         turn = loop.create_future()
         heapq.heappush(self._turns, (row.completed_at, next(self._asked), turn))
-        await turn
+        with self._tasks.settling(0):
+            await turn
 
     def _call_up(self, loop: asyncio.AbstractEventLoop, left: int) -> None:
-        """Let the one that ended first go on, `left` turns from now, and then the others."""
+        """Let the one that ended first go on, `left` turns from now, and then the others.
+
+        Whoever works (an await of its own is work) may still ask for what ended before, and is waited for: `_PATIENCE` seconds in all.
+        """
         if left:
             loop.call_soon(self._call_up, loop, left - 1)
             return
+        if self._patience > 0:
+            began = loop.time()
+            replays = self._tasks.replays(0)
+            self._patience -= loop.time() - began + _PAUSE * replays
+            if replays:
+                loop.call_later(_PAUSE, self._call_up, loop, _APART)
+                return
         _, _, turn = heapq.heappop(self._turns)
         if not turn.done():
             turn.set_result(None)

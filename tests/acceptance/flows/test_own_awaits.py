@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 import pytest
-from contractkit import until
+from contractkit import DEADLINE, until
 from flowkit import ended, run, suspended
 
 import paddock.testing
@@ -152,6 +152,37 @@ async def test_a_race_of_recorded_steps_comes_out_as_the_first_time(failing):
         instance = await ended(server, ident)
     assert instance.output == [["c"], ["a"], ["b"]]
     assert seen == [instance.output, instance.output]
+
+
+async def test_a_race_has_the_same_winner_where_it_awaits_something_of_its_own_first():
+    seen = []
+
+    @flow("race")
+    async def race(ctx):
+        async def late():
+            await asyncio.sleep(0.1)
+            return await ctx.step("a", value, "a")
+
+        async def later():
+            await ctx.sleep("rest", "1h")
+            return await ctx.step("b", value, "b")
+
+        tasks = [asyncio.create_task(late()), asyncio.create_task(later())]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        seen.append([task.result() for task in done])
+        await ctx.wait_event("go")
+        return seen[-1]
+
+    async with paddock.testing.server(register=[race]) as server:
+        ident = await server.workflows.start(race)
+        async with asyncio.timeout(DEADLINE):
+            async for event in server.events.subscribe("workflow.step.completed", instance_id=ident, after=0):
+                if event.data["step"] == "b":
+                    break
+        await server.workflows.signal(ident, "go")
+        instance = await ended(server, ident)
+    assert instance.output == ["a"]
+    assert seen[1:] == seen[:-1], seen
 
 
 async def test_a_thread_of_a_plain_flow_beside_a_durable_wait_is_work():
