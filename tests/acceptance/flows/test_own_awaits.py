@@ -175,6 +175,8 @@ async def test_a_race_has_the_same_winner_where_it_awaits_something_of_its_own_f
 
     async with paddock.testing.server(register=[race]) as server:
         ident = await server.workflows.start(race)
+        await suspended(server, ident, "waiting")
+        server.clock.advance("2h")
         async with asyncio.timeout(DEADLINE):
             async for event in server.events.subscribe("workflow.step.completed", instance_id=ident, after=0):
                 if event.data["step"] == "b":
