@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 from ..base.clock import Clock
-from ..base.errors import InterruptError, OpenTransaction, StepFailed, WaitTimeout
+from ..base.errors import InterruptError, NonDeterminismError, OpenTransaction, StepFailed, WaitTimeout
 from ..base.probes import reach
 from ..base.records import ErrorInfo
 from ..base.values import Schema
@@ -139,22 +139,16 @@ class Execution:
         self.tasks.excuse()
         raise GiveBack(self.given_back)
 
-    def check_left(self) -> None:
-        """Check that the instance still has this process. The code goes on without it where it took what says so for a result.
+    def left(self) -> NonDeterminismError | InterruptError | GiveBack | None:
+        """Return what has ended this execution, None while it goes on.
 
-        `asyncio.wait` does, and `asyncio.gather(..., return_exceptions=True)`.
-
-        Raises:
-            NonDeterminismError: the code does not fit the journal.
-            InterruptError: the instance suspends.
-            GiveBack: it goes on in another process.
+        The code goes on without it where it took that for a result: by `asyncio.wait`, by `gather(..., return_exceptions=True)`.
         """
         if self.replay.mismatch is not None:
-            raise self.replay.mismatch
+            return self.replay.mismatch
         if self.suspension.decided is not None:
-            raise InterruptError
-        if self.given_back is not None:
-            raise GiveBack(self.given_back)
+            return InterruptError()
+        return None if self.given_back is None else GiveBack(self.given_back)
 
     def waits_for_commit(self) -> bool:
         """Tell whether everything in this instance, its handlers included, waits for its next commit."""
@@ -178,11 +172,12 @@ class Execution:
         """Return what the journal holds under a key; the code has reached it now.
 
         Raises:
-            NonDeterminismError: it is of another kind.
+            NonDeterminismError: it is of another kind, or something before did not fit.
             InterruptError: the instance is suspending; nothing new begins.
             GiveBack: it goes on in another process.
         """
-        self.check_left()
+        if (left := self.left()) is not None:
+            raise left
         return self.replay.recall(key, kind)
 
     # --- steps ---

@@ -82,18 +82,11 @@ async def _run(definition: Definition, frame: Frame) -> tuple[Op | None, Outcome
     try:
         return await _complete(definition, frame)
     except Exception as error:  # noqa: BLE001
-        return _read(_left(frame.execution) or error, frame.execution)
+        return _read(
+            frame.execution.left() or error, frame.execution
+        )  # what the code made of its end counts for nothing
     except BaseException as error:  # noqa: BLE001  read here, and raised again where it is not the user's or the engine's own
         return _read(error, frame.execution)
-
-
-def _left(execution: Execution) -> BaseException | None:
-    """Return what has ended this execution before its code was at its end: that counts, whatever the code made of it."""
-    try:
-        execution.check_left()
-    except BaseException as error:  # noqa: BLE001  returned
-        return error
-    return None
 
 
 def _read(error: BaseException, execution: Execution) -> tuple[Op | None, Outcome]:
@@ -126,7 +119,8 @@ async def _complete(definition: Definition, frame: Frame) -> tuple[Op | None, Ou
     traced = tracing.instance(journal.id, journal.metadata)
     with execution.tasks.joined(), traced:
         value, schema = await definition.run(frame)
-    execution.check_left()
+    if (left := execution.left()) is not None:
+        raise left
     text = schema.encode(value, f"the output of workflow {definition.name!r}", execution.max_payload)
     if schema.typed:
         schema.decode(text, f"the output of workflow {definition.name!r}")

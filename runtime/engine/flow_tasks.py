@@ -144,12 +144,8 @@ class FlowTasks:
 
 def _look_at(task: asyncio.Task[Any]) -> None:
     error = getattr(task, "_exception", None)  # a look by its own method would be one at an error of the user's, too
-    if isinstance(error, BaseExceptionGroup):
-        _, error = error.split(lambda one: not isinstance(one, Exception | BaseExceptionGroup))
-        left = error is None
-    else:
-        left = error is not None and not isinstance(error, Exception)
-    if left:
+    users = error.subgroup(Exception) if isinstance(error, BaseExceptionGroup) else error
+    if error is not None and not isinstance(users, Exception):
         task.exception()
 
 

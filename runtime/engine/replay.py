@@ -92,8 +92,6 @@ class Replay:
         Raises:
             NonDeterminismError: it is of another kind.
         """
-        if self.mismatch is not None:
-            raise self.mismatch
         self.reach(key)
         for keys in STRAND.get():
             keys.add(key)

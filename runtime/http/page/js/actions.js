@@ -141,7 +141,7 @@ export class Actions {
         await this.api.post(path("instances", id, "fork"), {}).catch((error) => refused.push(error.message));
       if (refused.length < ids.length) done(`Forked: ${plural(ids.length - refused.length, "instance")}.`);
       this.changed();
-      if (refused.length) throw new Error(`${plural(refused.length, "instance")} could not: ${refused[0]}`);
+      if (refused.length) throw couldNot(refused.length, refused[0]);
     });
   }
 
@@ -164,11 +164,12 @@ export class Actions {
       const answer = await this.api.post("instances/bulk", { action, ...filter });
       done(`${words}: ${plural(answer.count, "instance")}.`);
       this.changed();
-      if (answer.failed?.length)
-        throw new Error(`${plural(answer.failed.length, "instance")} could not: ${answer.failed[0].detail}`);
+      if (answer.failed?.length) throw couldNot(answer.failed.length, answer.failed[0].detail);
     });
   }
 }
+
+const couldNot = (number, why) => new Error(`${plural(number, "instance")} could not: ${why}`);
 
 const BULK = {
   cancel: "Their processes and all that they started are ended. This cannot be taken back.",

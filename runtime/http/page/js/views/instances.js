@@ -119,10 +119,13 @@ class InstancesView {
     await this.#load().catch((error) => this.#unless(error));
   }
 
+  get #stale() {
+    return this.#shown !== this.#query;
+  }
+
   /* What another filter has left cannot be chosen, nor paged on from, until the answer to this one is there. */
   #hold() {
-    const stale = this.#shown !== this.#query;
-    for (const node of [this.table.node, this.pages]) node.inert = stale;
+    for (const node of [this.table.node, this.pages]) node.inert = this.#stale;
     this.#showBulk();
   }
 
@@ -224,7 +227,7 @@ class InstancesView {
           ),
         ),
       ];
-    } else if (this.#shown === this.#query && only.length === 1 && only[0] === "failed" && !q && !parent) {
+    } else if (!this.#stale && only.length === 1 && only[0] === "failed" && !q && !parent) {
       const number = this.counts?.failed;
       if (number)
         buttons = [
